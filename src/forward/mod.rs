@@ -1,0 +1,57 @@
+//! The traced forward pass: walks the graph over a backend and shows every tensor to an observer.
+
+use crate::error::Result;
+use crate::graph::SiteId;
+use crate::tensor::Rows;
+use std::ops::Range;
+
+/// Why tokens are evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The prompt, step 0.
+    Prefill,
+    /// One generated token.
+    Decode,
+}
+
+impl Phase {
+    /// The name in records and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Prefill => "prefill",
+            Phase::Decode => "decode",
+        }
+    }
+}
+
+/// One finished step of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepReport {
+    /// 0 is the prefill.
+    pub step: u32,
+    /// Why these tokens.
+    pub phase: Phase,
+    /// Position of the first token.
+    pub first_position: u32,
+    /// The tokens evaluated.
+    pub tokens: Vec<u32>,
+    /// The greedy choice after the last of them.
+    pub next_token: u32,
+    /// Fingerprint of the last token's logits row.
+    pub logits_fingerprint: u64,
+    /// Wall-clock time of the step.
+    pub elapsed: std::time::Duration,
+}
+
+/// Sees a run as it happens. Observing never changes a value.
+pub trait Observer {
+    /// The rows of a batch that are wanted from `site`, as a range of row numbers; `positions` are the batch's.
+    /// `None` (or an empty range) where nothing is.
+    fn wants(&mut self, site: SiteId, positions: Range<usize>) -> Option<Range<usize>>;
+
+    /// Takes the wanted rows of `site`; the first of them has position `first_position`.
+    fn capture(&mut self, step: u32, site: SiteId, first_position: usize, rows: Rows) -> Result<()>;
+
+    /// A step is complete: everything it captured was handed over before.
+    fn step(&mut self, report: &StepReport) -> Result<()>;
+}
