@@ -3,5 +3,5 @@
 mod fingerprint;
 mod row;
 
-pub use fingerprint::{row_fingerprint, tensor_fingerprint};
+pub use fingerprint::{prefix_fingerprint, row_fingerprint, tensor_fingerprint};
 pub use row::{Extremes, Moments, RowStatistics};
