@@ -8,6 +8,7 @@ pub mod graph;
 pub mod model;
 pub mod open;
 pub mod record;
+pub mod stats;
 pub mod tensor;
 
 pub use error::{Error, ErrorKind, Result};
