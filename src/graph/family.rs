@@ -2,7 +2,7 @@
 
 use super::{Graph, Operation, RowAxes, Site, SiteId, gpt2, llama};
 use crate::error::{Error, Result};
-use crate::model::{HyperParameters, Model, Role, WeightKey};
+use crate::model::{Architecture, HyperParameters, Model, Role, WeightKey};
 use std::collections::HashMap;
 
 /// What a family's norms are.
@@ -57,7 +57,7 @@ pub(super) const fn step(
 /// A family: its table of steps before, in and after the layers.
 #[derive(Debug)]
 pub(super) struct Family {
-    pub(super) architectures: &'static [&'static str],
+    pub(super) architectures: &'static [Architecture],
     pub(super) norm: Norm,
     pub(super) before: &'static [Step],
     pub(super) layer: &'static [Step],
@@ -69,24 +69,14 @@ pub(super) struct Family {
 const FAMILIES: [&Family; 2] = [&llama::FAMILY, &gpt2::FAMILY];
 
 pub(super) fn build(model: &Model) -> Result<Graph> {
-    let architecture = model.architecture();
     let family = FAMILIES
         .into_iter()
-        .find(|family| family.architectures.contains(&architecture))
+        .find(|family| family.architectures.contains(&model.architecture()))
         .ok_or_else(|| {
-            let known: Vec<&str> = FAMILIES.iter().flat_map(|family| family.architectures).copied().collect();
-            Error::unsupported(format!(
-                "the forward pass of architecture `{architecture}` is not built; known are {}",
-                known.join(", ")
-            ))
+            let name = model.architecture().name();
+            Error::unsupported(format!("the forward pass of architecture {name} is not built"))
         })?;
     let hyper = model.hyper();
-    if hyper.kv_heads == 0 || hyper.heads % hyper.kv_heads != 0 || hyper.head_dim == 0 {
-        return Err(Error::malformed(format!(
-            "{} query heads of {} elements cannot share {} key heads",
-            hyper.heads, hyper.head_dim, hyper.kv_heads
-        )));
-    }
     let mut builder = Builder { model, hyper, family, layer: None, sites: Vec::new(), made: HashMap::new() };
     builder.run(family.before)?;
     for layer in 0..hyper.layers {

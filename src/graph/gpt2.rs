@@ -1,11 +1,11 @@
 //! gpt2: LayerNorm, learned positions, a bias on every projection, an FFN without a gate.
 
 use super::family::{Family, Norm, Rule, Step, step};
-use crate::model::Role;
+use crate::model::{Architecture, Role};
 
 /// The pre-norm decoder with learned positions and a non-gated FFN.
 pub(super) const FAMILY: Family = Family {
-    architectures: &["gpt2"],
+    architectures: &[Architecture::Gpt2],
     norm: Norm::Layer,
     before: &[
         step("tok_embed", Rule::TokenEmbedding, &[], &[Role::TokenEmbedding]),

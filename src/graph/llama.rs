@@ -2,11 +2,11 @@
 //! and v), and a projection has a bias where the model holds one.
 
 use super::family::{Family, Norm, Rule, Step, step};
-use crate::model::Role;
+use crate::model::{Architecture, Role};
 
 /// The pre-norm decoder with rotary positions and a gated FFN.
 pub(super) const FAMILY: Family = Family {
-    architectures: &["llama", "qwen2"],
+    architectures: &[Architecture::Llama, Architecture::Qwen2],
     norm: Norm::Rms,
     before: &[
         step("tok_embed", Rule::TokenEmbedding, &[], &[Role::TokenEmbedding]),

@@ -22,7 +22,7 @@ impl CpuWeight {
             return Err(Error::malformed("a weight without elements").of(&weight.stored_name));
         }
         let mut vector = Vec::new();
-        if weight.rows == 1 {
+        if !weight.key.role.is_matrix() {
             vector = vec![0f32; weight.columns];
             weight.dequantize_row(0, &mut vector)?;
         } else if matches!(weight.layout, Layout::Columns { .. }) {
@@ -39,7 +39,7 @@ impl CpuWeight {
 
     /// The weight as a matrix.
     pub(super) fn matrix(&self) -> Result<Matrix<'_>> {
-        if self.weight.rows > 1 {
+        if self.weight.key.role.is_matrix() {
             Ok(Matrix(&self.weight))
         } else {
             Err(Error::malformed("a vector where a matrix belongs").of(&self.weight.stored_name))

@@ -73,7 +73,7 @@ pub(super) fn quantised_tile<const M: usize>(
                 let w = Q5K::parse(w);
                 scaled_dot(w.d, w.dmin, w.scales, &w.unpack(), x)
             }),
-            TensorType::Q6K => row_dot(w, quants, scales, |w, x| {
+            TensorType::Q6K => row_dot(w, quants, scales, |w, x: &[i8; K_BLOCK]| {
                 let w = Q6K::parse(w);
                 let parts = w.unpack();
                 let parts = parts.as_chunks::<16>().0.iter().zip(x.as_chunks::<16>().0).zip(w.scales);
