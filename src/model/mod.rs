@@ -3,6 +3,7 @@
 mod bytes;
 mod config;
 mod family;
+mod gguf;
 mod hyper;
 mod open;
 pub mod quant;

@@ -4,7 +4,7 @@ use super::config::{Config, FromTensors};
 use super::family::{Family, Naming};
 use super::hyper::Facts;
 use super::stored::Tensors;
-use super::{Architecture, Bytes, Fact, HyperParameters, TensorType, Weight, WeightKey, safetensors};
+use super::{Architecture, Bytes, Fact, HyperParameters, TensorType, Weight, WeightKey, gguf, safetensors};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -197,7 +197,32 @@ impl ModelFile {
 
 fn open_file(path: &Path) -> Result<Model> {
     let file = ModelFile::open(path)?;
-    Err(foreign(&file.bytes).in_file(path))
+    if !file.bytes.starts_with(gguf::MAGIC) {
+        return Err(foreign(&file.bytes).in_file(path));
+    }
+    open_gguf(file).map_err(|error| error.in_file(path))
+}
+
+fn open_gguf(file: ModelFile) -> Result<Model> {
+    let (metadata, tensors) = gguf::read(&file.bytes)?;
+    let architecture = metadata.architecture()?;
+    if tensors.get("rope_freqs.weight").is_some() {
+        return Err(Error::unsupported("scaled RoPE frequencies (as in Llama 3.1) are not supported")
+            .of("rope_freqs.weight"));
+    }
+    let family = Family::new(architecture, Naming::Gguf, &tensors);
+    let mut facts = Facts::default();
+    let hyper = metadata.hyper(family.vocabulary(&tensors)?, family.has_output(&tensors), &mut facts)?;
+    let weights = family.assemble(&hyper, &tensors)?;
+    Ok(Model {
+        path: file.path.clone(),
+        format: Format::Gguf,
+        architecture,
+        hyper,
+        facts: facts.into_vec(),
+        weights,
+        files: vec![file],
+    })
 }
 
 fn foreign(bytes: &[u8]) -> Error {

@@ -63,3 +63,47 @@ fn part<const N: usize>(block: &[u8], start: usize) -> &[u8; N] {
 fn half_at(block: &[u8], start: usize) -> f32 {
     half::f16::from_le_bytes(*part(block, start)).to_f32()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    macro_rules! fixture {
+        ($name:literal) => {
+            (
+                include_bytes!(concat!("../../../tests/fixtures/quant/", $name, ".blocks")).as_slice(),
+                include_bytes!(concat!("../../../tests/fixtures/quant/", $name, ".f32")).as_slice(),
+            )
+        };
+    }
+
+    fn agrees(tensor_type: TensorType, (packed, expected): (&[u8], &[u8])) {
+        let expected: Vec<u32> = expected.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+        let mut values = vec![f32::NAN; expected.len()];
+        dequantize(tensor_type, packed, &mut values).unwrap();
+        let values: Vec<u32> = values.into_iter().map(f32::to_bits).collect();
+        assert_eq!(values, expected, "{}", tensor_type.name());
+    }
+
+    #[test]
+    fn random_blocks_convert_bit_for_bit_as_the_gguf_package_does() {
+        let fixtures: [(TensorType, (&[u8], &[u8])); 6] = [
+            (TensorType::F16, fixture!("f16")),
+            (TensorType::Bf16, fixture!("bf16")),
+            (TensorType::Q8_0, fixture!("q8_0")),
+            (TensorType::Q4K, fixture!("q4_k")),
+            (TensorType::Q5K, fixture!("q5_k")),
+            (TensorType::Q6K, fixture!("q6_k")),
+        ];
+        for (tensor_type, fixture) in fixtures {
+            assert!(fixture.0.len() >= 4 * tensor_type.block_bytes());
+            agrees(tensor_type, fixture);
+        }
+    }
+
+    #[test]
+    fn lengths_that_do_not_agree_are_refused() {
+        assert!(dequantize(TensorType::Q4K, &[0; 144], &mut [0.0; 512]).is_err());
+        assert!(dequantize(TensorType::Q4K, &[0; 144], &mut [0.0; 255]).is_err());
+    }
+}
