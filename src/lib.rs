@@ -1,6 +1,7 @@
 //! Event-sourced recorder of model activations, and SQL over what it recorded.
 
 pub mod backend;
+pub mod capture;
 pub mod codec;
 pub mod error;
 pub mod file;
@@ -9,6 +10,8 @@ pub mod graph;
 pub mod model;
 pub mod open;
 pub mod record;
+#[cfg(feature = "record")]
+pub mod recorder;
 pub mod stats;
 pub mod tensor;
 

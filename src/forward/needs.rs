@@ -10,12 +10,7 @@ use std::ops::Range;
 ///
 /// Every operation makes a row from the same row of its inputs and from the cache, so needs go backwards row
 /// by row, and a row's bits do not depend on which others are computed.
-pub(super) fn needs(
-    graph: &Graph,
-    wanted: Vec<Range<usize>>,
-    rows: usize,
-    choose: bool,
-) -> Result<Vec<Range<usize>>> {
+pub(super) fn needs(graph: &Graph, wanted: Vec<Range<usize>>, rows: usize, choose: bool) -> Result<Vec<Range<usize>>> {
     let mut needs = wanted;
     if let (true, Some(logits)) = (choose, needs.last_mut()) {
         *logits = hull(logits, &(rows.saturating_sub(1)..rows));

@@ -69,10 +69,8 @@ pub(super) struct Family {
 const FAMILIES: [&Family; 2] = [&llama::FAMILY, &gpt2::FAMILY];
 
 pub(super) fn build(model: &Model) -> Result<Graph> {
-    let family = FAMILIES
-        .into_iter()
-        .find(|family| family.architectures.contains(&model.architecture()))
-        .ok_or_else(|| {
+    let family =
+        FAMILIES.into_iter().find(|family| family.architectures.contains(&model.architecture())).ok_or_else(|| {
             let name = model.architecture().name();
             Error::unsupported(format!("the forward pass of architecture {name} is not built"))
         })?;
@@ -168,9 +166,7 @@ impl Builder<'_> {
             Rule::Product | Rule::Biased { .. } => Operation::MatMul,
             Rule::Rope => self.rope(inputs)?,
             Rule::Store => Operation::CacheStore,
-            Rule::Scores => {
-                Operation::AttnScores { heads, kv_heads, head_dim, scale: 1.0 / (head_dim as f32).sqrt() }
-            }
+            Rule::Scores => Operation::AttnScores { heads, kv_heads, head_dim, scale: 1.0 / (head_dim as f32).sqrt() },
             Rule::Softmax => Operation::Softmax { heads },
             Rule::Context => Operation::AttnContext { heads, kv_heads, head_dim },
             Rule::Activate => Operation::Activate(self.hyper.activation),

@@ -30,21 +30,11 @@ const LAYER: &[Step] = &[
     step("attn_scores", Rule::Scores, &["q", "k_cache"], &[]),
     step("attn_probs", Rule::Softmax, &["attn_scores"], &[]),
     step("attn_ctx", Rule::Context, &["attn_probs", "v_cache"], &[]),
-    step(
-        "attn_out",
-        Rule::Biased { matmul: "attn_out_matmul" },
-        &["attn_ctx"],
-        &[Role::AttnOut, Role::AttnOutBias],
-    ),
+    step("attn_out", Rule::Biased { matmul: "attn_out_matmul" }, &["attn_ctx"], &[Role::AttnOut, Role::AttnOutBias]),
     step("resid_mid", Rule::Add, &["input", "attn_out"], &[]),
     step("ffn_norm", Rule::Norm, &["resid_mid"], &[Role::FfnNorm, Role::FfnNormBias]),
     step("ffn_up", Rule::Biased { matmul: "ffn_up_matmul" }, &["ffn_norm"], &[Role::FfnUp, Role::FfnUpBias]),
     step("ffn_act", Rule::Activate, &["ffn_up"], &[]),
-    step(
-        "ffn_out",
-        Rule::Biased { matmul: "ffn_out_matmul" },
-        &["ffn_act"],
-        &[Role::FfnDown, Role::FfnDownBias],
-    ),
+    step("ffn_out", Rule::Biased { matmul: "ffn_out_matmul" }, &["ffn_act"], &[Role::FfnDown, Role::FfnDownBias]),
     step("resid_post", Rule::Add, &["resid_mid", "ffn_out"], &[]),
 ];

@@ -2,16 +2,12 @@
 //!
 //! Forward pass, coverage and comparison read this one description; a backend executes it.
 
-<<<<<<< HEAD
-use crate::model::WeightKey;
-=======
 mod family;
 mod gpt2;
 mod llama;
 
 use crate::error::Result;
 use crate::model::{Model, WeightKey};
->>>>>>> engine
 
 /// Index of a [`Site`] in its [`Graph`]: sites stand in forward order.
 pub type SiteId = u32;

@@ -29,9 +29,10 @@ impl Config {
     pub(super) fn parse(json: &[u8]) -> Result<Config> {
         let fields: Map<String, Value> = serde_json::from_slice(json)
             .map_err(|cause| Error::malformed("the configuration is no JSON object").because(cause))?;
-        let model_type = fields.get("model_type").and_then(Value::as_str).ok_or_else(|| {
-            Error::malformed("the configuration has no model_type, so the architecture is unknown")
-        })?;
+        let model_type = fields
+            .get("model_type")
+            .and_then(Value::as_str)
+            .ok_or_else(|| Error::malformed("the configuration has no model_type, so the architecture is unknown"))?;
         let architecture = Architecture::from_name(model_type)?;
         Ok(Config { fields, architecture })
     }
@@ -100,7 +101,10 @@ impl Config {
 
     fn flag(&self, key: &str) -> Result<Option<bool>> {
         let Some(value) = self.get(key) else { return Ok(None) };
-        value.as_bool().map(Some).ok_or_else(|| Error::malformed(format!("{key} is {value}, and should be true or false")))
+        value
+            .as_bool()
+            .map(Some)
+            .ok_or_else(|| Error::malformed(format!("{key} is {value}, and should be true or false")))
     }
 
     fn head_dim(&self, hidden: u32, heads: u32) -> Result<Sourced<u32>> {
@@ -122,9 +126,9 @@ impl Config {
 
     fn vocabulary(&self, rows: u32) -> Result<Sourced<u32>> {
         match self.count("vocab_size")? {
-            Some(said) if said != rows => Err(Error::malformed(format!(
-                "vocab_size is {said}, and the token embedding has {rows} rows"
-            ))),
+            Some(said) if said != rows => {
+                Err(Error::malformed(format!("vocab_size is {said}, and the token embedding has {rows} rows")))
+            }
             _ => Ok(Sourced { value: rows, source: Source::Shape }),
         }
     }
@@ -222,9 +226,8 @@ impl Config {
 
     fn refuse_scaled_rope(&self, key: &str) -> Result<()> {
         let Some(value) = self.get(key) else { return Ok(()) };
-        let fields = value
-            .as_object()
-            .ok_or_else(|| Error::malformed(format!("{key} is {value}, and should be an object")))?;
+        let fields =
+            value.as_object().ok_or_else(|| Error::malformed(format!("{key} is {value}, and should be an object")))?;
         for (field, value) in fields {
             match (field.as_str(), value) {
                 ("rope_theta", _) | (_, Value::Null) => {}

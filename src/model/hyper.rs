@@ -35,10 +35,7 @@ impl Architecture {
     pub fn from_name(name: &str) -> Result<Self> {
         Architecture::ALL.into_iter().find(|known| known.name() == name).ok_or_else(|| {
             let known: Vec<&str> = Architecture::ALL.iter().map(|known| known.name()).collect();
-            Error::unsupported(format!(
-                "architecture {name:?} is not known; this version runs {}",
-                known.join(", ")
-            ))
+            Error::unsupported(format!("architecture {name:?} is not known; this version runs {}", known.join(", ")))
         })
     }
 }

@@ -111,9 +111,7 @@ impl Model {
     /// # Errors
     /// Malformed, naming the missing weight.
     pub fn weight(&self, key: WeightKey) -> Result<&Weight> {
-        self.get(key).ok_or_else(|| {
-            Error::malformed(format!("the model has no weight {key}")).in_file(&self.path)
-        })
+        self.get(key).ok_or_else(|| Error::malformed(format!("the model has no weight {key}")).in_file(&self.path))
     }
 
     /// The weight with `key`, if the model has it.
@@ -143,14 +141,10 @@ impl Model {
     /// # Errors
     /// Those of [`Model::check_unchanged`]: the hash of a file that changed meanwhile means nothing.
     pub fn hash(&self) -> Result<ModelHash> {
-        let files: Vec<[u8; 32]> = self
-            .files
-            .iter()
-            .map(|file| blake3::Hasher::new().update_rayon(&file.bytes).finalize().into())
-            .collect();
+        let files: Vec<[u8; 32]> =
+            self.files.iter().map(|file| blake3::Hasher::new().update_rayon(&file.bytes).finalize().into()).collect();
         self.check_unchanged()?;
-        let by_name: BTreeMap<&str, &[u8; 32]> =
-            self.files.iter().map(|file| file.name.as_str()).zip(&files).collect();
+        let by_name: BTreeMap<&str, &[u8; 32]> = self.files.iter().map(|file| file.name.as_str()).zip(&files).collect();
         let mut whole = blake3::Hasher::new();
         for hash in by_name.values() {
             whole.update(*hash);
@@ -207,8 +201,9 @@ fn open_gguf(file: ModelFile) -> Result<Model> {
     let (metadata, tensors) = gguf::read(&file.bytes)?;
     let architecture = metadata.architecture()?;
     if tensors.get("rope_freqs.weight").is_some() {
-        return Err(Error::unsupported("scaled RoPE frequencies (as in Llama 3.1) are not supported")
-            .of("rope_freqs.weight"));
+        return Err(
+            Error::unsupported("scaled RoPE frequencies (as in Llama 3.1) are not supported").of("rope_freqs.weight")
+        );
     }
     let family = Family::new(architecture, Naming::Gguf, &tensors);
     let mut facts = Facts::default();

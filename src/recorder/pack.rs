@@ -14,15 +14,7 @@ use std::ops::Range;
 /// What the forward pass hands over, numbered in its order.
 pub enum Job {
     /// Rows of one site.
-    Tensor {
-        number: u64,
-        step: u32,
-        site: SiteId,
-        first_position: usize,
-        rows: Rows,
-        keep: bool,
-        bytes: usize,
-    },
+    Tensor { number: u64, step: u32, site: SiteId, first_position: usize, rows: Rows, keep: bool, bytes: usize },
     /// A step is complete.
     Step { number: u64, report: Box<StepReport> },
 }
@@ -94,9 +86,11 @@ impl<'a> Packer<'a> {
         let mut start = 0;
         while start < rows.len() {
             let end = group_end(rows, start);
-            payloads.push(self.payload(rows, start..end).map_err(|error| match self.plan.record().sites.get(site as usize) {
-                Some(site) => error.of(&site.point),
-                None => error,
+            payloads.push(self.payload(rows, start..end).map_err(|error| {
+                match self.plan.record().sites.get(site as usize) {
+                    Some(site) => error.of(&site.point),
+                    None => error,
+                }
             })?);
             start = end;
         }

@@ -47,14 +47,7 @@ impl<S: Storage> Sequel<S> {
             captured: vec![0; plan.sites.len()],
             with_tensor: vec![0; plan.sites.len()],
             content,
-            summary: Summary {
-                steps: 0,
-                rows: 0,
-                payloads: 0,
-                tensor_bytes: 0,
-                file_bytes: 0,
-                content_root: [0; 32],
-            },
+            summary: Summary { steps: 0, rows: 0, payloads: 0, tensor_bytes: 0, file_bytes: 0, content_root: [0; 32] },
         }
     }
 

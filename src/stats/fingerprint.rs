@@ -33,14 +33,11 @@ pub fn tensor_fingerprint(rows: impl IntoIterator<Item = (u64, u64)>) -> u64 {
     rows.into_iter().fold(0, |sum, (position, row)| sum.wrapping_add(mix(position, row)))
 }
 
-<<<<<<< HEAD
 /// Fingerprint of a token prefix from that of the prefix before its last token; the empty prefix is 0.
 pub fn prefix_fingerprint(before: u64, token: u32) -> u64 {
     mix(before, u64::from(token))
 }
 
-=======
->>>>>>> engine
 fn mix(position: u64, row: u64) -> u64 {
     let mut z = row.wrapping_add(position.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

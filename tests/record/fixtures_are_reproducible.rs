@@ -22,11 +22,7 @@ fn gguf_files_are_rebuilt_as_llama_cpp_wrote_them() {
 #[test]
 fn sums_of_trimmed_references_are_the_residual_stream() {
     for (model_name, layers) in [("tiny-qwen2", 6), ("tiny-gpt2", 4)] {
-        let read = |kind| {
-            safetensors::read(&fixture(&format!(
-                "reference/{model_name}.{kind}.safetensors"
-            )))
-        };
+        let read = |kind| safetensors::read(&fixture(&format!("reference/{model_name}.{kind}.safetensors")));
         let (huggingface, llama) = (read("hf-f32"), read("llama-f16"));
         for layer in 0..layers {
             for (point, node) in [("resid_mid", "ffn_inp"), ("resid_post", "l_out")] {
@@ -34,10 +30,7 @@ fn sums_of_trimmed_references_are_the_residual_stream() {
                 let target = &llama[&format!("{node}-{layer}#0:ADD")];
                 assert_eq!(reference.shape, target.shape);
                 let error = rel_l2(&reference.values, &target.values);
-                assert!(
-                    error < 1.6e-3,
-                    "{model_name} layer {layer} {point}: {error:e}"
-                );
+                assert!(error < 1.6e-3, "{model_name} layer {layer} {point}: {error:e}");
             }
         }
     }

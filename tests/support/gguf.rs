@@ -33,20 +33,14 @@ struct Entry {
 pub fn rebuilt(name: &str) -> PathBuf {
     let recipes = std::fs::read(super::fixture("gguf/recipes.json")).unwrap();
     let mut recipes: BTreeMap<String, Recipe> = serde_json::from_slice(&recipes).unwrap();
-    let recipe = recipes
-        .remove(name)
-        .unwrap_or_else(|| panic!("no recipe for {name}"));
+    let recipe = recipes.remove(name).unwrap_or_else(|| panic!("no recipe for {name}"));
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("models");
     let path = folder.join(format!("{name}.gguf"));
     if std::fs::read(&path).is_ok_and(|bytes| digest(&bytes) == recipe.blake3) {
         return path;
     }
     let bytes = build(name, &recipe);
-    assert_eq!(
-        digest(&bytes),
-        recipe.blake3,
-        "{name} differs from llama.cpp's file"
-    );
+    assert_eq!(digest(&bytes), recipe.blake3, "{name} differs from llama.cpp's file");
     std::fs::create_dir_all(&folder).unwrap();
     // Tests run side by side: each builds under a name of its own, and the rename is atomic.
     let mut file = tempfile::NamedTempFile::new_in(&folder).unwrap();
@@ -64,34 +58,18 @@ fn build(name: &str, recipe: &Recipe) -> Vec<u8> {
     let weights = safetensors::read(&super::model(&of_safetensors(name)).join("model.safetensors"));
     let mut file = unpacked(name, "header");
     let has_scales = recipe.tensors.iter().any(|t| t.kind.ends_with("_K"));
-    let scales = if has_scales {
-        unpacked(name, "scales")
-    } else {
-        Vec::new()
-    };
+    let scales = if has_scales { unpacked(name, "scales") } else { Vec::new() };
     let mut scales = scales.as_slice();
     for entry in &recipe.tensors {
         let weight = &weights[&entry.name];
-        let values = if entry.transposed {
-            transpose(weight)
-        } else {
-            weight.values.clone()
-        };
+        let values = if entry.transposed { transpose(weight) } else { weight.values.clone() };
         file.resize(entry.offset, 0);
         match entry.kind.as_str() {
             "F32" => file.extend(values.iter().flat_map(|x| x.to_le_bytes())),
             "F16" => file.extend(values.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes())),
             "Q8_0" => values.as_chunks().0.iter().for_each(|b| q8_0(b, &mut file)),
-            "Q4_K" => values
-                .as_chunks()
-                .0
-                .iter()
-                .for_each(|b| q4_k(b, take(&mut scales), &mut file)),
-            "Q6_K" => values
-                .as_chunks()
-                .0
-                .iter()
-                .for_each(|b| q6_k(b, take(&mut scales), &mut file)),
+            "Q4_K" => values.as_chunks().0.iter().for_each(|b| q4_k(b, take(&mut scales), &mut file)),
+            "Q6_K" => values.as_chunks().0.iter().for_each(|b| q6_k(b, take(&mut scales), &mut file)),
             other => panic!("type {other}"),
         }
     }
@@ -117,13 +95,9 @@ fn take<'a, const N: usize>(bytes: &mut &'a [u8]) -> &'a [u8; N] {
 }
 
 fn transpose(weight: &Tensor) -> Vec<f32> {
-    let [rows, columns] = weight.shape[..] else {
-        panic!("shape {:?}", weight.shape)
-    };
+    let [rows, columns] = weight.shape[..] else { panic!("shape {:?}", weight.shape) };
     let at = |column: usize, row: usize| weight.values[row * columns + column];
-    (0..columns)
-        .flat_map(|column| (0..rows).map(move |row| at(column, row)))
-        .collect()
+    (0..columns).flat_map(|column| (0..rows).map(move |row| at(column, row))).collect()
 }
 
 /// 32 values: d as f16, then 32 quants of 8 bits; half steps round away from zero.
@@ -147,10 +121,7 @@ fn q4_k(x: &[f32; 256], scales: &[u8; 16], file: &mut Vec<u8>) {
             (packed[group] & 63, packed[group + 4] & 63)
         } else {
             let (both, scale, min) = (packed[group + 4], packed[group - 4], packed[group]);
-            (
-                (both & 15) | (scale >> 6 << 4),
-                (both >> 4) | (min >> 6 << 4),
-            )
+            ((both & 15) | (scale >> 6 << 4), (both >> 4) | (min >> 6 << 4))
         };
         let (step, offset) = (d * f32::from(scale), dmin * f32::from(min));
         ((x[i] + offset) / step).round_ties_even().clamp(0.0, 15.0) as u8

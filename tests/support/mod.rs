@@ -3,12 +3,7 @@
 //! `#[path = "../support/mod.rs"] mod support;` takes it into a binary.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "in a test, a panic is the report"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test, a panic is the report")]
 
 pub mod gguf;
 pub mod safetensors;
@@ -50,9 +45,5 @@ pub fn rel_l2(reference: &[f32], target: &[f32]) -> f64 {
         error += (f64::from(t) - f64::from(r)).powi(2);
         norm += f64::from(r).powi(2);
     }
-    if error == 0.0 {
-        0.0
-    } else {
-        (error / norm).sqrt()
-    }
+    if error == 0.0 { 0.0 } else { (error / norm).sqrt() }
 }

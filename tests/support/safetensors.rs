@@ -75,10 +75,7 @@ fn add_sums(tensors: &mut BTreeMap<String, Tensor>, sums: &str) {
         let (left, right) = (&tensors[&left], &tensors[&right]);
         assert_eq!(left.shape.last(), right.shape.last(), "{node}");
         let values = left.values.iter().zip(right.values.iter().cycle());
-        let sum = Tensor {
-            shape: left.shape.clone(),
-            values: values.map(|(l, r)| l + r).collect(),
-        };
+        let sum = Tensor { shape: left.shape.clone(), values: values.map(|(l, r)| l + r).collect() };
         tensors.insert(node, sum);
     }
     tensors.retain(|name, _| !name.starts_with("bias:"));

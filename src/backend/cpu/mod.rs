@@ -108,9 +108,9 @@ impl CpuBackend {
     fn cached(&self, site: &Site, batch: Batch<'_>, heads: Heads) -> Result<&[f32]> {
         let stored = site.inputs.get(1).and_then(|id| self.cache.get(id));
         let needed = (batch.first_position + batch.tokens.len()) * heads.kv_heads * heads.head_dim;
-        stored.and_then(|cache| cache.get(..needed)).ok_or_else(|| {
-            Error::internal(format!("`{}` reads positions that are not in the cache", site.point))
-        })
+        stored
+            .and_then(|cache| cache.get(..needed))
+            .ok_or_else(|| Error::internal(format!("`{}` reads positions that are not in the cache", site.point)))
     }
 }
 
@@ -145,13 +145,7 @@ impl Backend for CpuBackend {
         Ok(())
     }
 
-    fn execute(
-        &mut self,
-        site: &Site,
-        inputs: &[&Rows],
-        weights: &[&CpuWeight],
-        batch: Batch<'_>,
-    ) -> Result<Rows> {
+    fn execute(&mut self, site: &Site, inputs: &[&Rows], weights: &[&CpuWeight], batch: Batch<'_>) -> Result<Rows> {
         let rows = batch.tokens.len();
         if inputs.iter().any(|input| input.len() != rows) || rows == 0 {
             return Err(Error::internal(format!("`{}` needs {rows} rows of every input", site.point)));
@@ -216,8 +210,7 @@ impl Backend for CpuBackend {
                 let shape = shape(heads, kv_heads, head_dim);
                 let offsets = offsets(shape.heads);
                 let keys = self.cached(site, batch, shape)?;
-                let scores =
-                    attention::scores(self.kernels, &self.pool, shape, scale, x(0)?, keys, &offsets);
+                let scores = attention::scores(self.kernels, &self.pool, shape, scale, x(0)?, keys, &offsets);
                 return assemble(site, scores, Extent::Offsets(offsets.into()), rows);
             }
             Operation::Softmax { heads } => {

@@ -50,9 +50,7 @@ fn round(semantics: Semantics, x: &[f32], k: usize, tensor_type: TensorType) -> 
         return Activations::Float(Cow::Borrowed(x));
     }
     match tensor_type {
-        TensorType::F16 => {
-            Activations::Float(x.iter().map(|x| f16::from_f32(*x).to_f32()).collect::<Vec<_>>().into())
-        }
+        TensorType::F16 => Activations::Float(x.iter().map(|x| f16::from_f32(*x).to_f32()).collect::<Vec<_>>().into()),
         TensorType::Bf16 => {
             Activations::Float(x.iter().map(|x| bf16::from_f32(*x).to_f32()).collect::<Vec<_>>().into())
         }

@@ -93,8 +93,13 @@ mod tests {
         assert_eq!(out, x);
         rope(&x, 5, 4, 100.0, 3, &mut out);
         let (a, b) = (3.0f32, 0.3f32);
-        let expected =
-            [a.cos() - 3.0 * a.sin(), 2.0 * b.cos() - 4.0 * b.sin(), a.sin() + 3.0 * a.cos(), 2.0 * b.sin() + 4.0 * b.cos(), 5.0];
+        let expected = [
+            a.cos() - 3.0 * a.sin(),
+            2.0 * b.cos() - 4.0 * b.sin(),
+            a.sin() + 3.0 * a.cos(),
+            2.0 * b.sin() + 4.0 * b.cos(),
+            5.0,
+        ];
         assert!(out.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{out:?} {expected:?}");
     }
 

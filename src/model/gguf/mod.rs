@@ -55,7 +55,9 @@ pub(super) fn read(bytes: &Bytes) -> Result<(Metadata, Tensors)> {
 fn check_version(version: u32) -> Result<()> {
     match version {
         2 | 3 => Ok(()),
-        _ if (1..=3).contains(&version.swap_bytes()) => Err(Error::unsupported("big-endian GGUF files are not supported").at(4)),
+        _ if (1..=3).contains(&version.swap_bytes()) => {
+            Err(Error::unsupported("big-endian GGUF files are not supported").at(4))
+        }
         _ => Err(Error::unsupported(format!("GGUF version {version} is not supported, only 2 and 3")).at(4)),
     }
 }
@@ -92,7 +94,9 @@ fn read_info(cursor: &mut Cursor<'_>) -> Result<Info> {
     let at = cursor.position();
     let axes = cursor.u32()?;
     if axes == 0 || axes > MOST_AXES {
-        return Err(Error::malformed(format!("{axes} axes, and ggml's tensors have 1 to {MOST_AXES}")).at(at).of(&name));
+        return Err(Error::malformed(format!("{axes} axes, and ggml's tensors have 1 to {MOST_AXES}"))
+            .at(at)
+            .of(&name));
     }
     let mut shape = Vec::new();
     for _ in 0..axes {

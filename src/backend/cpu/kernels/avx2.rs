@@ -79,11 +79,7 @@ pub(super) fn float_tile<const M: usize, const N: usize>(
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn tile<E: Element, const M: usize, const N: usize>(
-    x: [&[f32]; M],
-    w: [&[u8]; N],
-    k: usize,
-) -> [[f32; N]; M] {
+unsafe fn tile<E: Element, const M: usize, const N: usize>(x: [&[f32]; M], w: [&[u8]; N], k: usize) -> [[f32; N]; M] {
     let x = x.map(<[f32]>::as_ptr);
     let w = w.map(<[u8]>::as_ptr);
     let mut sums = [[_mm256_setzero_ps(); N]; M];
@@ -325,10 +321,8 @@ unsafe fn k6<const M: usize>(w: &[u8], rows: [Row<'_>; M], blocks: usize) -> [f3
                 for part in 0..4 {
                     let q = _mm256_or_si256(_mm256_and_si256(lower[part], nibble), upper[part]);
                     let scale = scales.add(8 * half + 2 * part);
-                    let scale = _mm256_setr_m128i(
-                        _mm_set1_epi16(i16::from(*scale)),
-                        _mm_set1_epi16(i16::from(*scale.add(1))),
-                    );
+                    let scale =
+                        _mm256_setr_m128i(_mm_set1_epi16(i16::from(*scale)), _mm_set1_epi16(i16::from(*scale.add(1))));
                     for i in 0..M {
                         let x = rows[i].quants.as_ptr().add(b * 256 + 128 * half + 32 * part);
                         let pairs = _mm256_maddubs_epi16(q, _mm256_loadu_si256(x.cast()));

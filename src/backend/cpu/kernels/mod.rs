@@ -57,14 +57,7 @@ impl Kernels {
     }
 
     /// `out[j * x.len() + i] = x[i] . w[j]` over `k` elements; `w` are rows of F32, F16 or BF16.
-    pub(super) fn float_products(
-        self,
-        x: &[&[f32]],
-        w: &[&[u8]],
-        tensor_type: TensorType,
-        k: usize,
-        out: &mut [f32],
-    ) {
+    pub(super) fn float_products(self, x: &[&[f32]], w: &[&[u8]], tensor_type: TensorType, k: usize, out: &mut [f32]) {
         let m = x.len();
         let (tiles, rest) = x.as_chunks::<ROWS>();
         for (t, tile) in tiles.iter().enumerate() {
