@@ -2,6 +2,8 @@
 
 pub mod backend;
 pub mod capture;
+#[cfg(feature = "record")]
+pub mod cli;
 pub mod codec;
 pub mod error;
 pub mod file;
