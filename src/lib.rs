@@ -1,6 +1,7 @@
 //! Event-sourced recorder of model activations, and SQL over what it recorded.
 
 pub mod backend;
+pub mod capture;
 pub mod error;
 pub mod file;
 pub mod forward;

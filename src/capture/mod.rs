@@ -1,0 +1,3 @@
+//! What is captured: the vocabulary of capture points.
+
+pub mod points;
