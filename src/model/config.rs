@@ -14,13 +14,6 @@ pub(super) struct Config {
     architecture: Architecture,
 }
 
-/// What the tensors say, where the configuration may be silent.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct FromTensors {
-    pub vocabulary: u32,
-    pub has_output: bool,
-}
-
 impl Config {
     /// Parses a configuration and finds its family.
     ///
@@ -41,11 +34,11 @@ impl Config {
         self.architecture
     }
 
-    /// Typed and checked hyper-parameters.
+    /// Typed and checked hyper-parameters. `vocabulary` counts the rows of the token embedding.
     ///
     /// # Errors
     /// Malformed for missing or senseless numbers; unsupported for features that are not built.
-    pub(super) fn hyper(&self, tensors: FromTensors, facts: &mut Facts) -> Result<HyperParameters> {
+    pub(super) fn hyper(&self, vocabulary: u32, has_output: bool, facts: &mut Facts) -> Result<HyperParameters> {
         self.refuse_unbuilt()?;
         let gpt2 = self.architecture == Architecture::Gpt2;
         let name = |llama: &'static str, other: &'static str| if gpt2 { other } else { llama };
@@ -65,13 +58,13 @@ impl Config {
             kv_heads,
             head_dim,
             ffn: facts.note("ffn", self.ffn(hidden)?),
-            vocabulary: facts.note("vocabulary", self.vocabulary(tensors.vocabulary)?),
+            vocabulary: facts.note("vocabulary", self.vocabulary(vocabulary)?),
             context: facts.note("context", self.needed(name("max_position_embeddings", "n_positions"))?),
             norm_epsilon: facts.note("norm_epsilon", self.epsilon()?),
             rope: self.rope(head_dim, facts)?,
             activation: self.activation(facts)?,
             gated: facts.note("gated", Sourced::default(!gpt2)),
-            tied_embeddings: facts.note("tied_embeddings", self.tied(tensors.has_output)?),
+            tied_embeddings: facts.note("tied_embeddings", self.tied(has_output)?),
         };
         hyper.validate()?;
         self.refuse_window(hyper.context)?;
