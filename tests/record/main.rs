@@ -1,5 +1,10 @@
 //! Tests of the recorder, from a model file to a trace file.
-#![allow(missing_docs, reason = "tests are documented where they need it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "in a test, a panic is the report"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -28,7 +28,14 @@ fn inverse_root(mean_square: f64, epsilon: f32) -> f32 {
 /// Turns element `i` of each head with element `i + rotary_dim / 2`, by `position * base^(-2 i / rotary_dim)`.
 ///
 /// Angles are f64: at position 10^5 an f32 angle would be off by more than the tolerance of a product.
-pub(super) fn rope(x: &[f32], head_dim: usize, rotary_dim: usize, base: f64, position: usize, out: &mut [f32]) {
+pub(super) fn rope(
+    x: &[f32],
+    head_dim: usize,
+    rotary_dim: usize,
+    base: f64,
+    position: usize,
+    out: &mut [f32],
+) {
     out.copy_from_slice(x);
     let half = rotary_dim / 2;
     let turns: Vec<(f32, f32)> = (0..half)
@@ -93,9 +100,17 @@ mod tests {
         assert_eq!(out, x);
         rope(&x, 5, 4, 100.0, 3, &mut out);
         let (a, b) = (3.0f32, 0.3f32);
-        let expected =
-            [a.cos() - 3.0 * a.sin(), 2.0 * b.cos() - 4.0 * b.sin(), a.sin() + 3.0 * a.cos(), 2.0 * b.sin() + 4.0 * b.cos(), 5.0];
-        assert!(out.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{out:?} {expected:?}");
+        let expected = [
+            a.cos() - 3.0 * a.sin(),
+            2.0 * b.cos() - 4.0 * b.sin(),
+            a.sin() + 3.0 * a.cos(),
+            2.0 * b.sin() + 4.0 * b.cos(),
+            5.0,
+        ];
+        assert!(
+            out.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6),
+            "{out:?} {expected:?}"
+        );
     }
 
     #[test]
