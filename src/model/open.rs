@@ -144,9 +144,7 @@ impl Model {
     /// # Errors
     /// Malformed, naming the missing weight.
     pub fn weight(&self, key: WeightKey) -> Result<&Weight> {
-        self.get(key).ok_or_else(|| {
-            Error::malformed(format!("the model has no weight {key}")).in_file(&self.path)
-        })
+        self.get(key).ok_or_else(|| Error::malformed(format!("the model has no weight {key}")).in_file(&self.path))
     }
 
     /// The weight with `key`, if the model has it.
@@ -176,14 +174,10 @@ impl Model {
     /// # Errors
     /// Those of [`Model::check_unchanged`]: the hash of a file that changed meanwhile means nothing.
     pub fn hash(&self) -> Result<ModelHash> {
-        let files: Vec<[u8; 32]> = self
-            .files
-            .iter()
-            .map(|file| blake3::Hasher::new().update_rayon(&file.bytes).finalize().into())
-            .collect();
+        let files: Vec<[u8; 32]> =
+            self.files.iter().map(|file| blake3::Hasher::new().update_rayon(&file.bytes).finalize().into()).collect();
         self.check_unchanged()?;
-        let by_name: BTreeMap<&str, &[u8; 32]> =
-            self.files.iter().map(|file| file.name.as_str()).zip(&files).collect();
+        let by_name: BTreeMap<&str, &[u8; 32]> = self.files.iter().map(|file| file.name.as_str()).zip(&files).collect();
         let mut whole = blake3::Hasher::new();
         for hash in by_name.values() {
             whole.update(*hash);
