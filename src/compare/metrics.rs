@@ -304,9 +304,7 @@ impl LogitsMetrics {
         let (top_r, top_t) = (top(reference, 10), top(target, 10));
         let chosen = top_r[0];
         let common = top_r.iter().filter(|id| top_t.contains(id)).count();
-        let above = |(id, value): (usize, &f32)| {
-            *value > target[chosen] || (*value == target[chosen] && id < chosen)
-        };
+        let above = |(id, value): (usize, &f32)| *value > target[chosen] || (*value == target[chosen] && id < chosen);
         let gap = |row: &[f32], top: &[usize]| f64::from(row[top[0]]) - f64::from(row[top[1]]);
         Some(LogitsMetrics {
             kl_divergence: kl_divergence(reference, target),
