@@ -7,26 +7,34 @@ use super::{Architecture, HyperParameters, RopeParameters};
 use crate::error::{Error, Result};
 use crate::graph::Activation;
 use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
 
 /// A parsed config.json.
 pub(super) struct Config {
+    path: PathBuf,
     fields: Map<String, Value>,
     architecture: Architecture,
 }
 
 impl Config {
-    /// Parses a configuration and finds its family.
+    /// Parses the configuration in file `path` and finds its family.
     ///
     /// # Errors
     /// Malformed where it is no JSON object with a `model_type`; unsupported for an unknown family.
-    pub(super) fn parse(json: &[u8]) -> Result<Config> {
+    pub(super) fn parse(json: &[u8], path: &Path) -> Result<Config> {
+        let (fields, architecture) = Config::fields(json).map_err(|error| error.in_file(path))?;
+        Ok(Config { path: path.to_path_buf(), fields, architecture })
+    }
+
+    fn fields(json: &[u8]) -> Result<(Map<String, Value>, Architecture)> {
         let fields: Map<String, Value> = serde_json::from_slice(json)
             .map_err(|cause| Error::malformed("the configuration is no JSON object").because(cause))?;
-        let model_type = fields.get("model_type").and_then(Value::as_str).ok_or_else(|| {
-            Error::malformed("the configuration has no model_type, so the architecture is unknown")
-        })?;
+        let model_type = fields
+            .get("model_type")
+            .and_then(Value::as_str)
+            .ok_or_else(|| Error::malformed("the configuration has no model_type, so the architecture is unknown"))?;
         let architecture = Architecture::from_name(model_type)?;
-        Ok(Config { fields, architecture })
+        Ok((fields, architecture))
     }
 
     pub(super) fn architecture(&self) -> Architecture {
@@ -38,6 +46,10 @@ impl Config {
     /// # Errors
     /// Malformed for missing or senseless numbers; unsupported for features that are not built.
     pub(super) fn hyper(&self, vocabulary: u32, has_output: bool, facts: &mut Facts) -> Result<HyperParameters> {
+        self.read(vocabulary, has_output, facts).map_err(|error| error.in_file(&self.path))
+    }
+
+    fn read(&self, vocabulary: u32, has_output: bool, facts: &mut Facts) -> Result<HyperParameters> {
         self.refuse_unbuilt()?;
         let gpt2 = self.architecture == Architecture::Gpt2;
         let name = |llama: &'static str, other: &'static str| if gpt2 { other } else { llama };
@@ -93,7 +105,10 @@ impl Config {
 
     fn flag(&self, key: &str) -> Result<Option<bool>> {
         let Some(value) = self.get(key) else { return Ok(None) };
-        value.as_bool().map(Some).ok_or_else(|| Error::malformed(format!("{key} is {value}, and should be true or false")))
+        value
+            .as_bool()
+            .map(Some)
+            .ok_or_else(|| Error::malformed(format!("{key} is {value}, and should be true or false")))
     }
 
     fn head_dim(&self, hidden: u32, heads: u32) -> Result<Sourced<u32>> {
@@ -115,9 +130,9 @@ impl Config {
 
     fn vocabulary(&self, rows: u32) -> Result<Sourced<u32>> {
         match self.count("vocab_size")? {
-            Some(said) if said != rows => Err(Error::malformed(format!(
-                "vocab_size is {said}, and the token embedding has {rows} rows"
-            ))),
+            Some(said) if said != rows => {
+                Err(Error::malformed(format!("vocab_size is {said}, and the token embedding has {rows} rows")))
+            }
             _ => Ok(Sourced { value: rows, source: Source::Shape }),
         }
     }
@@ -215,9 +230,8 @@ impl Config {
 
     fn refuse_scaled_rope(&self, key: &str) -> Result<()> {
         let Some(value) = self.get(key) else { return Ok(()) };
-        let fields = value
-            .as_object()
-            .ok_or_else(|| Error::malformed(format!("{key} is {value}, and should be an object")))?;
+        let fields =
+            value.as_object().ok_or_else(|| Error::malformed(format!("{key} is {value}, and should be an object")))?;
         for (field, value) in fields {
             match (field.as_str(), value) {
                 ("rope_theta", _) | (_, Value::Null) => {}

@@ -45,10 +45,8 @@ type Entry = (Role, &'static str, Lie, Presence);
 use Lie::{Pairs, Plain, Third, Transposed, TransposedThird};
 use Presence::{Needed, Optional};
 
-const HF_OUTER: &[Entry] = &[
-    (Role::TokenEmbedding, "embed_tokens.weight", Plain, Needed),
-    (Role::FinalNorm, "norm.weight", Plain, Needed),
-];
+const HF_OUTER: &[Entry] =
+    &[(Role::TokenEmbedding, "embed_tokens.weight", Plain, Needed), (Role::FinalNorm, "norm.weight", Plain, Needed)];
 
 const HF_LAYER: &[Entry] = &[
     (Role::AttnNorm, "input_layernorm.weight", Plain, Needed),

@@ -35,10 +35,7 @@ impl Architecture {
     pub fn from_name(name: &str) -> Result<Self> {
         Architecture::ALL.into_iter().find(|known| known.name() == name).ok_or_else(|| {
             let known: Vec<&str> = Architecture::ALL.iter().map(|known| known.name()).collect();
-            Error::unsupported(format!(
-                "architecture {name:?} is not known; this version runs {}",
-                known.join(", ")
-            ))
+            Error::unsupported(format!("architecture {name:?} is not known; this version runs {}", known.join(", ")))
         })
     }
 }
@@ -243,7 +240,8 @@ mod tests {
     #[test]
     fn each_broken_number_is_refused() {
         assert!(sound().validate().is_ok());
-        let breaks: [(&str, fn(&mut HyperParameters)); 8] = [
+        type Break = (&'static str, fn(&mut HyperParameters));
+        let breaks: [Break; 8] = [
             ("layers is 0", |h| h.layers = 0),
             ("evenly", |h| h.kv_heads = 3),
             ("too wide", |h| (h.heads, h.kv_heads, h.head_dim) = (1 << 20, 1, 1 << 20)),

@@ -79,9 +79,9 @@ impl TensorType {
                 self.name()
             )));
         }
-        (elements / block).checked_mul(self.block_bytes()).ok_or_else(|| {
-            Error::malformed(format!("a row of {elements} elements is too long for memory"))
-        })
+        (elements / block)
+            .checked_mul(self.block_bytes())
+            .ok_or_else(|| Error::malformed(format!("a row of {elements} elements is too long for memory")))
     }
 }
 

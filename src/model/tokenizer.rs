@@ -20,9 +20,8 @@ impl Tokenizer {
     /// Environment where the file cannot be read; malformed where it is no tokenizer.
     pub fn open(path: &Path) -> Result<Tokenizer> {
         let bytes = std::fs::read(path).map_err(|cause| Error::io("open the tokenizer", path, cause))?;
-        let malformed = |cause| {
-            Error::malformed("not a tokenizer.json of Hugging Face tokenizers").in_file(path).because(cause)
-        };
+        let malformed =
+            |cause| Error::malformed("not a tokenizer.json of Hugging Face tokenizers").in_file(path).because(cause);
         let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(malformed)?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(malformed)?;

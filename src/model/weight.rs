@@ -112,10 +112,7 @@ impl Role {
     /// Whether it is a matrix, not a vector.
     pub fn is_matrix(self) -> bool {
         use Role::*;
-        matches!(
-            self,
-            TokenEmbedding | PositionEmbedding | Output | Q | K | V | AttnOut | FfnGate | FfnUp | FfnDown
-        )
+        matches!(self, TokenEmbedding | PositionEmbedding | Output | Q | K | V | AttnOut | FfnGate | FfnUp | FfnDown)
     }
 }
 

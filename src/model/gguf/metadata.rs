@@ -27,8 +27,7 @@ const READ: [&str; 13] = [
 ];
 
 /// Keys that say nothing about the forward pass, or only together with one that is refused.
-const SILENT: [&str; 3] =
-    ["tensor_data_layout", "rope.scaling.original_context_length", "rope.scaling.finetuned"];
+const SILENT: [&str; 3] = ["tensor_data_layout", "rope.scaling.original_context_length", "rope.scaling.finetuned"];
 
 /// Keys with the numbers at which they change nothing.
 const NEUTRAL: [(&str, &[f64]); 9] = [
@@ -130,8 +129,7 @@ impl Metadata {
 
 /// The format names no activation: it belongs to the architecture.
 fn activation(gpt2: bool, facts: &mut Facts) -> Activation {
-    let (name, activation) =
-        if gpt2 { ("gelu_new", Activation::GeluTanh) } else { ("silu", Activation::Silu) };
+    let (name, activation) = if gpt2 { ("gelu_new", Activation::GeluTanh) } else { ("silu", Activation::Silu) };
     facts.note("activation", Sourced::default(name));
     activation
 }
@@ -175,9 +173,7 @@ impl Fields<'_> {
             Some(Value::Float(number)) => Ok(Some(*number)),
             Some(Value::Unsigned(number)) => Ok(Some(*number as f64)),
             Some(Value::Signed(number)) => Ok(Some(*number as f64)),
-            Some(other) => {
-                Err(Error::malformed(format!("{} is {other}, and should be a number", self.key(name))))
-            }
+            Some(other) => Err(Error::malformed(format!("{} is {other}, and should be a number", self.key(name)))),
         }
     }
 
@@ -193,9 +189,7 @@ impl Fields<'_> {
             ))),
             (Some(size), _) if key.is_some() => Ok(Sourced::file(size)),
             (Some(size), _) => Ok(Sourced::default(size)),
-            (None, _) => {
-                Err(Error::malformed(format!("a width of {hidden} cannot be split into {heads} heads")))
-            }
+            (None, _) => Err(Error::malformed(format!("a width of {hidden} cannot be split into {heads} heads"))),
         }
     }
 
@@ -253,8 +247,8 @@ fn changes_nothing(name: &str, value: &Value, hyper: &HyperParameters) -> bool {
         ("attention.causal", Value::Bool(causal)) => *causal,
         ("use_parallel_residual", Value::Bool(parallel)) => !parallel,
         ("attention.sliding_window", Value::Unsigned(window)) => *window == 0 || *window >= hyper.context.into(),
-        _ => NEUTRAL.iter().any(|(known, numbers)| {
-            *known == name && number.is_some_and(|number| numbers.contains(&number))
-        }),
+        _ => NEUTRAL
+            .iter()
+            .any(|(known, numbers)| *known == name && number.is_some_and(|number| numbers.contains(&number))),
     }
 }

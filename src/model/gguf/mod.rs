@@ -23,6 +23,12 @@ const DEFAULT_ALIGNMENT: u64 = 32;
 /// ggml's tensors have at most four axes.
 const MOST_AXES: u32 = 4;
 
+/// The least bytes of a metadata pair: length of its key, type, a value of one byte.
+const SHORTEST_PAIR: u64 = 13;
+
+/// The least bytes of a line of the tensor table: length of the name, axes, one axis, type, offset.
+const SHORTEST_INFO: u64 = 32;
+
 /// Reads metadata and tensors of a whole file.
 ///
 /// # Errors
@@ -34,6 +40,7 @@ pub(super) fn read(bytes: &Bytes) -> Result<(Metadata, Tensors)> {
     check_version(cursor.u32()?)?;
     let tensor_count = cursor.u64()?;
     let pair_count = cursor.u64()?;
+    cursor.expect(pair_count, SHORTEST_PAIR)?;
     let mut pairs = BTreeMap::new();
     for _ in 0..pair_count {
         let at = cursor.position();
@@ -55,7 +62,9 @@ pub(super) fn read(bytes: &Bytes) -> Result<(Metadata, Tensors)> {
 fn check_version(version: u32) -> Result<()> {
     match version {
         2 | 3 => Ok(()),
-        _ if (1..=3).contains(&version.swap_bytes()) => Err(Error::unsupported("big-endian GGUF files are not supported").at(4)),
+        _ if (1..=3).contains(&version.swap_bytes()) => {
+            Err(Error::unsupported("big-endian GGUF files are not supported").at(4))
+        }
         _ => Err(Error::unsupported(format!("GGUF version {version} is not supported, only 2 and 3")).at(4)),
     }
 }
@@ -70,6 +79,7 @@ struct Info {
 }
 
 fn read_tensors(cursor: &mut Cursor<'_>, count: u64, alignment: u64, bytes: &Bytes) -> Result<Tensors> {
+    cursor.expect(count, SHORTEST_INFO)?;
     let mut infos = Vec::new();
     for _ in 0..count {
         infos.push(read_info(cursor)?);
@@ -92,7 +102,9 @@ fn read_info(cursor: &mut Cursor<'_>) -> Result<Info> {
     let at = cursor.position();
     let axes = cursor.u32()?;
     if axes == 0 || axes > MOST_AXES {
-        return Err(Error::malformed(format!("{axes} axes, and ggml's tensors have 1 to {MOST_AXES}")).at(at).of(&name));
+        return Err(Error::malformed(format!("{axes} axes, and ggml's tensors have 1 to {MOST_AXES}"))
+            .at(at)
+            .of(&name));
     }
     let mut shape = Vec::new();
     for _ in 0..axes {

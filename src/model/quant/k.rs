@@ -48,12 +48,7 @@ impl<'a> Q4K<'a> {
     /// Names the parts of a super-block.
     #[inline(always)]
     pub fn parse(block: &'a [u8; 144]) -> Self {
-        Q4K {
-            d: half_at(block, 0),
-            dmin: half_at(block, 2),
-            scales: part(block, 4),
-            quants: part(block, 16),
-        }
+        Q4K { d: half_at(block, 0), dmin: half_at(block, 2), scales: part(block, 4), quants: part(block, 16) }
     }
 
     /// Quants 0..16 in element order.
