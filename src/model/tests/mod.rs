@@ -5,6 +5,7 @@ mod gguf;
 mod mutation;
 mod opening;
 mod safetensors;
+mod shipped;
 
 use crate::{Error, ErrorKind};
 
