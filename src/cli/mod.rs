@@ -65,7 +65,8 @@ pub(crate) fn json(value: &impl serde::Serialize) -> Result<String> {
         .map_err(|cause| Error::internal("cannot write JSON").because(cause))
 }
 
-/// Text without the control characters that a terminal would obey.
+/// Text whose control characters, which a terminal would obey, are written as escapes.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
+    let visible = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(visible).collect()
 }

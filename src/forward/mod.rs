@@ -57,8 +57,7 @@ pub trait Observer {
     fn wants(&mut self, site: SiteId, positions: Range<usize>) -> Option<Range<usize>>;
 
     /// Takes the wanted rows of `site`; the first of them has position `first_position`.
-    fn capture(&mut self, step: u32, site: SiteId, first_position: usize, rows: Rows)
-    -> Result<()>;
+    fn capture(&mut self, step: u32, site: SiteId, first_position: usize, rows: Rows) -> Result<()>;
 
     /// A step is complete: everything it captured was handed over before.
     fn step(&mut self, report: &StepReport) -> Result<()>;

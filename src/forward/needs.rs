@@ -22,10 +22,7 @@ pub(super) fn needs(graph: &Graph, wanted: Vec<Range<usize>>, rows: usize, choos
         let need = needs[index].clone();
         for input in &site.inputs {
             let input = needs[..index].get_mut(*input as usize).ok_or_else(|| {
-                Error::internal(format!(
-                    "`{}` reads a site that does not stand before it",
-                    site.point
-                ))
+                Error::internal(format!("`{}` reads a site that does not stand before it", site.point))
             })?;
             *input = hull(input, &need);
         }
@@ -48,16 +45,7 @@ mod tests {
 
     fn site(id: SiteId, point: &'static str, operation: Operation, inputs: &[SiteId]) -> Site {
         let axes = RowAxes::Flat { width: 4 };
-        Site {
-            id,
-            layer: None,
-            point,
-            occurrence: 0,
-            operation,
-            inputs: inputs.to_vec(),
-            weights: vec![],
-            axes,
-        }
+        Site { id, layer: None, point, occurrence: 0, operation, inputs: inputs.to_vec(), weights: vec![], axes }
     }
 
     fn graph() -> Graph {

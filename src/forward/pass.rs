@@ -45,35 +45,22 @@ impl<B: Backend> Forward<B> {
             })
             .collect();
         let needs = needs(&self.graph, wanted.clone(), rows, choose)?;
-        let mut held: Vec<Option<Held<B::Tensor>>> =
-            self.graph.sites.iter().map(|_| None).collect();
+        let mut held: Vec<Option<Held<B::Tensor>>> = self.graph.sites.iter().map(|_| None).collect();
         for index in 0..self.graph.sites.len() {
             let need = needs[index].clone();
             if !need.is_empty() {
                 let tensor = self.run_site(index, &held, need.clone(), batch)?;
                 held[index] = Some(Held { tensor, rows: need });
             }
-            self.show(
-                index,
-                &held,
-                wanted[index].clone(),
-                batch.first_position,
-                step,
-                observer,
-            )?;
+            self.show(index, &held, wanted[index].clone(), batch.first_position, step, observer)?;
             self.release(index, &mut held);
         }
         if !choose {
             return Ok(None);
         }
-        let logits = held
-            .last()
-            .and_then(Option::as_ref)
-            .ok_or_else(|| Error::internal("a graph without logits"))?;
+        let logits = held.last().and_then(Option::as_ref).ok_or_else(|| Error::internal("a graph without logits"))?;
         let last = logits.rows.len().saturating_sub(1);
-        let row = self
-            .backend
-            .fetch(&logits.tensor, last..logits.rows.len())?;
+        let row = self.backend.fetch(&logits.tensor, last..logits.rows.len())?;
         Ok(Some(row.values().to_vec()))
     }
 
@@ -88,34 +75,15 @@ impl<B: Backend> Forward<B> {
         let site = &self.graph.sites[index];
         let mut cut = Vec::with_capacity(site.inputs.len());
         for id in &site.inputs {
-            let input = held
-                .get(*id as usize)
-                .and_then(Option::as_ref)
-                .ok_or_else(|| lost(site))?;
-            let part = need
-                .start
-                .checked_sub(input.rows.start)
-                .ok_or_else(|| lost(site))?;
+            let input = held.get(*id as usize).and_then(Option::as_ref).ok_or_else(|| lost(site))?;
+            let part = need.start.checked_sub(input.rows.start).ok_or_else(|| lost(site))?;
             let whole = input.rows == need;
-            let slice = if whole {
-                None
-            } else {
-                Some(self.backend.slice(&input.tensor, part..part + need.len())?)
-            };
+            let slice = if whole { None } else { Some(self.backend.slice(&input.tensor, part..part + need.len())?) };
             cut.push((slice, &input.tensor));
         }
-        let inputs: Vec<&B::Tensor> = cut
-            .iter()
-            .map(|(slice, whole)| slice.as_ref().unwrap_or(whole))
-            .collect();
-        let weights: Vec<&B::Weight> = self.site_weights[index]
-            .iter()
-            .map(|weight| &self.weights[*weight])
-            .collect();
-        let part = Batch {
-            tokens: &batch.tokens[need.clone()],
-            first_position: batch.first_position + need.start,
-        };
+        let inputs: Vec<&B::Tensor> = cut.iter().map(|(slice, whole)| slice.as_ref().unwrap_or(whole)).collect();
+        let weights: Vec<&B::Weight> = self.site_weights[index].iter().map(|weight| &self.weights[*weight]).collect();
+        let part = Batch { tokens: &batch.tokens[need.clone()], first_position: batch.first_position + need.start };
         self.backend.execute(site, &inputs, &weights, part)
     }
 
@@ -133,12 +101,7 @@ impl<B: Backend> Forward<B> {
         };
         let within = wanted.start - held.rows.start..wanted.end - held.rows.start;
         let rows = self.backend.fetch(&held.tensor, within)?;
-        observer.capture(
-            step,
-            self.graph.sites[index].id,
-            first_position + wanted.start,
-            rows,
-        )
+        observer.capture(step, self.graph.sites[index].id, first_position + wanted.start, rows)
     }
 
     /// Drops the tensors that site `index` was the last to read, but for the logits.
@@ -154,8 +117,5 @@ impl<B: Backend> Forward<B> {
 }
 
 fn lost(site: &Site) -> Error {
-    Error::internal(format!(
-        "an input of `{}` was dropped before it was read",
-        site.point
-    ))
+    Error::internal(format!("an input of `{}` was dropped before it was read", site.point))
 }

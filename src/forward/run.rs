@@ -115,27 +115,15 @@ impl<B: Backend> Forward<B> {
     /// # Errors
     /// Usage for an empty prompt, a token id outside the vocabulary and a run longer than the context; those of
     /// the backend and of the observer, which end the run.
-    pub fn generate(
-        &mut self,
-        request: &Request<'_>,
-        observer: &mut dyn Observer,
-    ) -> Result<Generation> {
+    pub fn generate(&mut self, request: &Request<'_>, observer: &mut dyn Observer) -> Result<Generation> {
         self.check(request)?;
         let decoded = request.generate.saturating_sub(1);
-        self.backend
-            .reset_cache(&self.graph.sites, request.tokens.len() + decoded)?;
-        let mut generation = Generation {
-            tokens: Vec::new(),
-            fingerprints: Vec::new(),
-        };
+        self.backend.reset_cache(&self.graph.sites, request.tokens.len() + decoded)?;
+        let mut generation = Generation { tokens: Vec::new(), fingerprints: Vec::new() };
         let mut tokens = request.tokens.to_vec();
         let mut first_position = 0;
         for step in 0..=decoded {
-            let phase = if step == 0 {
-                Phase::Prefill
-            } else {
-                Phase::Decode
-            };
+            let phase = if step == 0 { Phase::Prefill } else { Phase::Decode };
             let report = self.step(step, phase, first_position, &tokens, observer)?;
             observer.step(&report)?;
             generation.fingerprints.push(report.logits_fingerprint);
@@ -160,17 +148,12 @@ impl<B: Backend> Forward<B> {
         observer: &mut dyn Observer,
     ) -> Result<StepReport> {
         let start = Instant::now();
-        let number = |n: usize| {
-            u32::try_from(n).map_err(|_| Error::usage("more than 2^32 positions in one run"))
-        };
+        let number = |n: usize| u32::try_from(n).map_err(|_| Error::usage("more than 2^32 positions in one run"));
         let mut done = 0;
         let mut logits = None;
         while done < tokens.len() {
             let rows = self.chunk(first_position + done).min(tokens.len() - done);
-            let batch = Batch {
-                tokens: &tokens[done..done + rows],
-                first_position: first_position + done,
-            };
+            let batch = Batch { tokens: &tokens[done..done + rows], first_position: first_position + done };
             done += rows;
             logits = self.pass(batch, number(step)?, done == tokens.len(), observer)?;
         }
@@ -197,24 +180,19 @@ impl<B: Backend> Forward<B> {
             }
             flat => budget as f64 / f64::from(flat.width().unwrap_or(1)),
         };
-        let fewest = self
-            .graph
-            .sites
-            .iter()
-            .map(|site| rows(site.axes))
-            .fold(f64::INFINITY, f64::min);
+        let fewest = self.graph.sites.iter().map(|site| rows(site.axes)).fold(f64::INFINITY, f64::min);
         (fewest as usize).max(1)
     }
 
-    fn check(&self, request: &Request<'_>) -> Result<()> {
+    /// Whether the model can run `request`, asked before anything is written.
+    ///
+    /// # Errors
+    /// Usage, as of [`Forward::generate`].
+    pub fn check(&self, request: &Request<'_>) -> Result<()> {
         if request.tokens.is_empty() {
             return Err(Error::usage("the prompt is empty: give at least one token"));
         }
-        let unknown = request
-            .tokens
-            .iter()
-            .enumerate()
-            .find(|(_, id)| **id as usize >= self.vocabulary);
+        let unknown = request.tokens.iter().enumerate().find(|(_, id)| **id as usize >= self.vocabulary);
         if let Some((position, id)) = unknown {
             return Err(Error::usage(format!(
                 "token id {id} at position {position} is out of range: the vocabulary has {} tokens, 0 to {}",
@@ -237,15 +215,7 @@ impl<B: Backend> Forward<B> {
 
 /// Whether two weights are the same stored values in the same shape.
 fn same(a: &Weight, b: &Weight) -> bool {
-    let place = |w: &Weight| {
-        (
-            w.data.as_ptr(),
-            w.rows,
-            w.columns,
-            w.layout,
-            w.key.role.is_matrix(),
-        )
-    };
+    let place = |w: &Weight| (w.data.as_ptr(), w.rows, w.columns, w.layout, w.key.role.is_matrix());
     place(a) == place(b)
 }
 

@@ -51,12 +51,7 @@ pub(super) const fn step(
     inputs: &'static [&'static str],
     weights: &'static [Role],
 ) -> Step {
-    Step {
-        point,
-        rule,
-        inputs,
-        weights,
-    }
+    Step { point, rule, inputs, weights }
 }
 
 /// A family: its table of steps before, in and after the layers.
@@ -74,24 +69,13 @@ pub(super) struct Family {
 const FAMILIES: [&Family; 2] = [&llama::FAMILY, &gpt2::FAMILY];
 
 pub(super) fn build(model: &Model) -> Result<Graph> {
-    let family = FAMILIES
-        .into_iter()
-        .find(|family| family.architectures.contains(&model.architecture()))
-        .ok_or_else(|| {
+    let family =
+        FAMILIES.into_iter().find(|family| family.architectures.contains(&model.architecture())).ok_or_else(|| {
             let name = model.architecture().name();
-            Error::unsupported(format!(
-                "the forward pass of architecture {name} is not built"
-            ))
+            Error::unsupported(format!("the forward pass of architecture {name} is not built"))
         })?;
     let hyper = model.hyper();
-    let mut builder = Builder {
-        model,
-        hyper,
-        family,
-        layer: None,
-        sites: Vec::new(),
-        made: HashMap::new(),
-    };
+    let mut builder = Builder { model, hyper, family, layer: None, sites: Vec::new(), made: HashMap::new() };
     builder.run(family.before)?;
     for layer in 0..hyper.layers {
         let (first, later) = family.layer_input;
@@ -102,10 +86,7 @@ pub(super) fn build(model: &Model) -> Result<Graph> {
     }
     builder.layer = None;
     builder.run(family.after)?;
-    Ok(Graph {
-        sites: builder.sites,
-        layers: hyper.layers,
-    })
+    Ok(Graph { sites: builder.sites, layers: hyper.layers })
 }
 
 struct Builder<'a> {
@@ -125,19 +106,11 @@ impl Builder<'_> {
 
     fn id(&self, point: &str) -> Result<SiteId> {
         let id = self.made.get(point).copied();
-        id.ok_or_else(|| {
-            Error::internal(format!(
-                "the family's table reads `{point}` before it is made"
-            ))
-        })
+        id.ok_or_else(|| Error::internal(format!("the family's table reads `{point}` before it is made")))
     }
 
     fn step(&mut self, step: &Step) -> Result<()> {
-        let inputs = step
-            .inputs
-            .iter()
-            .map(|point| self.id(point))
-            .collect::<Result<Vec<_>>>()?;
+        let inputs = step.inputs.iter().map(|point| self.id(point)).collect::<Result<Vec<_>>>()?;
         match (step.rule, step.weights) {
             (Rule::Product, [matrix]) => self.product(step.point, *matrix, inputs),
             (Rule::Biased { matmul }, [matrix, bias]) => {
@@ -152,10 +125,7 @@ impl Builder<'_> {
             }
             (rule, weights) => {
                 let axes = self.axes(rule, &inputs)?;
-                let keys = weights
-                    .iter()
-                    .map(|role| self.checked(*role, axes))
-                    .collect::<Result<_>>()?;
+                let keys = weights.iter().map(|role| self.checked(*role, axes)).collect::<Result<_>>()?;
                 let operation = self.operation(rule, &inputs)?;
                 self.push(step.point, operation, inputs, keys, axes)
             }
@@ -176,34 +146,15 @@ impl Builder<'_> {
         weights: Vec<WeightKey>,
         axes: RowAxes,
     ) -> Result<()> {
-        let id = SiteId::try_from(self.sites.len()).map_err(|_| {
-            Error::malformed(format!(
-                "{} layers are more than a graph can hold",
-                self.hyper.layers
-            ))
-        })?;
+        let id = SiteId::try_from(self.sites.len())
+            .map_err(|_| Error::malformed(format!("{} layers are more than a graph can hold", self.hyper.layers)))?;
         self.made.insert(point, id);
-        self.sites.push(Site {
-            id,
-            layer: self.layer,
-            point,
-            occurrence: 0,
-            operation,
-            inputs,
-            weights,
-            axes,
-        });
+        self.sites.push(Site { id, layer: self.layer, point, occurrence: 0, operation, inputs, weights, axes });
         Ok(())
     }
 
     fn operation(&self, rule: Rule, inputs: &[SiteId]) -> Result<Operation> {
-        let HyperParameters {
-            heads,
-            kv_heads,
-            head_dim,
-            norm_epsilon: epsilon,
-            ..
-        } = *self.hyper;
+        let HyperParameters { heads, kv_heads, head_dim, norm_epsilon: epsilon, .. } = *self.hyper;
         Ok(match rule {
             Rule::TokenEmbedding => Operation::TokenEmbedding,
             Rule::PositionEmbedding => Operation::PositionEmbedding,
@@ -215,36 +166,20 @@ impl Builder<'_> {
             Rule::Product | Rule::Biased { .. } => Operation::MatMul,
             Rule::Rope => self.rope(inputs)?,
             Rule::Store => Operation::CacheStore,
-            Rule::Scores => Operation::AttnScores {
-                heads,
-                kv_heads,
-                head_dim,
-                scale: 1.0 / (head_dim as f32).sqrt(),
-            },
+            Rule::Scores => Operation::AttnScores { heads, kv_heads, head_dim, scale: 1.0 / (head_dim as f32).sqrt() },
             Rule::Softmax => Operation::Softmax { heads },
-            Rule::Context => Operation::AttnContext {
-                heads,
-                kv_heads,
-                head_dim,
-            },
+            Rule::Context => Operation::AttnContext { heads, kv_heads, head_dim },
             Rule::Activate => Operation::Activate(self.hyper.activation),
         })
     }
 
     fn rope(&self, inputs: &[SiteId]) -> Result<Operation> {
         let rope = self.hyper.rope.as_ref().ok_or_else(|| {
-            Error::malformed(
-                "the model says nothing of its rotary embedding, and its architecture needs one",
-            )
+            Error::malformed("the model says nothing of its rotary embedding, and its architecture needs one")
         })?;
         match self.input_axes(inputs)? {
             RowAxes::Heads { heads, dim } if rope.rotary_dim <= dim && rope.rotary_dim % 2 == 0 => {
-                Ok(Operation::Rope {
-                    heads,
-                    head_dim: dim,
-                    rotary_dim: rope.rotary_dim,
-                    base: rope.base,
-                })
+                Ok(Operation::Rope { heads, head_dim: dim, rotary_dim: rope.rotary_dim, base: rope.base })
             }
             axes => Err(Error::malformed(format!(
                 "a rotary embedding of {} elements does not fit rows of {axes:?}",
@@ -256,53 +191,34 @@ impl Builder<'_> {
     fn axes(&self, rule: Rule, inputs: &[SiteId]) -> Result<RowAxes> {
         let hyper = self.hyper;
         Ok(match rule {
-            Rule::TokenEmbedding | Rule::PositionEmbedding => RowAxes::Flat {
-                width: hyper.hidden,
-            },
+            Rule::TokenEmbedding | Rule::PositionEmbedding => RowAxes::Flat { width: hyper.hidden },
             Rule::Scores | Rule::Softmax => RowAxes::Keys { heads: hyper.heads },
-            Rule::Context => RowAxes::Flat {
-                width: width_of(hyper.heads, hyper.head_dim)?,
-            },
+            Rule::Context => RowAxes::Flat { width: width_of(hyper.heads, hyper.head_dim)? },
             _ => self.input_axes(inputs)?,
         })
     }
 
     fn input_axes(&self, inputs: &[SiteId]) -> Result<RowAxes> {
         let first = inputs.first().and_then(|id| self.sites.get(*id as usize));
-        first
-            .map(|site| site.axes)
-            .ok_or_else(|| Error::internal("the family's table has a step without input"))
+        first.map(|site| site.axes).ok_or_else(|| Error::internal("the family's table has a step without input"))
     }
 
     /// The axes of a product; its weight has to fit the input and what the hyper-parameters say.
     fn product_axes(&self, matrix: Role, inputs: &[SiteId]) -> Result<RowAxes> {
         let hyper = self.hyper;
         let axes = match matrix {
-            Role::Q => RowAxes::Heads {
-                heads: hyper.heads,
-                dim: hyper.head_dim,
-            },
-            Role::K | Role::V => RowAxes::Heads {
-                heads: hyper.kv_heads,
-                dim: hyper.head_dim,
-            },
+            Role::Q => RowAxes::Heads { heads: hyper.heads, dim: hyper.head_dim },
+            Role::K | Role::V => RowAxes::Heads { heads: hyper.kv_heads, dim: hyper.head_dim },
             Role::FfnGate | Role::FfnUp => RowAxes::Flat { width: hyper.ffn },
-            Role::Output => RowAxes::Flat {
-                width: hyper.vocabulary,
-            },
-            _ => RowAxes::Flat {
-                width: hyper.hidden,
-            },
+            Role::Output => RowAxes::Flat { width: hyper.vocabulary },
+            _ => RowAxes::Flat { width: hyper.hidden },
         };
         self.check(matrix, axes.width(), self.input_axes(inputs)?.width())?;
         Ok(axes)
     }
 
     fn key(&self, role: Role) -> WeightKey {
-        WeightKey {
-            layer: self.layer,
-            role,
-        }
+        WeightKey { layer: self.layer, role }
     }
 
     /// The key of an embedding or a vector that has to be as wide as a row of `axes`.
@@ -318,9 +234,7 @@ impl Builder<'_> {
 
     fn check(&self, role: Role, rows: Option<u32>, columns: Option<u32>) -> Result<()> {
         let weight = self.model.weight(self.key(role))?;
-        let fits = |found: usize, expected: Option<u32>| {
-            expected.is_some_and(|n| u32::try_from(found) == Ok(n))
-        };
+        let fits = |found: usize, expected: Option<u32>| expected.is_some_and(|n| u32::try_from(found) == Ok(n));
         if fits(weight.rows, rows) && fits(weight.columns, columns) {
             return Ok(());
         }
@@ -337,9 +251,7 @@ impl Builder<'_> {
 }
 
 fn width_of(heads: u32, dim: u32) -> Result<u32> {
-    heads.checked_mul(dim).ok_or_else(|| {
-        Error::malformed(format!(
-            "{heads} heads of {dim} elements are wider than a row can be"
-        ))
-    })
+    heads
+        .checked_mul(dim)
+        .ok_or_else(|| Error::malformed(format!("{heads} heads of {dim} elements are wider than a row can be")))
 }

@@ -190,8 +190,6 @@ impl Graph {
 
     /// The site that makes `point` in `layer`.
     pub fn site(&self, layer: Option<u32>, point: &str) -> Option<&Site> {
-        self.sites
-            .iter()
-            .find(|site| site.layer == layer && site.point == point)
+        self.sites.iter().find(|site| site.layer == layer && site.point == point)
     }
 }

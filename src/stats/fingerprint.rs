@@ -30,9 +30,7 @@ pub fn row_fingerprint(row: &[f32]) -> u64 {
 ///
 /// The mix is the finaliser of splitmix64 over both, so exchanged rows show.
 pub fn tensor_fingerprint(rows: impl IntoIterator<Item = (u64, u64)>) -> u64 {
-    rows.into_iter().fold(0, |sum, (position, row)| {
-        sum.wrapping_add(mix(position, row))
-    })
+    rows.into_iter().fold(0, |sum, (position, row)| sum.wrapping_add(mix(position, row)))
 }
 
 /// Fingerprint of a token prefix from that of the prefix before its last token; the empty prefix is 0.
@@ -73,11 +71,7 @@ mod tests {
             for bit in 0..32 {
                 let mut changed = row.clone();
                 changed[column] = f32::from_bits(row[column].to_bits() ^ (1 << bit));
-                assert_ne!(
-                    row_fingerprint(&changed),
-                    clean,
-                    "column {column}, bit {bit}"
-                );
+                assert_ne!(row_fingerprint(&changed), clean, "column {column}, bit {bit}");
             }
         }
     }
@@ -85,13 +79,7 @@ mod tests {
     #[test]
     fn exchanged_columns_and_rows_show() {
         assert_ne!(row_fingerprint(&[1.0, 2.0]), row_fingerprint(&[2.0, 1.0]));
-        assert_ne!(
-            tensor_fingerprint([(0, 5), (1, 9)]),
-            tensor_fingerprint([(0, 9), (1, 5)])
-        );
-        assert_eq!(
-            tensor_fingerprint([(0, 5), (1, 9)]),
-            tensor_fingerprint([(1, 9), (0, 5)])
-        );
+        assert_ne!(tensor_fingerprint([(0, 5), (1, 9)]), tensor_fingerprint([(0, 9), (1, 5)]));
+        assert_eq!(tensor_fingerprint([(0, 5), (1, 9)]), tensor_fingerprint([(1, 9), (0, 5)]));
     }
 }

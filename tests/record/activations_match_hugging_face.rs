@@ -19,37 +19,21 @@ fn sites(graph: &Graph, name: &str) -> Vec<SiteId> {
         Some((layer, point)) => (Some(layer.parse().unwrap()), point),
         None => (None, name),
     };
-    let points = if point == "qkv" {
-        vec!["q", "k", "v"]
-    } else {
-        vec![point]
-    };
-    points
-        .into_iter()
-        .map(|point| site(graph, layer, point).id)
-        .collect()
+    let points = if point == "qkv" { vec!["q", "k", "v"] } else { vec![point] };
+    points.into_iter().map(|point| site(graph, layer, point).id).collect()
 }
 
 /// The part of a reference that a site holds: columns of the last axis, or keys up to the query's.
 fn part(reference: &Tensor, columns: Range<usize>) -> Vec<f32> {
     let width = *reference.shape.last().unwrap();
-    reference
-        .values
-        .chunks_exact(width)
-        .flat_map(|row| row[columns.clone()].to_vec())
-        .collect()
+    reference.values.chunks_exact(width).flat_map(|row| row[columns.clone()].to_vec()).collect()
 }
 
 /// `[head, query, key]` with zeros above the diagonal as ragged rows `[heads, visible keys]`.
 fn visible(reference: &Tensor) -> Vec<f32> {
-    let [heads, queries, keys] = reference.shape[..] else {
-        panic!("shape {:?}", reference.shape)
-    };
-    let row =
-        |head: usize, query: usize| &reference.values[(head * queries + query) * keys..][..=query];
-    (0..queries)
-        .flat_map(|query| (0..heads).flat_map(move |head| row(head, query).to_vec()))
-        .collect()
+    let [heads, queries, keys] = reference.shape[..] else { panic!("shape {:?}", reference.shape) };
+    let row = |head: usize, query: usize| &reference.values[(head * queries + query) * keys..][..=query];
+    (0..queries).flat_map(|query| (0..heads).flat_map(move |head| row(head, query).to_vec())).collect()
 }
 
 fn check(model: &Model, reference: &str, tokens: &[u32], continuation: &[u32]) {
@@ -83,12 +67,7 @@ fn safetensors_and_the_greedy_continuation() {
     for name in ["tiny-qwen2", "tiny-gpt2"] {
         let continuation = ids(&expected["greedy_continuation_hf_f32"][name]);
         let reference = format!("reference/{name}.hf-f32.safetensors");
-        check(
-            &open(&format!("{name}.safetensors")),
-            &reference,
-            &prompt(),
-            &continuation,
-        );
+        check(&open(&format!("{name}.safetensors")), &reference, &prompt(), &continuation);
     }
 }
 
@@ -96,22 +75,11 @@ fn safetensors_and_the_greedy_continuation() {
 fn the_other_forms_of_the_llama_family() {
     let expected = json("llama/prompt.json");
     let tokens = ids(&expected["token_ids"]);
-    for name in [
-        "plain",
-        "plain.f32.gguf",
-        "biased",
-        "biased.f32.gguf",
-        "qwen2-untied",
-    ] {
+    for name in ["plain", "plain.f32.gguf", "biased", "biased.f32.gguf", "qwen2-untied"] {
         let stem = name.split('.').next().unwrap();
         let continuation = ids(&expected["greedy_continuation_hf_f32"][stem]);
         let model = Model::open(&fixture(&format!("llama/{name}"))).unwrap();
-        check(
-            &model,
-            &format!("llama/{stem}.hf-f32.safetensors"),
-            &tokens,
-            &continuation,
-        );
+        check(&model, &format!("llama/{stem}.hf-f32.safetensors"), &tokens, &continuation);
     }
 }
 
@@ -119,18 +87,8 @@ fn the_other_forms_of_the_llama_family() {
 #[test]
 fn dequantised_gguf_weights() {
     let first = &prompt()[..4];
-    for name in [
-        "tiny-qwen2.q8_0",
-        "tiny-qwen2.q4_k_m",
-        "tiny-gpt2.q8_0",
-        "tiny-gpt2.q4_k_m",
-    ] {
-        check(
-            &open(name),
-            &format!("dequantized/{name}.safetensors"),
-            first,
-            &[],
-        );
+    for name in ["tiny-qwen2.q8_0", "tiny-qwen2.q4_k_m", "tiny-gpt2.q8_0", "tiny-gpt2.q4_k_m"] {
+        check(&open(name), &format!("dequantized/{name}.safetensors"), first, &[]);
     }
 }
 

@@ -1,10 +1,5 @@
 //! Tests of the recorder, from a model file to a trace file.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "in a test, a panic is the report"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test, a panic is the report")]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -31,13 +31,7 @@ impl Backend for Faulty {
     fn reset_cache(&mut self, sites: &[Site], positions: usize) -> Result<()> {
         self.inner.reset_cache(sites, positions)
     }
-    fn execute(
-        &mut self,
-        site: &Site,
-        inputs: &[&Rows],
-        weights: &[&CpuWeight],
-        batch: Batch<'_>,
-    ) -> Result<Rows> {
+    fn execute(&mut self, site: &Site, inputs: &[&Rows], weights: &[&CpuWeight], batch: Batch<'_>) -> Result<Rows> {
         let made = self.inner.execute(site, inputs, weights, batch)?;
         if (site.layer, site.point) != (self.layer, self.point) {
             return Ok(made);
@@ -62,31 +56,20 @@ fn a_scaled_element_shows_from_its_place_on() {
     let backend = || CpuBackend::new(Semantics::DequantizeF32, 2).unwrap();
     let (clean, expected) = capture(&mut Forward::new(&model, backend()).unwrap(), &prompt(), 0);
     let (layer, point, position) = (Some(2), "ffn_up", 4);
-    let faulty = Faulty {
-        inner: backend(),
-        layer,
-        point,
-        position,
-    };
+    let faulty = Faulty { inner: backend(), layer, point, position };
     let mut forward = Forward::new(&model, faulty).unwrap();
     let (faulty, changed) = capture(&mut forward, &prompt(), 0);
     let fault = forward.graph().site(layer, point).unwrap().id;
     for site in &forward.graph().sites {
         let rows = |run: &crate::running::Capture| run.rows[&(0, site.id)][0].clone();
         let (clean, faulty) = (rows(&clean), rows(&faulty));
-        let differing: Vec<usize> = (0..clean.len())
-            .filter(|row| clean.row(*row) != faulty.row(*row))
-            .collect();
+        let differing: Vec<usize> = (0..clean.len()).filter(|row| clean.row(*row) != faulty.row(*row)).collect();
         if site.id < fault {
             assert_eq!(differing, [0usize; 0], "{}", place(site));
         } else if site.id == fault {
             assert_eq!(differing, [position], "{}", place(site));
         } else {
-            assert!(
-                differing.iter().all(|row| *row >= position),
-                "{}",
-                place(site)
-            );
+            assert!(differing.iter().all(|row| *row >= position), "{}", place(site));
         }
     }
     assert_ne!(changed.fingerprints, expected.fingerprints);

@@ -53,9 +53,7 @@ fn node(model: &str, site: &Site) -> Option<(String, Option<usize>)> {
         ("tiny-gpt2", "final_norm") => "result_norm#0:ADD".to_owned(),
         _ => return None,
     };
-    let third = ["q", "k", "v"]
-        .iter()
-        .position(|part| site.point.trim_end_matches("_matmul") == *part);
+    let third = ["q", "k", "v"].iter().position(|part| site.point.trim_end_matches("_matmul") == *part);
     Some((name, third.filter(|_| model == "tiny-gpt2")))
 }
 
@@ -67,29 +65,18 @@ struct Reference {
 impl Reference {
     fn of(model: &'static str, file: &str) -> Self {
         let path = fixture(&format!("reference/{model}.llama-{file}.safetensors"));
-        Reference {
-            model,
-            nodes: read(&path),
-        }
+        Reference { model, nodes: read(&path) }
     }
 
     /// The reference's values at a site, one row per token; `None` where llama.cpp has no such node.
     fn values(&self, site: &Site) -> Option<Vec<f32>> {
         let (name, third) = node(self.model, site)?;
-        let node = self
-            .nodes
-            .get(&name)
-            .unwrap_or_else(|| panic!("no node {name}"));
+        let node = self.nodes.get(&name).unwrap_or_else(|| panic!("no node {name}"));
         let rows = node.shape[0];
         assert_eq!(rows, prompt().len(), "{name} has dropped rows");
         let width = node.values.len() / rows;
         let columns = third.map_or(0..width, |third| third * width / 3..(third + 1) * width / 3);
-        Some(
-            node.values
-                .chunks_exact(width)
-                .flat_map(|row| row[columns.clone()].to_vec())
-                .collect(),
-        )
+        Some(node.values.chunks_exact(width).flat_map(|row| row[columns.clone()].to_vec()).collect())
     }
 }
 
@@ -113,42 +100,21 @@ fn every_product_from_the_references_own_input() {
             let (mut worst, mut products) = ((0f64, String::new()), 0);
             for site in graph.sites.iter().filter(is_product) {
                 let source = &graph.sites[site.inputs[0] as usize];
-                let input = reference
-                    .values(source)
-                    .unwrap_or_else(|| panic!("no input of {}", place(site)));
+                let input = reference.values(source).unwrap_or_else(|| panic!("no input of {}", place(site)));
                 let width = input.len() / tokens.len();
                 let input = Rows::new(Arc::new(input), Extent::Width(width), tokens.len()).unwrap();
-                let weight = backend
-                    .load(model.weight(site.weights[0]).unwrap())
-                    .unwrap();
-                let batch = Batch {
-                    tokens: &tokens,
-                    first_position: 0,
-                };
+                let weight = backend.load(model.weight(site.weights[0]).unwrap()).unwrap();
+                let batch = Batch { tokens: &tokens, first_position: 0 };
                 let output = backend.execute(site, &[&input], &[&weight], batch).unwrap();
                 let error = rel_l2(&reference.values(site).unwrap(), output.values());
-                assert!(
-                    error <= TOLERANCE,
-                    "{model_name} {file} {}: {error:e}",
-                    place(site)
-                );
+                assert!(error <= TOLERANCE, "{model_name} {file} {}: {error:e}", place(site));
                 products += 1;
                 if error > worst.0 {
                     worst = (error, place(site));
                 }
             }
-            println!(
-                "{model_name} {file}: worst of {products} products {:e} at {}",
-                worst.0, worst.1
-            );
-            assert_eq!(
-                products,
-                if model_name == "tiny-qwen2" {
-                    6 * 7 + 1
-                } else {
-                    4 * 6 + 1
-                }
-            );
+            println!("{model_name} {file}: worst of {products} products {:e} at {}", worst.0, worst.1);
+            assert_eq!(products, if model_name == "tiny-qwen2" { 6 * 7 + 1 } else { 4 * 6 + 1 });
         }
     }
 }
@@ -156,29 +122,20 @@ fn every_product_from_the_references_own_input() {
 /// A row of activations as a product with weights of a type sees it: integers and scales, all rounded.
 fn rounded(row: &[f32], tensor_type: TensorType) -> Vec<i32> {
     match tensor_type {
-        TensorType::F16 => row
-            .iter()
-            .map(|x| i32::from(half::f16::from_f32(*x).to_bits()))
-            .collect(),
+        TensorType::F16 => row.iter().map(|x| i32::from(half::f16::from_f32(*x).to_bits())).collect(),
         TensorType::Q8_0 => row
             .chunks_exact(32)
             .flat_map(|block| {
                 let absmax = block.iter().fold(0f32, |max, x| max.max(x.abs()));
-                let quants = block
-                    .iter()
-                    .map(move |x| (x * (127.0 / absmax)).round_ties_even() as i32);
+                let quants = block.iter().map(move |x| (x * (127.0 / absmax)).round_ties_even() as i32);
                 quants.chain([i32::from(half::f16::from_f32(absmax / 127.0).to_bits())])
             })
             .collect(),
         TensorType::Q4K | TensorType::Q5K | TensorType::Q6K => row
             .chunks_exact(256)
             .flat_map(|block| {
-                let extreme = block
-                    .iter()
-                    .fold(0f32, |max, x| if x.abs() > max.abs() { *x } else { max });
-                block
-                    .iter()
-                    .map(move |x| (x * (-127.0 / extreme)).round_ties_even() as i32)
+                let extreme = block.iter().fold(0f32, |max, x| if x.abs() > max.abs() { *x } else { max });
+                block.iter().map(move |x| (x * (-127.0 / extreme)).round_ties_even() as i32)
             })
             .collect(),
         other => panic!("no product of these files has {other:?} weights"),
@@ -221,29 +178,16 @@ fn whole_runs_up_to_the_first_flipped_rounding() {
             let graph = forward.graph();
             let values = |site: &Site| capture.values(0, site.id);
             let flip = first_flip(graph, &model, &reference, &values);
-            let table = graph
-                .sites
-                .iter()
-                .find(|site| model_name == "tiny-gpt2" && site.point == "ffn_act");
-            let end = [flip.map(|(site, ..)| site.id), table.map(|site| site.id)]
-                .into_iter()
-                .flatten()
-                .min();
+            let table = graph.sites.iter().find(|site| model_name == "tiny-gpt2" && site.point == "ffn_act");
+            let end = [flip.map(|(site, ..)| site.id), table.map(|site| site.id)].into_iter().flatten().min();
             let (mut worst, mut compared) = ((0f64, String::new()), 0);
-            let before = graph
-                .sites
-                .iter()
-                .filter(|site| end.is_none_or(|end| site.id < end));
+            let before = graph.sites.iter().filter(|site| end.is_none_or(|end| site.id < end));
             for site in before {
                 let Some(expected) = reference.values(site) else {
                     continue;
                 };
                 let error = rel_l2(&expected, &values(site));
-                assert!(
-                    error <= TOLERANCE,
-                    "{model_name} {file} {}: {error:e}, flip {flip:?}",
-                    place(site)
-                );
+                assert!(error <= TOLERANCE, "{model_name} {file} {}: {error:e}, flip {flip:?}", place(site));
                 compared += 1;
                 if error > worst.0 {
                     worst = (error, place(site));
@@ -254,16 +198,10 @@ fn whole_runs_up_to_the_first_flipped_rounding() {
                 || "no rounding flips".to_owned(),
                 |(site, position, count)| {
                     let input = &graph.sites[site.inputs[0] as usize];
-                    format!(
-                        "first flip in {} at position {position} ({count} values)",
-                        place(input)
-                    )
+                    format!("first flip in {} at position {position} ({count} values)", place(input))
                 },
             );
-            println!(
-                "{model_name} {file}: {compared} points, worst {:e} at {}; {flip}",
-                worst.0, worst.1
-            );
+            println!("{model_name} {file}: {compared} points, worst {:e} at {}; {flip}", worst.0, worst.1);
         }
     }
 }

@@ -35,11 +35,7 @@ fn threads_chunks_and_observers_leave_every_logits_row_as_it_is() {
                 // One token at a time, and chunks that end inside tiles.
                 for bytes in [1, 7 * 2048 * 4] {
                     let mut chunked = forward(&model, semantics, 3).with_chunk_bytes(bytes);
-                    assert_eq!(
-                        untraced(&mut chunked, &tokens, STEPS),
-                        expected,
-                        "{what}: chunks of {bytes}"
-                    );
+                    assert_eq!(untraced(&mut chunked, &tokens, STEPS), expected, "{what}: chunks of {bytes}");
                     let (pieces, _) = capture(&mut chunked, &tokens, 0);
                     assert_same_prefill(&whole, &pieces, &what);
                 }
@@ -51,10 +47,7 @@ fn threads_chunks_and_observers_leave_every_logits_row_as_it_is() {
 /// Every captured element of the prefill, bit for bit.
 fn assert_same_prefill(whole: &Capture, pieces: &Capture, what: &str) {
     for (step, site) in whole.rows.keys().filter(|(step, _)| *step == 0) {
-        assert!(
-            pieces.rows[&(*step, *site)].len() > 1,
-            "{what}: the prefill was not chunked"
-        );
+        assert!(pieces.rows[&(*step, *site)].len() > 1, "{what}: the prefill was not chunked");
         let (a, b) = (whole.values(0, *site), pieces.values(0, *site));
         let equal = a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| a.to_bits() == b.to_bits());
         assert!(equal, "{what}: site {site}");
@@ -73,13 +66,7 @@ impl Observer for Peephole {
         (site == self.site && positions.contains(&self.row))
             .then(|| self.row - positions.start..self.row - positions.start + 1)
     }
-    fn capture(
-        &mut self,
-        _: u32,
-        site: SiteId,
-        first_position: usize,
-        rows: Rows,
-    ) -> actrace::Result<()> {
+    fn capture(&mut self, _: u32, site: SiteId, first_position: usize, rows: Rows) -> actrace::Result<()> {
         assert_eq!((site, first_position, rows.len()), (self.site, self.row, 1));
         self.seen = rows.values().to_vec();
         Ok(())
@@ -97,24 +84,11 @@ fn one_wanted_row_is_the_row_of_the_full_capture() {
     let mut forward = forward(&model, Semantics::Ggml, 2);
     let (full, expected) = capture(&mut forward, &tokens, 0);
     for site in forward.graph().sites.clone() {
-        let mut peephole = Peephole {
-            site: site.id,
-            row: 37,
-            seen: Vec::new(),
-        };
-        let request = Request {
-            tokens: &tokens,
-            generate: 0,
-            stop_at: &[],
-        };
+        let mut peephole = Peephole { site: site.id, row: 37, seen: Vec::new() };
+        let request = Request { tokens: &tokens, generate: 0, stop_at: &[] };
         let generation = forward.generate(&request, &mut peephole).unwrap();
         assert_eq!(generation, expected);
-        assert_eq!(
-            peephole.seen,
-            full.rows[&(0, site.id)][0].row(37),
-            "{}",
-            site.point
-        );
+        assert_eq!(peephole.seen, full.rows[&(0, site.id)][0].row(37), "{}", site.point);
     }
 }
 
@@ -126,10 +100,7 @@ fn the_fingerprint_of_a_step_is_that_of_its_last_logits_row() {
     let logits = forward.graph().sites.last().unwrap().id;
     for (step, report) in (0..).zip(&capture.reports) {
         let rows = capture.rows[&(step, logits)].last().unwrap();
-        assert_eq!(
-            report.logits_fingerprint,
-            row_fingerprint(rows.row(rows.len() - 1))
-        );
+        assert_eq!(report.logits_fingerprint, row_fingerprint(rows.row(rows.len() - 1)));
         assert_eq!(report.next_token, generation.tokens[step as usize]);
     }
 }

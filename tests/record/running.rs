@@ -55,10 +55,7 @@ pub struct Capture {
 impl Capture {
     /// All values of a site in a step, row after row.
     pub fn values(&self, step: u32, site: SiteId) -> Vec<f32> {
-        self.rows[&(step, site)]
-            .iter()
-            .flat_map(|rows| rows.values().to_vec())
-            .collect()
+        self.rows[&(step, site)].iter().flat_map(|rows| rows.values().to_vec()).collect()
     }
 }
 
@@ -66,19 +63,10 @@ impl Observer for Capture {
     fn wants(&mut self, _: SiteId, positions: Range<usize>) -> Option<Range<usize>> {
         Some(0..positions.len())
     }
-    fn capture(
-        &mut self,
-        step: u32,
-        site: SiteId,
-        first: usize,
-        rows: Rows,
-    ) -> actrace::Result<()> {
+    fn capture(&mut self, step: u32, site: SiteId, first: usize, rows: Rows) -> actrace::Result<()> {
         let held = self.rows.entry((step, site)).or_default();
         let before: usize = held.iter().map(Rows::len).sum();
-        assert!(
-            step > 0 || before == first,
-            "prefill rows come in order of their positions"
-        );
+        assert!(step > 0 || before == first, "prefill rows come in order of their positions");
         held.push(rows);
         Ok(())
     }
@@ -90,53 +78,22 @@ impl Observer for Capture {
 }
 
 /// Runs with everything captured.
-pub fn capture<B: Backend>(
-    forward: &mut Forward<B>,
-    tokens: &[u32],
-    generate: usize,
-) -> (Capture, Generation) {
+pub fn capture<B: Backend>(forward: &mut Forward<B>, tokens: &[u32], generate: usize) -> (Capture, Generation) {
     let mut capture = Capture::default();
-    let generation = forward
-        .generate(
-            &Request {
-                tokens,
-                generate,
-                stop_at: &[],
-            },
-            &mut capture,
-        )
-        .unwrap();
+    let generation = forward.generate(&Request { tokens, generate, stop_at: &[] }, &mut capture).unwrap();
     (capture, generation)
 }
 
 /// Runs with nothing captured.
-pub fn untraced<B: Backend>(
-    forward: &mut Forward<B>,
-    tokens: &[u32],
-    generate: usize,
-) -> Generation {
-    forward
-        .generate(
-            &Request {
-                tokens,
-                generate,
-                stop_at: &[],
-            },
-            &mut Blind,
-        )
-        .unwrap()
+pub fn untraced<B: Backend>(forward: &mut Forward<B>, tokens: &[u32], generate: usize) -> Generation {
+    forward.generate(&Request { tokens, generate, stop_at: &[] }, &mut Blind).unwrap()
 }
 
 /// A site's place in words: `layers.3.ffn_out`, `logits`.
 pub fn place(site: &Site) -> String {
-    site.layer.map_or_else(
-        || site.point.to_owned(),
-        |layer| format!("layers.{layer}.{}", site.point),
-    )
+    site.layer.map_or_else(|| site.point.to_owned(), |layer| format!("layers.{layer}.{}", site.point))
 }
 
 pub fn site<'a>(graph: &'a Graph, layer: Option<u32>, point: &str) -> &'a Site {
-    graph
-        .site(layer, point)
-        .unwrap_or_else(|| panic!("no {point} in layer {layer:?}"))
+    graph.site(layer, point).unwrap_or_else(|| panic!("no {point} in layer {layer:?}"))
 }

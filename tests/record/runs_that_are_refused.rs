@@ -8,16 +8,7 @@ use actrace::forward::Request;
 fn refusal(tokens: &[u32], generate: usize) -> String {
     let model = open("tiny-gpt2.safetensors");
     let mut forward = forward(&model, Semantics::DequantizeF32);
-    let error = forward
-        .generate(
-            &Request {
-                tokens,
-                generate,
-                stop_at: &[],
-            },
-            &mut Blind,
-        )
-        .unwrap_err();
+    let error = forward.generate(&Request { tokens, generate, stop_at: &[] }, &mut Blind).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
     error.to_string()
 }
@@ -26,15 +17,9 @@ fn refusal(tokens: &[u32], generate: usize) -> String {
 fn prompts_that_cannot_run() {
     assert!(refusal(&[], 4).contains("the prompt is empty"));
     let range = refusal(&[1, 2, 2048], 4);
-    assert!(
-        range.contains("2048 at position 2") && range.contains("0 to 2047"),
-        "{range}"
-    );
+    assert!(range.contains("2048 at position 2") && range.contains("0 to 2047"), "{range}");
     let long = refusal(&[1; 1000], 25);
-    assert!(
-        long.contains("1000") && long.contains("25") && long.contains("1024"),
-        "{long}"
-    );
+    assert!(long.contains("1000") && long.contains("25") && long.contains("1024"), "{long}");
     assert!(refusal(&[1], usize::MAX).contains("1024"));
 }
 
@@ -42,10 +27,7 @@ fn prompts_that_cannot_run() {
 fn the_whole_context_is_usable() {
     let model = open("tiny-gpt2.q8_0");
     let mut forward = forward(&model, Semantics::Ggml);
-    assert_eq!(
-        untraced(&mut forward, &prompt().repeat(85), 4).tokens.len(),
-        4
-    );
+    assert_eq!(untraced(&mut forward, &prompt().repeat(85), 4).tokens.len(), 4);
 }
 
 #[test]
@@ -65,11 +47,7 @@ fn a_stop_token_is_the_last() {
     let mut forward = forward(&model, Semantics::DequantizeF32);
     let free = untraced(&mut forward, &prompt(), 8).tokens;
     let stop_at = [free[3]];
-    let request = Request {
-        tokens: &prompt(),
-        generate: 8,
-        stop_at: &stop_at,
-    };
+    let request = Request { tokens: &prompt(), generate: 8, stop_at: &stop_at };
     let stopped = forward.generate(&request, &mut Blind).unwrap().tokens;
     let end = free.iter().position(|token| *token == free[3]).unwrap();
     assert_eq!(stopped, free[..=end]);

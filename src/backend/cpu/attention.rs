@@ -67,12 +67,7 @@ pub(super) fn scores(
 }
 
 /// Softmax of each head's scores.
-pub(super) fn probabilities(
-    pool: &rayon::ThreadPool,
-    heads: usize,
-    scores: &[f32],
-    offsets: &[usize],
-) -> Vec<f32> {
+pub(super) fn probabilities(pool: &rayon::ThreadPool, heads: usize, scores: &[f32], offsets: &[usize]) -> Vec<f32> {
     let mut out = vec![0f32; scores.len()];
     let tasks = by_head(&mut out, offsets, heads);
     spread(pool, tasks, |(row, head, out)| {
@@ -93,10 +88,7 @@ pub(super) fn context(
 ) -> Vec<f32> {
     let rows = offsets.len() - 1;
     let mut out = vec![0f32; rows * heads.heads * heads.head_dim];
-    let tasks = out
-        .chunks_mut(heads.head_dim)
-        .enumerate()
-        .map(|(i, out)| (i / heads.heads, i % heads.heads, out));
+    let tasks = out.chunks_mut(heads.head_dim).enumerate().map(|(i, out)| (i / heads.heads, i % heads.heads, out));
     spread(pool, tasks.collect(), |(row, head, out)| {
         let keys = (offsets[row + 1] - offsets[row]) / heads.heads;
         let p = &probabilities[offsets[row] + head * keys..][..keys];
@@ -120,11 +112,7 @@ fn by_head<'a>(mut out: &'a mut [f32], offsets: &[usize], heads: usize) -> Vec<T
     tasks
 }
 
-fn spread<'a>(
-    pool: &rayon::ThreadPool,
-    tasks: Vec<Task<'a>>,
-    run: impl Fn(Task<'a>) + Sync + Send,
-) {
+fn spread<'a>(pool: &rayon::ThreadPool, tasks: Vec<Task<'a>>, run: impl Fn(Task<'a>) + Sync + Send) {
     let work: usize = tasks.iter().map(|(_, _, out)| out.len()).sum();
     if work <= SMALL / 8 {
         tasks.into_iter().for_each(run);

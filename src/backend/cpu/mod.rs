@@ -47,48 +47,30 @@ impl CpuBackend {
                 let message = format!("cannot start {threads} threads");
                 Error::new(crate::error::ErrorKind::Environment, message).because(cause)
             })?;
-        Ok(CpuBackend {
-            kernels: Kernels::detect(),
-            pool,
-            semantics,
-            cache: HashMap::new(),
-            positions: 0,
-        })
+        Ok(CpuBackend { kernels: Kernels::detect(), pool, semantics, cache: HashMap::new(), positions: 0 })
     }
 
     /// Writes each row of the output from its number; rows are spread over the threads where there is much to do.
-    fn rows(
-        &self,
-        rows: usize,
-        width: usize,
-        make: impl Fn(usize, &mut [f32]) + Sync + Send,
-    ) -> Vec<f32> {
+    fn rows(&self, rows: usize, width: usize, make: impl Fn(usize, &mut [f32]) + Sync + Send) -> Vec<f32> {
         let mut out = vec![0f32; rows * width];
         let run = |(row, out): (usize, &mut [f32])| make(row, out);
         if out.len() <= SMALL || rows == 1 {
             out.chunks_mut(width).enumerate().for_each(run);
         } else {
-            self.pool
-                .install(|| out.par_chunks_mut(width).enumerate().for_each(run));
+            self.pool.install(|| out.par_chunks_mut(width).enumerate().for_each(run));
         }
         out
     }
 
     /// Like [`CpuBackend::rows`], for functions of elements: any piece of a row is a task.
-    fn elements(
-        &self,
-        x: &[f32],
-        make: impl Fn(Range<usize>, &mut [f32]) + Sync + Send,
-    ) -> Vec<f32> {
+    fn elements(&self, x: &[f32], make: impl Fn(Range<usize>, &mut [f32]) + Sync + Send) -> Vec<f32> {
         const PIECE: usize = 4096;
         let mut out = vec![0f32; x.len()];
-        let run =
-            |(piece, out): (usize, &mut [f32])| make(piece * PIECE..piece * PIECE + out.len(), out);
+        let run = |(piece, out): (usize, &mut [f32])| make(piece * PIECE..piece * PIECE + out.len(), out);
         if out.len() <= SMALL / 2 {
             out.chunks_mut(PIECE).enumerate().for_each(run);
         } else {
-            self.pool
-                .install(|| out.par_chunks_mut(PIECE).enumerate().for_each(run));
+            self.pool.install(|| out.par_chunks_mut(PIECE).enumerate().for_each(run));
         }
         out
     }
@@ -106,10 +88,7 @@ impl CpuBackend {
     fn store(&mut self, site: &Site, x: &Rows, batch: Batch<'_>) -> Result<()> {
         let width = width_of(site)?;
         let Some(cache) = self.cache.get_mut(&site.id) else {
-            return Err(Error::internal(format!(
-                "no cache was made for `{}`",
-                site.point
-            )));
+            return Err(Error::internal(format!("no cache was made for `{}`", site.point)));
         };
         let end = batch.first_position + batch.tokens.len();
         if end > self.positions || batch.first_position * width > cache.len() {
@@ -129,12 +108,9 @@ impl CpuBackend {
     fn cached(&self, site: &Site, batch: Batch<'_>, heads: Heads) -> Result<&[f32]> {
         let stored = site.inputs.get(1).and_then(|id| self.cache.get(id));
         let needed = (batch.first_position + batch.tokens.len()) * heads.kv_heads * heads.head_dim;
-        stored.and_then(|cache| cache.get(..needed)).ok_or_else(|| {
-            Error::internal(format!(
-                "`{}` reads positions that are not in the cache",
-                site.point
-            ))
-        })
+        stored
+            .and_then(|cache| cache.get(..needed))
+            .ok_or_else(|| Error::internal(format!("`{}` reads positions that are not in the cache", site.point)))
     }
 }
 
@@ -164,39 +140,18 @@ impl Backend for CpuBackend {
     fn reset_cache(&mut self, sites: &[Site], positions: usize) -> Result<()> {
         self.positions = positions;
         self.cache.clear();
-        let stores = sites
-            .iter()
-            .filter(|site| site.operation == Operation::CacheStore);
+        let stores = sites.iter().filter(|site| site.operation == Operation::CacheStore);
         self.cache.extend(stores.map(|site| (site.id, Vec::new())));
         Ok(())
     }
 
-    fn execute(
-        &mut self,
-        site: &Site,
-        inputs: &[&Rows],
-        weights: &[&CpuWeight],
-        batch: Batch<'_>,
-    ) -> Result<Rows> {
+    fn execute(&mut self, site: &Site, inputs: &[&Rows], weights: &[&CpuWeight], batch: Batch<'_>) -> Result<Rows> {
         let rows = batch.tokens.len();
         if inputs.iter().any(|input| input.len() != rows) || rows == 0 {
-            return Err(Error::internal(format!(
-                "`{}` needs {rows} rows of every input",
-                site.point
-            )));
+            return Err(Error::internal(format!("`{}` needs {rows} rows of every input", site.point)));
         }
-        let x = |index: usize| {
-            inputs
-                .get(index)
-                .map(|rows| rows.values())
-                .ok_or_else(|| missing(site, "input"))
-        };
-        let weight = |index: usize| {
-            weights
-                .get(index)
-                .copied()
-                .ok_or_else(|| missing(site, "weight"))
-        };
+        let x = |index: usize| inputs.get(index).map(|rows| rows.values()).ok_or_else(|| missing(site, "input"));
+        let weight = |index: usize| weights.get(index).copied().ok_or_else(|| missing(site, "weight"));
         let offsets = |heads: usize| attention::offsets(rows, batch.first_position, heads);
         let values = match site.operation {
             Operation::TokenEmbedding => {
@@ -204,15 +159,11 @@ impl Backend for CpuBackend {
                 self.embedding(weight(0)?, &ids, width_of(site)?)?
             }
             Operation::PositionEmbedding => {
-                let positions: Vec<usize> =
-                    (batch.first_position..batch.first_position + rows).collect();
+                let positions: Vec<usize> = (batch.first_position..batch.first_position + rows).collect();
                 self.embedding(weight(0)?, &positions, width_of(site)?)?
             }
             Operation::Identity => {
-                return inputs
-                    .first()
-                    .map(|x| (*x).clone())
-                    .ok_or_else(|| missing(site, "input"));
+                return inputs.first().map(|x| (*x).clone()).ok_or_else(|| missing(site, "input"));
             }
             Operation::CacheStore => {
                 let x = inputs.first().ok_or_else(|| missing(site, "input"))?;
@@ -233,9 +184,7 @@ impl Backend for CpuBackend {
             }
             Operation::Bias => {
                 let (x, bias, width) = (x(0)?, weight(0)?.vector(), width_of(site)?);
-                self.rows(rows, width, |row, out| {
-                    zip(out, &x[row * width..], bias, |x, b| x + b)
-                })
+                self.rows(rows, width, |row, out| zip(out, &x[row * width..], bias, |x, b| x + b))
             }
             Operation::RmsNorm { epsilon } => {
                 let (x, gain, width) = (x(0)?, weight(0)?.vector(), width_of(site)?);
@@ -250,47 +199,20 @@ impl Backend for CpuBackend {
                     rowwise::layer_norm(&x[row * width..][..width], gain, bias, epsilon, out);
                 })
             }
-            Operation::MatMul => {
-                product::product(self.kernels, &self.pool, self.semantics, x(0)?, weight(0)?)?
-            }
-            Operation::Rope {
-                head_dim,
-                rotary_dim,
-                base,
-                ..
-            } => {
+            Operation::MatMul => product::product(self.kernels, &self.pool, self.semantics, x(0)?, weight(0)?)?,
+            Operation::Rope { head_dim, rotary_dim, base, .. } => {
                 let (x, width) = (x(0)?, width_of(site)?);
                 self.rows(rows, width, |row, out| {
                     let position = batch.first_position + row;
                     let x = &x[row * width..][..width];
-                    rowwise::rope(
-                        x,
-                        head_dim as usize,
-                        rotary_dim as usize,
-                        base,
-                        position,
-                        out,
-                    );
+                    rowwise::rope(x, head_dim as usize, rotary_dim as usize, base, position, out);
                 })
             }
-            Operation::AttnScores {
-                heads,
-                kv_heads,
-                head_dim,
-                scale,
-            } => {
+            Operation::AttnScores { heads, kv_heads, head_dim, scale } => {
                 let shape = shape(heads, kv_heads, head_dim);
                 let offsets = offsets(shape.heads);
                 let keys = self.cached(site, batch, shape)?;
-                let scores = attention::scores(
-                    self.kernels,
-                    &self.pool,
-                    shape,
-                    scale,
-                    x(0)?,
-                    keys,
-                    &offsets,
-                );
+                let scores = attention::scores(self.kernels, &self.pool, shape, scale, x(0)?, keys, &offsets);
                 return assemble(site, scores, Extent::Offsets(offsets.into()), rows);
             }
             Operation::Softmax { heads } => {
@@ -299,15 +221,10 @@ impl Backend for CpuBackend {
                 if offsets.last() != Some(&scores.len()) {
                     return Err(missing(site, "score"));
                 }
-                let probabilities =
-                    attention::probabilities(&self.pool, heads as usize, scores, &offsets);
+                let probabilities = attention::probabilities(&self.pool, heads as usize, scores, &offsets);
                 return assemble(site, probabilities, Extent::Offsets(offsets.into()), rows);
             }
-            Operation::AttnContext {
-                heads,
-                kv_heads,
-                head_dim,
-            } => {
+            Operation::AttnContext { heads, kv_heads, head_dim } => {
                 let shape = shape(heads, kv_heads, head_dim);
                 let offsets = offsets(shape.heads);
                 let stored = self.cached(site, batch, shape)?;
@@ -318,12 +235,9 @@ impl Backend for CpuBackend {
     }
 
     fn slice(&self, tensor: &Rows, rows: Range<usize>) -> Result<Rows> {
-        tensor.slice(rows.clone()).ok_or_else(|| {
-            Error::internal(format!(
-                "rows {rows:?} of a tensor of {} rows",
-                tensor.len()
-            ))
-        })
+        tensor
+            .slice(rows.clone())
+            .ok_or_else(|| Error::internal(format!("rows {rows:?} of a tensor of {} rows", tensor.len())))
     }
 
     fn fetch(&self, tensor: &Rows, rows: Range<usize>) -> Result<Rows> {
@@ -332,34 +246,21 @@ impl Backend for CpuBackend {
 }
 
 fn assemble(site: &Site, values: Vec<f32>, extent: Extent, rows: usize) -> Result<Rows> {
-    Rows::new(Arc::new(values), extent, rows).ok_or_else(|| {
-        Error::internal(format!(
-            "`{}` came out in another shape than its site says",
-            site.point
-        ))
-    })
+    Rows::new(Arc::new(values), extent, rows)
+        .ok_or_else(|| Error::internal(format!("`{}` came out in another shape than its site says", site.point)))
 }
 
 fn missing(site: &Site, what: &str) -> Error {
-    Error::internal(format!(
-        "`{}` lacks an {what} that its operation needs",
-        site.point
-    ))
+    Error::internal(format!("`{}` lacks an {what} that its operation needs", site.point))
 }
 
 fn width_of(site: &Site) -> Result<usize> {
     let width = site.axes.width().filter(|width| *width > 0);
-    width
-        .map(|width| width as usize)
-        .ok_or_else(|| Error::internal(format!("`{}` has no width", site.point)))
+    width.map(|width| width as usize).ok_or_else(|| Error::internal(format!("`{}` has no width", site.point)))
 }
 
 fn shape(heads: u32, kv_heads: u32, head_dim: u32) -> Heads {
-    Heads {
-        heads: heads as usize,
-        kv_heads: kv_heads as usize,
-        head_dim: head_dim as usize,
-    }
+    Heads { heads: heads as usize, kv_heads: kv_heads as usize, head_dim: head_dim as usize }
 }
 
 fn zip(out: &mut [f32], a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) {
@@ -371,11 +272,6 @@ fn zip(out: &mut [f32], a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) {
 /// The processor's name as the system tells it, else the architecture.
 fn processor_name() -> String {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpuinfo
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    model.map_or_else(
-        || std::env::consts::ARCH.to_owned(),
-        |(_, name)| name.trim().to_owned(),
-    )
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    model.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
 }

@@ -32,34 +32,16 @@ pub(super) fn product(
     let (n, k) = (matrix.rows(), matrix.columns());
     let m = x.len() / k;
     let activations = round(semantics, x, k, matrix.tensor_type());
-    let job = Job {
-        kernels,
-        matrix,
-        activations: &activations,
-        m,
-        k,
-    };
+    let job = Job { kernels, matrix, activations: &activations, m, k };
     let mut by_output = vec![0f32; m * n];
     let block = job.block(n, pool.current_num_threads());
     let run = |(index, out): (usize, &mut [f32])| job.outputs(index * block, out);
     if m * n * k <= SMALL {
-        by_output
-            .chunks_mut(block * m)
-            .enumerate()
-            .try_for_each(run)?;
+        by_output.chunks_mut(block * m).enumerate().try_for_each(run)?;
     } else {
-        pool.install(|| {
-            by_output
-                .par_chunks_mut(block * m)
-                .enumerate()
-                .try_for_each(run)
-        })?;
+        pool.install(|| by_output.par_chunks_mut(block * m).enumerate().try_for_each(run))?;
     }
-    Ok(if m == 1 {
-        by_output
-    } else {
-        transposed(pool, &by_output, m, n)
-    })
+    Ok(if m == 1 { by_output } else { transposed(pool, &by_output, m, n) })
 }
 
 /// The activations in the type that the semantics ask for.
@@ -68,18 +50,10 @@ fn round(semantics: Semantics, x: &[f32], k: usize, tensor_type: TensorType) -> 
         return Activations::Float(Cow::Borrowed(x));
     }
     match tensor_type {
-        TensorType::F16 => Activations::Float(
-            x.iter()
-                .map(|x| f16::from_f32(*x).to_f32())
-                .collect::<Vec<_>>()
-                .into(),
-        ),
-        TensorType::Bf16 => Activations::Float(
-            x.iter()
-                .map(|x| bf16::from_f32(*x).to_f32())
-                .collect::<Vec<_>>()
-                .into(),
-        ),
+        TensorType::F16 => Activations::Float(x.iter().map(|x| f16::from_f32(*x).to_f32()).collect::<Vec<_>>().into()),
+        TensorType::Bf16 => {
+            Activations::Float(x.iter().map(|x| bf16::from_f32(*x).to_f32()).collect::<Vec<_>>().into())
+        }
         _ => match Quantised::new(x, k, tensor_type) {
             Some(quantised) => Activations::Quantised(quantised),
             None => Activations::Float(Cow::Borrowed(x)),
@@ -105,18 +79,11 @@ impl Job<'_> {
 
     /// `out[j * m + i]` = row `i` . weight row `first + j`.
     fn outputs(&self, first: usize, out: &mut [f32]) -> Result<()> {
-        let (kernels, tensor_type, m, k) =
-            (self.kernels, self.matrix.tensor_type(), self.m, self.k);
+        let (kernels, tensor_type, m, k) = (self.kernels, self.matrix.tensor_type(), self.m, self.k);
         let rows = first..first + out.len() / m;
-        let stored = || {
-            rows.clone()
-                .map(|row| self.matrix.row(row))
-                .collect::<Result<Vec<_>>>()
-        };
+        let stored = || rows.clone().map(|row| self.matrix.row(row)).collect::<Result<Vec<_>>>();
         match self.activations {
-            Activations::Quantised(x) => {
-                kernels.quantised_products(x, m, &stored()?, tensor_type, out)
-            }
+            Activations::Quantised(x) => kernels.quantised_products(x, m, &stored()?, tensor_type, out),
             Activations::Float(x) => {
                 let x: Vec<&[f32]> = x.chunks_exact(k).collect();
                 let plain = tensor_type.block_elements() == 1;
@@ -146,10 +113,7 @@ fn transposed(pool: &rayon::ThreadPool, by_output: &[f32], m: usize, n: usize) -
         for (start, outputs) in by_output.chunks(TILE * m).enumerate() {
             for (i, row) in rows.chunks_exact_mut(n).enumerate() {
                 let columns = outputs.chunks_exact(m).map(|output| output[first + i]);
-                row[start * TILE..]
-                    .iter_mut()
-                    .zip(columns)
-                    .for_each(|(to, from)| *to = from);
+                row[start * TILE..].iter_mut().zip(columns).for_each(|(to, from)| *to = from);
             }
         }
     };

@@ -28,14 +28,7 @@ fn inverse_root(mean_square: f64, epsilon: f32) -> f32 {
 /// Turns element `i` of each head with element `i + rotary_dim / 2`, by `position * base^(-2 i / rotary_dim)`.
 ///
 /// Angles are f64: at position 10^5 an f32 angle would be off by more than the tolerance of a product.
-pub(super) fn rope(
-    x: &[f32],
-    head_dim: usize,
-    rotary_dim: usize,
-    base: f64,
-    position: usize,
-    out: &mut [f32],
-) {
+pub(super) fn rope(x: &[f32], head_dim: usize, rotary_dim: usize, base: f64, position: usize, out: &mut [f32]) {
     out.copy_from_slice(x);
     let half = rotary_dim / 2;
     let turns: Vec<(f32, f32)> = (0..half)
@@ -107,10 +100,7 @@ mod tests {
             2.0 * b.sin() + 4.0 * b.cos(),
             5.0,
         ];
-        assert!(
-            out.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6),
-            "{out:?} {expected:?}"
-        );
+        assert!(out.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{out:?} {expected:?}");
     }
 
     #[test]

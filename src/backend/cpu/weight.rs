@@ -67,8 +67,7 @@ impl<'a> Matrix<'a> {
     /// The stored bytes of row `row`.
     pub(super) fn row(self, row: usize) -> Result<&'a [u8]> {
         self.0.row_bytes(row).ok_or_else(|| {
-            Error::malformed(format!("row {row} lies outside of the stored tensor"))
-                .of(&self.0.stored_name)
+            Error::malformed(format!("row {row} lies outside of the stored tensor")).of(&self.0.stored_name)
         })
     }
 
@@ -81,30 +80,24 @@ impl<'a> Matrix<'a> {
 /// A transposed weight's bytes in canonical order. Plain elements survive the way through f32 bit for bit.
 fn turned(weight: &Weight) -> Result<Vec<u8>> {
     let row_bytes = weight.tensor_type.row_bytes(weight.columns)?;
-    let size = row_bytes
-        .checked_mul(weight.rows)
-        .ok_or_else(|| too_long(weight))?;
+    let size = row_bytes.checked_mul(weight.rows).ok_or_else(|| too_long(weight))?;
     let mut bytes = vec![0u8; size];
-    bytes
-        .par_chunks_mut(row_bytes)
-        .enumerate()
-        .try_for_each_init(
-            || vec![0f32; weight.columns],
-            |values, (row, bytes)| {
-                weight.dequantize_row(row, values)?;
-                match weight.tensor_type {
-                    TensorType::F32 => store(bytes, values, f32::to_le_bytes),
-                    TensorType::F16 => store(bytes, values, |x| f16::from_f32(x).to_le_bytes()),
-                    TensorType::Bf16 => store(bytes, values, |x| bf16::from_f32(x).to_le_bytes()),
-                    blocks => {
-                        let message =
-                            format!("blocks of {} cannot be stored transposed", blocks.name());
-                        return Err(Error::unsupported(message).of(&weight.stored_name));
-                    }
+    bytes.par_chunks_mut(row_bytes).enumerate().try_for_each_init(
+        || vec![0f32; weight.columns],
+        |values, (row, bytes)| {
+            weight.dequantize_row(row, values)?;
+            match weight.tensor_type {
+                TensorType::F32 => store(bytes, values, f32::to_le_bytes),
+                TensorType::F16 => store(bytes, values, |x| f16::from_f32(x).to_le_bytes()),
+                TensorType::Bf16 => store(bytes, values, |x| bf16::from_f32(x).to_le_bytes()),
+                blocks => {
+                    let message = format!("blocks of {} cannot be stored transposed", blocks.name());
+                    return Err(Error::unsupported(message).of(&weight.stored_name));
                 }
-                Ok(())
-            },
-        )?;
+            }
+            Ok(())
+        },
+    )?;
     Ok(bytes)
 }
 

@@ -53,9 +53,7 @@ impl Element for Bf16 {
 
 /// Whether this processor runs these kernels.
 pub(super) fn detected() -> bool {
-    is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("fma")
-        && is_x86_feature_detected!("f16c")
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
 }
 
 /// Dots of `M` rows of f32 with `N` stored rows; all rows hold at least `k` elements.
@@ -90,8 +88,7 @@ unsafe fn tile<E: Element, const M: usize, const N: usize>(x: [&[f32]; M], w: [&
     while at < whole {
         // SAFETY: at + 8 <= k, and the caller measured all rows.
         unsafe {
-            let lanes: [__m256; M] =
-                std::array::from_fn(|i| _mm256_loadu_ps(x[i].wrapping_add(at)));
+            let lanes: [__m256; M] = std::array::from_fn(|i| _mm256_loadu_ps(x[i].wrapping_add(at)));
             for j in 0..N {
                 let weight = E::load(w[j].wrapping_add(at.wrapping_mul(E::BYTES)));
                 for i in 0..M {
@@ -129,10 +126,7 @@ unsafe fn tile<E: Element, const M: usize, const N: usize>(x: [&[f32]; M], w: [&
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn sum_lanes(lanes: __m256) -> f32 {
-    let four = _mm_add_ps(
-        _mm256_extractf128_ps::<1>(lanes),
-        _mm256_castps256_ps128(lanes),
-    );
+    let four = _mm_add_ps(_mm256_extractf128_ps::<1>(lanes), _mm256_castps256_ps128(lanes));
     sum_four(four)
 }
 
@@ -145,10 +139,7 @@ fn sum_four(four: __m128) -> f32 {
 
 /// `out[d] += p[j] * v[j * stride + d]` over ascending `j`, each product fused with its sum.
 pub(super) fn weighted_sum(p: &[f32], v: &[f32], stride: usize, out: &mut [f32]) {
-    let needed = p
-        .len()
-        .checked_sub(1)
-        .map_or(0, |last| last * stride + out.len());
+    let needed = p.len().checked_sub(1).map_or(0, |last| last * stride + out.len());
     assert!(v.len() >= needed);
     // SAFETY: this module runs only where `detected` said yes.
     unsafe { weighted_sum_fused(p, v, stride, out) }
@@ -160,10 +151,7 @@ fn weighted_sum_fused(p: &[f32], v: &[f32], stride: usize, out: &mut [f32]) {
     for part in out.chunks_mut(32) {
         let mut sums = [0f32; 32];
         for (weight, row) in p.iter().zip(v.chunks(stride.max(1))) {
-            if let (Ok(full), 32) = (
-                <&[f32; 32]>::try_from(&row[start..(start + 32).min(row.len())]),
-                part.len(),
-            ) {
+            if let (Ok(full), 32) = (<&[f32; 32]>::try_from(&row[start..(start + 32).min(row.len())]), part.len()) {
                 for (sum, value) in sums.iter_mut().zip(full) {
                     *sum = weight.mul_add(*value, *sum);
                 }
@@ -191,11 +179,7 @@ pub(super) fn quantised_tile<const M: usize>(
     let rows: [Row<'_>; M] = std::array::from_fn(|i| Row {
         quants: &x.quants[(first + i) * x.columns..][..x.columns],
         scales: &x.scales[(first + i) * blocks..][..blocks],
-        sums: if block == K_BLOCK {
-            &x.sums[(first + i) * blocks * 16..][..blocks * 16]
-        } else {
-            &[]
-        },
+        sums: if block == K_BLOCK { &x.sums[(first + i) * blocks * 16..][..blocks * 16] } else { &[] },
     });
     // SAFETY: this module runs only where `detected` said yes; every row was cut to its `blocks` blocks.
     unsafe {
@@ -254,11 +238,7 @@ unsafe fn q8_0<const M: usize>(w: &[u8], rows: [Row<'_>; M], blocks: usize) -> [
 /// # Safety
 /// `w` holds `blocks` blocks; every row 256 quants, 16 sums and a scale for each.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn k45<const FIFTH: bool, const M: usize>(
-    w: &[u8],
-    rows: [Row<'_>; M],
-    blocks: usize,
-) -> [f32; M] {
+unsafe fn k45<const FIFTH: bool, const M: usize>(w: &[u8], rows: [Row<'_>; M], blocks: usize) -> [f32; M] {
     let bytes = if FIFTH { 176 } else { 144 };
     let nibble = _mm256_set1_epi8(15);
     let mut sums = [_mm256_setzero_ps(); M];
@@ -295,17 +275,10 @@ unsafe fn k45<const FIFTH: bool, const M: usize>(
             for i in 0..M {
                 let scale = *rows[i].scales.get_unchecked(b);
                 let parts = rows[i].sums.as_ptr().add(b * 16);
-                let parts = _mm_hadd_epi16(
-                    _mm_loadu_si128(parts.cast()),
-                    _mm_loadu_si128(parts.add(8).cast()),
-                );
+                let parts = _mm_hadd_epi16(_mm_loadu_si128(parts.cast()), _mm_loadu_si128(parts.add(8).cast()));
                 let products = _mm_cvtepi32_ps(_mm_madd_epi16(mins, parts));
                 mins_sums[i] = _mm_fmadd_ps(_mm_set1_ps(-(scale * dmin)), products, mins_sums[i]);
-                sums[i] = _mm256_fmadd_ps(
-                    _mm256_set1_ps(scale * d),
-                    _mm256_cvtepi32_ps(dots[i]),
-                    sums[i],
-                );
+                sums[i] = _mm256_fmadd_ps(_mm256_set1_ps(scale * d), _mm256_cvtepi32_ps(dots[i]), sums[i]);
             }
         }
     }
@@ -344,22 +317,14 @@ unsafe fn k6<const M: usize>(w: &[u8], rows: [Row<'_>; M], blocks: usize) -> [f3
                     _mm256_and_si256(bits, two),
                     _mm256_and_si256(_mm256_srli_epi16::<2>(bits), two),
                 ];
-                let lower = [
-                    low,
-                    high,
-                    _mm256_srli_epi16::<4>(low),
-                    _mm256_srli_epi16::<4>(high),
-                ];
+                let lower = [low, high, _mm256_srli_epi16::<4>(low), _mm256_srli_epi16::<4>(high)];
                 for part in 0..4 {
                     let q = _mm256_or_si256(_mm256_and_si256(lower[part], nibble), upper[part]);
                     let scale = scales.add(8 * half + 2 * part);
                     let scale =
                         _mm256_setr_m128i(_mm_set1_epi16(i16::from(*scale)), _mm_set1_epi16(i16::from(*scale.add(1))));
                     for i in 0..M {
-                        let x = rows[i]
-                            .quants
-                            .as_ptr()
-                            .add(b * 256 + 128 * half + 32 * part);
+                        let x = rows[i].quants.as_ptr().add(b * 256 + 128 * half + 32 * part);
                         let pairs = _mm256_maddubs_epi16(q, _mm256_loadu_si256(x.cast()));
                         dots[i] = _mm256_add_epi32(dots[i], _mm256_madd_epi16(scale, pairs));
                     }
@@ -382,8 +347,7 @@ unsafe fn k6<const M: usize>(w: &[u8], rows: [Row<'_>; M], blocks: usize) -> [f3
 /// The eight 6-bit scales and eight 6-bit minima of a Q4_K or Q5_K block (its bytes 4 to 15).
 #[inline(always)]
 fn scales_and_mins(block: &[u8]) -> ([u8; 8], [u8; 8]) {
-    let word =
-        |at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
+    let word = |at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
     let (first, second, third) = (word(4), word(8), word(12));
     // Four at a time: the first four have their own bytes, the last four a nibble of the third word and the
     // two spare bits above the first four.

@@ -32,33 +32,15 @@ impl Quantised {
         }
         let mut quants = vec![0i8; values.len()];
         let mut scales = Vec::with_capacity(values.len() / block);
-        for (values, quants) in values
-            .chunks_exact(block)
-            .zip(quants.chunks_exact_mut(block))
-        {
-            scales.push(if block == Q8_BLOCK {
-                round_q8_0(values, quants)
-            } else {
-                round_q8_k(values, quants)
-            });
+        for (values, quants) in values.chunks_exact(block).zip(quants.chunks_exact_mut(block)) {
+            scales.push(if block == Q8_BLOCK { round_q8_0(values, quants) } else { round_q8_k(values, quants) });
         }
         let sums = if block == K_BLOCK {
-            quants
-                .as_chunks::<16>()
-                .0
-                .iter()
-                .map(|part| part.iter().map(|q| i16::from(*q)).sum())
-                .collect()
+            quants.as_chunks::<16>().0.iter().map(|part| part.iter().map(|q| i16::from(*q)).sum()).collect()
         } else {
             Vec::new()
         };
-        Some(Quantised {
-            block,
-            columns,
-            quants,
-            scales,
-            sums,
-        })
+        Some(Quantised { block, columns, quants, scales, sums })
     }
 }
 
@@ -90,9 +72,7 @@ fn round_q8_k(values: &[f32], quants: &mut [i8]) -> f32 {
     if values.iter().any(|x| !x.is_finite()) {
         return f32::NAN;
     }
-    let extreme = values
-        .iter()
-        .fold(0f32, |max, x| if x.abs() > max.abs() { *x } else { max });
+    let extreme = values.iter().fold(0f32, |max, x| if x.abs() > max.abs() { *x } else { max });
     if extreme == 0.0 {
         return 0.0;
     }
@@ -123,14 +103,9 @@ mod tests {
 
     #[test]
     fn q8_k_turns_the_extreme_into_minus_127_and_sums_sixteens() {
-        let row: Vec<f32> = (0..256)
-            .map(|i| if i == 40 { 12.7 } else { -0.1 * (i % 3) as f32 })
-            .collect();
+        let row: Vec<f32> = (0..256).map(|i| if i == 40 { 12.7 } else { -0.1 * (i % 3) as f32 }).collect();
         let rounded = Quantised::new(&row, 256, TensorType::Q6K).unwrap();
-        assert_eq!(
-            (rounded.quants[40], rounded.quants[1], rounded.quants[2]),
-            (-127, 1, 2)
-        );
+        assert_eq!((rounded.quants[40], rounded.quants[1], rounded.quants[2]), (-127, 1, 2));
         assert!((rounded.scales[0] + 0.1).abs() < 1e-7);
         let sixteen: i16 = rounded.quants[32..48].iter().map(|q| i16::from(*q)).sum();
         assert_eq!((rounded.sums.len(), rounded.sums[2]), (16, sixteen));

@@ -26,13 +26,7 @@ fn float_dot(x: &[f32], w: &[u8], tensor_type: TensorType) -> f32 {
             let w = w.as_chunks::<2>().0.iter();
             dot(x, w.map(|bytes| bf16::from_le_bytes(*bytes).to_f32()))
         }
-        _ => dot(
-            x,
-            w.as_chunks::<4>()
-                .0
-                .iter()
-                .map(|bytes| f32::from_le_bytes(*bytes)),
-        ),
+        _ => dot(x, w.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes))),
     }
 }
 
@@ -82,15 +76,8 @@ pub(super) fn quantised_tile<const M: usize>(
             TensorType::Q6K => row_dot(w, quants, scales, |w, x: &[i8; K_BLOCK]| {
                 let w = Q6K::parse(w);
                 let parts = w.unpack();
-                let parts = parts
-                    .as_chunks::<16>()
-                    .0
-                    .iter()
-                    .zip(x.as_chunks::<16>().0)
-                    .zip(w.scales);
-                w.d * parts
-                    .map(|((w, x), s)| i32::from(*s as i8) * integer_dot(w, x))
-                    .sum::<i32>() as f32
+                let parts = parts.as_chunks::<16>().0.iter().zip(x.as_chunks::<16>().0).zip(w.scales);
+                w.d * parts.map(|((w, x), s)| i32::from(*s as i8) * integer_dot(w, x)).sum::<i32>() as f32
             }),
             _ => row_dot(w, quants, scales, |w, x: &[i8; Q8_BLOCK]| {
                 let w = Q8_0::parse(w);
@@ -107,25 +94,12 @@ fn row_dot<const BYTES: usize, const ELEMENTS: usize>(
     scales: &[f32],
     block_dot: impl Fn(&[u8; BYTES], &[i8; ELEMENTS]) -> f32,
 ) -> f32 {
-    let blocks = w
-        .as_chunks::<BYTES>()
-        .0
-        .iter()
-        .zip(x.as_chunks::<ELEMENTS>().0);
-    blocks
-        .zip(scales)
-        .map(|((w, x), scale)| scale * block_dot(w, x))
-        .sum()
+    let blocks = w.as_chunks::<BYTES>().0.iter().zip(x.as_chunks::<ELEMENTS>().0);
+    blocks.zip(scales).map(|((w, x), scale)| scale * block_dot(w, x)).sum()
 }
 
 /// `d * sum of scale * q . x - dmin * sum of min * x` over the eight sub-blocks of Q4_K and Q5_K.
-fn scaled_dot(
-    d: f32,
-    dmin: f32,
-    packed: &[u8; 12],
-    quants: &[u8; K_BLOCK],
-    x: &[i8; K_BLOCK],
-) -> f32 {
+fn scaled_dot(d: f32, dmin: f32, packed: &[u8; 12], quants: &[u8; K_BLOCK], x: &[i8; K_BLOCK]) -> f32 {
     let (mut dots, mut mins) = (0i32, 0i32);
     let parts = quants.as_chunks::<32>().0.iter().zip(x.as_chunks::<32>().0);
     for ((quants, x), pair) in parts.zip(scale_mins(packed)) {
@@ -136,8 +110,5 @@ fn scaled_dot(
 }
 
 fn integer_dot<T: Copy + Into<i32>>(w: &[T], x: &[i8]) -> i32 {
-    w.iter()
-        .zip(x)
-        .map(|(w, x)| (*w).into() * i32::from(*x))
-        .sum()
+    w.iter().zip(x).map(|(w, x)| (*w).into() * i32::from(*x)).sum()
 }
