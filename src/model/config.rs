@@ -7,19 +7,26 @@ use super::{Architecture, HyperParameters, RopeParameters};
 use crate::error::{Error, Result};
 use crate::graph::Activation;
 use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
 
 /// A parsed config.json.
 pub(super) struct Config {
+    path: PathBuf,
     fields: Map<String, Value>,
     architecture: Architecture,
 }
 
 impl Config {
-    /// Parses a configuration and finds its family.
+    /// Parses the configuration in file `path` and finds its family.
     ///
     /// # Errors
     /// Malformed where it is no JSON object with a `model_type`; unsupported for an unknown family.
-    pub(super) fn parse(json: &[u8]) -> Result<Config> {
+    pub(super) fn parse(json: &[u8], path: &Path) -> Result<Config> {
+        let (fields, architecture) = Config::fields(json).map_err(|error| error.in_file(path))?;
+        Ok(Config { path: path.to_path_buf(), fields, architecture })
+    }
+
+    fn fields(json: &[u8]) -> Result<(Map<String, Value>, Architecture)> {
         let fields: Map<String, Value> = serde_json::from_slice(json)
             .map_err(|cause| Error::malformed("the configuration is no JSON object").because(cause))?;
         let model_type = fields
@@ -27,7 +34,7 @@ impl Config {
             .and_then(Value::as_str)
             .ok_or_else(|| Error::malformed("the configuration has no model_type, so the architecture is unknown"))?;
         let architecture = Architecture::from_name(model_type)?;
-        Ok(Config { fields, architecture })
+        Ok((fields, architecture))
     }
 
     pub(super) fn architecture(&self) -> Architecture {
@@ -39,6 +46,10 @@ impl Config {
     /// # Errors
     /// Malformed for missing or senseless numbers; unsupported for features that are not built.
     pub(super) fn hyper(&self, vocabulary: u32, has_output: bool, facts: &mut Facts) -> Result<HyperParameters> {
+        self.read(vocabulary, has_output, facts).map_err(|error| error.in_file(&self.path))
+    }
+
+    fn read(&self, vocabulary: u32, has_output: bool, facts: &mut Facts) -> Result<HyperParameters> {
         self.refuse_unbuilt()?;
         let gpt2 = self.architecture == Architecture::Gpt2;
         let name = |llama: &'static str, other: &'static str| if gpt2 { other } else { llama };

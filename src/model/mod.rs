@@ -10,6 +10,8 @@ pub mod quant;
 mod safetensors;
 mod stored;
 mod tensor_type;
+#[cfg(test)]
+mod tests;
 #[cfg(feature = "record")]
 mod tokenizer;
 mod weight;

@@ -96,6 +96,18 @@ impl Contents {
         let weights = family.assemble(&hyper, tensors)?;
         Ok(Contents { architecture, hyper, facts: facts.into_vec(), weights })
     }
+
+    pub(super) fn hyper(&self) -> &HyperParameters {
+        &self.hyper
+    }
+
+    pub(super) fn weights(&self) -> impl Iterator<Item = &Weight> {
+        self.weights.values()
+    }
+
+    pub(super) fn weight(&self, key: WeightKey) -> Result<&Weight> {
+        self.weights.get(&key).ok_or_else(|| Error::malformed(format!("the model has no weight {key}")))
+    }
 }
 
 impl Model {
@@ -126,7 +138,7 @@ impl Model {
 
     /// The numbers that shape it.
     pub fn hyper(&self) -> &HyperParameters {
-        &self.contents.hyper
+        self.contents.hyper()
     }
 
     /// The same numbers as text, with their source.
@@ -136,7 +148,7 @@ impl Model {
 
     /// Every weight in the order of the keys; a tied output head is one of them.
     pub fn weights(&self) -> impl Iterator<Item = &Weight> {
-        self.contents.weights.values()
+        self.contents.weights()
     }
 
     /// The weight with `key`.
@@ -144,7 +156,7 @@ impl Model {
     /// # Errors
     /// Malformed, naming the missing weight.
     pub fn weight(&self, key: WeightKey) -> Result<&Weight> {
-        self.get(key).ok_or_else(|| Error::malformed(format!("the model has no weight {key}")).in_file(&self.path))
+        self.contents.weight(key).map_err(|error| error.in_file(&self.path))
     }
 
     /// The weight with `key`, if the model has it.
@@ -156,7 +168,7 @@ impl Model {
     pub fn weight_type(&self) -> TensorType {
         let mut seen = BTreeSet::new();
         let mut bytes: BTreeMap<TensorType, usize> = BTreeMap::new();
-        for weight in self.contents.weights.values() {
+        for weight in self.contents.weights() {
             if seen.insert(&weight.stored_name) {
                 *bytes.entry(weight.tensor_type).or_default() += weight.data.len();
             }
@@ -259,7 +271,7 @@ fn open_folder(path: &Path) -> Result<Model> {
         .in_file(path));
     }
     let config_file = ModelFile::open(&config_path)?;
-    let config = Config::parse(&config_file.bytes).map_err(|error| error.in_file(&config_path))?;
+    let config = Config::parse(&config_file.bytes, &config_path)?;
     let (files, tensors) = read_shards(path, config_file)?;
     let contents = Contents::of_safetensors(&config, &tensors).map_err(|error| error.in_file(path))?;
     Ok(Model { path: path.to_path_buf(), format: Format::Safetensors, contents, files })

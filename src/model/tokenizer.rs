@@ -96,6 +96,22 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_tokenizers_give_the_reference_prompt_s_ids() {
+        #[derive(Deserialize)]
+        struct Prompt {
+            text: String,
+            token_ids: Vec<u32>,
+        }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let json = std::fs::read(root.join("tests/fixtures/reference/prompt.json")).unwrap();
+        let prompt: Prompt = serde_json::from_slice(&json).unwrap();
+        for model in ["tiny-qwen2", "tiny-gpt2"] {
+            let tokenizer = Tokenizer::open(&root.join("models").join(model).join("tokenizer.json")).unwrap();
+            assert_eq!(tokenizer.encode(&prompt.text).unwrap(), prompt.token_ids, "{model}");
+        }
+    }
+
+    #[test]
     fn a_prompt_is_never_cut_or_padded() {
         let mut json: serde_json::Value =
             serde_json::from_slice(&std::fs::read(fixture("qwen2.json")).unwrap()).unwrap();
