@@ -1,6 +1,8 @@
 //! Event-sourced recorder of model activations, and SQL over what it recorded.
 
 pub mod backend;
+#[cfg(feature = "record")]
+pub mod cli;
 pub mod error;
 pub mod file;
 pub mod forward;
@@ -8,6 +10,10 @@ pub mod graph;
 pub mod model;
 pub mod open;
 pub mod record;
+#[cfg(feature = "query")]
+pub mod sql;
+#[cfg(feature = "query")]
+pub mod tables;
 pub mod tensor;
 
 pub use error::{Error, ErrorKind, Result};

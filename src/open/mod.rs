@@ -1,5 +1,8 @@
 //! Reading a trace: open by index, records on demand, payloads only when asked for.
 
+mod set;
+pub use set::{RunRef, TraceSet, hexadecimal};
+
 use crate::error::Result;
 use crate::record::{CoverageV1, EndV1, PlanV1, RunV1, StatsV1, StepV1};
 use crate::tensor::Dtype;
