@@ -47,14 +47,7 @@ struct Inner {
 impl Error {
     /// An error of `kind` that says `message`: what is wrong and what to do about it.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error(Box::new(Inner {
-            kind,
-            message: message.into(),
-            file: None,
-            offset: None,
-            tensor: None,
-            cause: None,
-        }))
+        Error(Box::new(Inner { kind, message: message.into(), file: None, offset: None, tensor: None, cause: None }))
     }
 
     /// The caller asked for something that makes no sense.
@@ -84,9 +77,7 @@ impl Error {
 
     /// An operating system error met while doing `what` (an infinitive: "open", "write").
     pub fn io(what: &str, path: &Path, cause: std::io::Error) -> Self {
-        Error::new(ErrorKind::Environment, format!("cannot {what}"))
-            .in_file(path)
-            .because(cause)
+        Error::new(ErrorKind::Environment, format!("cannot {what}")).in_file(path).because(cause)
     }
 
     /// Names the file; an inner file that is already named stays.

@@ -3,6 +3,7 @@
 pub mod backend;
 #[cfg(feature = "record")]
 pub mod cli;
+pub mod codec;
 pub mod error;
 pub mod file;
 pub mod forward;

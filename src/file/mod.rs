@@ -1,51 +1,28 @@
-//! The bytes of a trace file.
+//! The bytes of a trace file: header, frames, and the writer that appends them. `schema/trace-file.md` has every field.
 
-/// Kind of a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u16)]
-pub enum Kind {
-    /// Identity of a run, at its start.
-    Run = 1,
-    /// Expected capture points of a run.
-    Plan = 2,
-    /// Statistics of token rows.
-    Stats = 3,
-    /// Values of token rows.
-    Payload = 4,
-    /// Commit mark of a step.
-    Step = 5,
-    /// What was captured of what was expected.
-    Coverage = 6,
-    /// Something was dropped.
-    Loss = 7,
-    /// End of a run.
-    End = 8,
-    /// Durability mark.
-    Sync = 9,
-    /// Directory of frames that are not payloads.
-    Index = 10,
-    /// Directory of payload frames.
-    PayloadIndex = 11,
-    /// Everything before is complete.
-    Seal = 12,
-}
+mod frame;
+mod header;
+mod storage;
+mod writer;
 
-impl Kind {
-    /// The name in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Run => "run",
-            Kind::Plan => "plan",
-            Kind::Stats => "stats",
-            Kind::Payload => "payload",
-            Kind::Step => "step",
-            Kind::Coverage => "coverage",
-            Kind::Loss => "loss",
-            Kind::End => "end",
-            Kind::Sync => "sync",
-            Kind::Index => "index",
-            Kind::PayloadIndex => "payload_index",
-            Kind::Seal => "seal",
-        }
-    }
+pub use frame::{FrameHeader, Kind, NO_RUN};
+pub use header::FileHeader;
+pub use storage::{FileStorage, Storage};
+pub use writer::{Span, Tail, Writer, list, seal_root};
+
+/// Everything in the file begins at a multiple of this.
+pub const ALIGNMENT: usize = 64;
+
+/// Raw bytes of values that one payload frame aims at: one row is cheap to read.
+pub const PAYLOAD_TARGET_BYTES: usize = 4 << 20;
+
+/// Raw bytes of values that one payload frame may hold: a single row that is longer than the target.
+pub const MAX_PAYLOAD_BYTES: usize = 64 << 20;
+
+/// Stored or raw bytes of a frame's body.
+pub const MAX_BODY_BYTES: u32 = 1 << 30;
+
+/// Rounds up to [`ALIGNMENT`].
+pub fn padded(length: u64) -> u64 {
+    length.next_multiple_of(ALIGNMENT as u64)
 }

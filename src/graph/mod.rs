@@ -2,7 +2,7 @@
 //!
 //! Forward pass, coverage and comparison read this one description; a backend executes it.
 
-use crate::model::{Role, WeightKey};
+use crate::model::WeightKey;
 
 /// Index of a [`Site`] in its [`Graph`]: sites stand in forward order.
 pub type SiteId = u32;

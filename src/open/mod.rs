@@ -1,49 +1,27 @@
-//! Reading a trace: open by index, records on demand, payloads only when asked for.
+//! Reading a trace: opened by its index, records on demand, payloads only when asked for.
 
+mod append;
+mod directory;
+mod input;
+mod payload;
 mod set;
-pub use set::{RunRef, TraceSet, hexadecimal};
+mod stats;
+mod verify;
 
-use crate::error::Result;
-use crate::record::{CoverageV1, EndV1, PlanV1, RunV1, StatsV1, StepV1};
-use crate::tensor::Dtype;
+pub use append::append;
+pub use directory::{FrameEntry, State};
+pub use payload::Payload;
+pub use set::{RunRef, TraceSet};
+pub use stats::StatsFrame;
+pub use verify::{Fault, Verification, verify};
+
+use crate::error::{Error, Result};
+use crate::file::{FileHeader, Kind};
+use crate::record::{CoverageV1, EndV1, LossV1, PayloadV1, PlanV1, Record, RunV1, StepV1};
+use directory::{Directory, PayloadDirectory};
+use input::Input;
 use std::path::Path;
-use std::sync::Arc;
-
-/// What opening found out about a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Complete: a seal ends it.
-    Sealed,
-    /// No seal at the end: a writer is at work, or was killed. Every whole frame is readable.
-    Torn,
-}
-
-/// One frame of the log, as the index knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FrameEntry {
-    /// Sequence number.
-    pub seq: u64,
-    /// Kind.
-    pub kind: crate::file::Kind,
-    /// Record version.
-    pub version: u16,
-    /// Where it begins in the file.
-    pub offset: u64,
-    /// Stored body length.
-    pub stored_length: u32,
-    /// Raw body length.
-    pub raw_length: u32,
-    /// Run number in the file; `None` for frames of the file itself (index, seal).
-    pub run: Option<u32>,
-    /// Step; 0 where the kind has none.
-    pub step: u32,
-    /// Statistics: rows, and the closed ranges of sites and positions that they cover.
-    pub rows: u32,
-    /// Sites, first and last.
-    pub sites: (u32, u32),
-    /// Positions, first and last.
-    pub positions: (u32, u32),
-}
+use std::sync::{Arc, OnceLock};
 
 /// A committed step: its commit frame and its statistics frames.
 #[derive(Debug, Clone)]
@@ -69,53 +47,205 @@ pub struct RunView {
     pub end: Option<EndV1>,
     /// Committed steps in order.
     pub steps: Vec<StepFrames>,
+    coverage: Option<FrameEntry>,
+    losses: Vec<FrameEntry>,
+}
+
+impl RunView {
+    /// The run's id as 32 hexadecimal digits.
+    pub fn id(&self) -> String {
+        hex(&self.identity.run_id)
+    }
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// An open trace file. Shared freely between threads.
 #[derive(Debug)]
-pub struct Trace {}
+pub struct Trace {
+    input: Input,
+    directory: Directory,
+    runs: Vec<RunView>,
+    payloads: OnceLock<PayloadDirectory>,
+}
 
 impl Trace {
-    /// Opens `path`, by its index if it is sealed, else by walking the frames behind the last index.
-    pub fn open(path: &Path) -> Result<Arc<Trace>> { todo!() }
+    /// Opens `path`: by its index if it is sealed, else by walking from frame to frame.
+    ///
+    /// # Errors
+    /// Foreign, where the file is no trace; Damaged, where its directory or a run's identity is; Environment.
+    pub fn open(path: &Path) -> Result<Arc<Trace>> {
+        let input = Input::open(path)?;
+        let directory = Directory::read(&input)?;
+        let runs = runs(&input, &directory)?;
+        Ok(Arc::new(Trace { input, directory, runs, payloads: OnceLock::new() }))
+    }
+
     /// The path as given.
-    pub fn path(&self) -> &Path { todo!() }
-    /// Sealed or torn.
-    pub fn state(&self) -> State { todo!() }
+    pub fn path(&self) -> &Path {
+        self.input.path()
+    }
+
+    /// The file's identity.
+    pub fn header(&self) -> &FileHeader {
+        self.input.header()
+    }
+
+    /// Sealed, torn or damaged.
+    pub fn state(&self) -> State {
+        self.directory.state
+    }
+
+    /// Where the last whole frame ends.
+    pub fn end(&self) -> u64 {
+        self.directory.end
+    }
+
     /// Runs in the order they were recorded.
-    pub fn runs(&self) -> &[RunView] { todo!() }
+    pub fn runs(&self) -> &[RunView] {
+        &self.runs
+    }
+
     /// Every frame of the log in order, payloads, indexes and seals included.
-    pub fn frames(&self) -> Result<Vec<FrameEntry>> { todo!() }
+    pub fn frames(&self) -> Result<Vec<FrameEntry>> {
+        let mut frames = self.directory.frames.clone();
+        frames.extend(self.payloads()?.entries());
+        frames.sort_by_key(|frame| frame.seq);
+        Ok(frames)
+    }
+
     /// A STEP record.
-    pub fn step(&self, frame: &FrameEntry) -> Result<StepV1> { todo!() }
+    pub fn step(&self, frame: &FrameEntry) -> Result<StepV1> {
+        load(&self.input, frame)
+    }
+
     /// A STATS record, checked; columns are read in place.
-    pub fn stats(&self, frame: &FrameEntry) -> Result<StatsFrame> { todo!() }
+    pub fn stats(&self, frame: &FrameEntry) -> Result<StatsFrame> {
+        StatsFrame::new(body(&self.input, frame)?).map_err(|error| error.at(frame.offset).in_file(self.path()))
+    }
+
     /// Coverage of a run: as recorded at its end, or folded from plan and statistics where it has no end.
-    pub fn coverage(&self, run: &RunView) -> Result<CoverageV1> { todo!() }
+    pub fn coverage(&self, run: &RunView) -> Result<CoverageV1> {
+        match &run.coverage {
+            Some(frame) => load(&self.input, frame),
+            None => self.folded_coverage(run),
+        }
+    }
+
+    fn folded_coverage(&self, run: &RunView) -> Result<CoverageV1> {
+        let sites = &run.plan.sites;
+        let mut coverage = CoverageV1 {
+            site: sites.iter().map(|site| site.site).collect(),
+            status: sites.iter().map(|site| site.status).collect(),
+            reason: sites.iter().map(|site| site.reason.clone()).collect(),
+            rows_expected: vec![0; sites.len()],
+            rows_captured: vec![0; sites.len()],
+            rows_with_tensor: vec![0; sites.len()],
+        };
+        for frame in run.steps.iter().flat_map(|step| &step.stats) {
+            let stats = self.stats(frame)?;
+            let record = stats.record();
+            for (site, payload) in record.site.iter().zip(record.payload.iter()) {
+                let site = site.to_native() as usize;
+                if let Some(rows) = coverage.rows_captured.get_mut(site) {
+                    *rows += 1;
+                    coverage.rows_with_tensor[site] += u64::from(payload.to_native() != 0);
+                }
+            }
+        }
+        // A run without an end expects what its committed steps hold; what a later step would add is unknown.
+        coverage.rows_expected.clone_from(&coverage.rows_captured);
+        Ok(coverage)
+    }
+
+    /// What a run dropped, and why.
+    pub fn losses(&self, run: &RunView) -> Result<Vec<LossV1>> {
+        run.losses.iter().map(|frame| load(&self.input, frame)).collect()
+    }
+
     /// Decodes a payload and checks its hash.
-    pub fn payload(&self, payload: u64) -> Result<Payload> { todo!() }
-    /// Bytes read from the file so far: (payload frames, everything else).
-    pub fn bytes_read(&self) -> (u64, u64) { todo!() }
+    ///
+    /// # Errors
+    /// Damaged, where the file has no such payload or its bytes changed.
+    pub fn payload(&self, payload: u64) -> Result<Payload> {
+        let missing = || Error::damaged(format!("the file has no payload {payload}")).in_file(self.path());
+        let offset = self.payloads()?.offset(payload).ok_or_else(missing)?;
+        let place = |error: Error| error.at(offset).in_file(self.path());
+        let header = self.input.frame_header(offset, self.input.length()?)?;
+        if header.kind != Kind::Payload || header.payload != payload {
+            return Err(place(Error::damaged("the payload index names another frame")));
+        }
+        let record = PayloadV1::decode(&self.input.body(&header)?).map_err(place)?;
+        Payload::decode(&record).map_err(place)
+    }
+
+    /// Bytes read from the file so far: of payload frames, and of everything else.
+    pub fn bytes_read(&self) -> (u64, u64) {
+        self.input.bytes_read()
+    }
+
+    fn payloads(&self) -> Result<&PayloadDirectory> {
+        if let Some(payloads) = self.payloads.get() {
+            return Ok(payloads);
+        }
+        let payloads = PayloadDirectory::read(&self.input, &self.directory)?;
+        Ok(self.payloads.get_or_init(|| payloads))
+    }
 }
 
-/// A checked STATS record; cheap to clone.
-#[derive(Debug, Clone)]
-pub struct StatsFrame { body: Arc<rkyv::util::AlignedVec<64>> }
-impl StatsFrame {
-    /// The record, in place.
-    pub fn record(&self) -> &crate::record::ArchivedStatsV1 { todo!() }
-    /// The bytes that the record lies in, for columns without a copy.
-    pub fn body(&self) -> &Arc<rkyv::util::AlignedVec<64>> { &self.body }
+fn body(input: &Input, frame: &FrameEntry) -> Result<rkyv::util::AlignedVec<64>> {
+    let header = input.frame_header(frame.offset, input.length()?)?;
+    if (header.seq, header.kind) != (frame.seq, frame.kind) {
+        return Err(Error::damaged("the index names another frame").at(frame.offset).in_file(input.path()));
+    }
+    input.body(&header)
 }
 
-/// Decoded rows of one captured tensor.
-#[derive(Debug)]
-pub struct Payload {}
-impl Payload {
-    /// How many rows.
-    pub fn rows(&self) -> usize { todo!() }
-    /// Number format when captured.
-    pub fn dtype(&self) -> Dtype { todo!() }
-    /// The values of a row; `None` where there is no such row.
-    pub fn row(&self, row: usize) -> Option<&[f32]> { todo!() }
+fn load<R: Record>(input: &Input, frame: &FrameEntry) -> Result<R> {
+    R::decode(&body(input, frame)?).map_err(|error| error.at(frame.offset).in_file(input.path()))
+}
+
+/// Folds the log into runs. A step without its commit frame is no step yet.
+fn runs(input: &Input, directory: &Directory) -> Result<Vec<RunView>> {
+    let mut runs: Vec<RunView> = Vec::new();
+    let mut open_step: Vec<FrameEntry> = Vec::new();
+    for frame in &directory.frames {
+        if frame.kind == Kind::Run {
+            open_step.clear();
+            runs.push(begun(input, frame)?);
+            continue;
+        }
+        let Some(run) = runs.last_mut().filter(|run| frame.run == Some(run.ordinal)) else {
+            continue;
+        };
+        match frame.kind {
+            Kind::Plan => run.plan = Arc::new(load(input, frame)?),
+            Kind::Stats => open_step.push(frame.clone()),
+            Kind::Step => run.steps.push(StepFrames {
+                step: frame.step,
+                commit: frame.clone(),
+                stats: std::mem::take(&mut open_step),
+            }),
+            Kind::Coverage => run.coverage = Some(frame.clone()),
+            Kind::Loss => run.losses.push(frame.clone()),
+            Kind::End => run.end = Some(load(input, frame)?),
+            _ => {}
+        }
+    }
+    Ok(runs)
+}
+
+fn begun(input: &Input, frame: &FrameEntry) -> Result<RunView> {
+    Ok(RunView {
+        ordinal: frame.run.unwrap_or(crate::file::NO_RUN),
+        identity: Arc::new(load(input, frame)?),
+        plan: Arc::new(PlanV1 { sites: Vec::new(), weights: Vec::new() }),
+        end: None,
+        steps: Vec::new(),
+        coverage: None,
+        losses: Vec::new(),
+    })
 }

@@ -3,7 +3,6 @@
 use super::{RunView, State, Trace};
 use crate::error::{Error, Result, nearest};
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -38,7 +37,7 @@ impl RunRef {
     ///
     /// As [`RunRef::view`].
     pub fn id(&self) -> Result<String> {
-        Ok(hexadecimal(&self.view()?.identity.run_id))
+        Ok(self.view()?.id())
     }
 }
 
@@ -71,7 +70,7 @@ impl TraceSet {
                 if let Some(other) = owners.insert(run.identity.run_id, trace) {
                     return Err(Error::usage(format!(
                         "run {} is in {} as well: name one of the two files",
-                        hexadecimal(&run.identity.run_id),
+                        run.id(),
                         other.path().display()
                     ))
                     .in_file(trace.path()));
@@ -144,15 +143,6 @@ impl TraceSet {
     }
 }
 
-/// Bytes as lower-case hexadecimal digits.
-pub fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 fn listing(runs: &[RunRef]) -> Result<String> {
     let mut parts = Vec::with_capacity(runs.len());
     for run in runs {
@@ -164,11 +154,6 @@ fn listing(runs: &[RunRef]) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hexadecimal_keeps_leading_zeros() {
-        assert_eq!(hexadecimal(&[0, 10, 255]), "000aff");
-    }
 
     #[test]
     fn an_empty_set_says_that_it_has_no_runs() {

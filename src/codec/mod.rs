@@ -1,0 +1,231 @@
+//! Compression of captured values: byte planes, each stored raw or by zstd, whichever is smaller.
+//!
+//! Bits are rotated left by one, so that the exponent of f32 and bf16 fills the first plane and the sign joins the
+//! mantissa. Exponents compress well; low mantissa planes are noise and are recognised by their entropy, so that no
+//! time is spent on them.
+
+use crate::error::{Error, Result};
+use crate::record::PlaneV1;
+use crate::tensor::Dtype;
+use zstd::zstd_safe::{CParameter, ParamSwitch};
+
+/// zstd's fastest level that still compresses literals well (with [`ParamSwitch::Enable`]): measured on exponent
+/// planes it keeps the ratio of level 1 at three times the speed (`benches/codec.rs`).
+const LEVEL: i32 = -100;
+
+/// Above this many bits a byte, measured on a sample, a plane is stored raw.
+const NOISE_BITS: f64 = 7.5;
+
+/// Bytes of a plane that are sampled for its entropy.
+const SAMPLE: usize = 4096;
+
+/// Plane stored as it is.
+pub const RAW: u8 = 0;
+/// Plane stored as one zstd frame.
+pub const ZSTD: u8 = 1;
+
+/// Encoder with its reusable buffers and zstd context.
+pub struct Encoder {
+    zstd: zstd::bulk::Compressor<'static>,
+    planes: Vec<Vec<u8>>,
+}
+
+impl Encoder {
+    /// A fresh encoder.
+    pub fn new() -> Result<Self> {
+        let zstd = compressor().map_err(|cause| Error::internal("cannot set up zstd").because(cause))?;
+        Ok(Encoder { zstd, planes: Vec::new() })
+    }
+
+    /// Splits little-endian `raw` values of `dtype` into planes, most significant first, and appends them to `out`.
+    pub fn encode(&mut self, dtype: Dtype, raw: &[u8], out: &mut Vec<u8>) -> Result<Vec<PlaneV1>> {
+        self.planes.resize_with(dtype.size(), Vec::new);
+        match dtype {
+            Dtype::F32 => split32(raw, &mut self.planes),
+            Dtype::F16 | Dtype::Bf16 => split16(raw, &mut self.planes),
+        }
+        let mut stored = Vec::with_capacity(self.planes.len());
+        for plane in &self.planes {
+            let offset = length_u32(out.len())?;
+            let codec = append_smaller(&mut self.zstd, plane, out)?;
+            stored.push(PlaneV1 { codec, offset, length: length_u32(out.len())? - offset });
+        }
+        Ok(stored)
+    }
+}
+
+fn compressor() -> std::io::Result<zstd::bulk::Compressor<'static>> {
+    let mut zstd = zstd::bulk::Compressor::new(LEVEL)?;
+    zstd.set_parameter(CParameter::LiteralCompressionMode(ParamSwitch::Enable))?;
+    zstd.set_parameter(CParameter::ContentSizeFlag(false))?;
+    zstd.set_parameter(CParameter::ChecksumFlag(false))?;
+    Ok(zstd)
+}
+
+/// The most times that a body may grow when it is decompressed: the guard against a small file that fills memory.
+pub const MAX_BODY_EXPANSION: usize = 1024;
+
+/// Compresses the body of a frame by zstd level 1, if that makes it smaller and not too small to be believed.
+pub fn compress_body(body: &[u8]) -> Option<Vec<u8>> {
+    let packed = zstd::bulk::compress(body, 1).ok()?;
+    let believable = packed.len().saturating_mul(MAX_BODY_EXPANSION) >= body.len();
+    (packed.len() < body.len() && believable).then_some(packed)
+}
+
+/// Decompresses one zstd frame into exactly `out`; anything longer or shorter is an error.
+pub fn decompress_exact(packed: &[u8], out: &mut [u8]) -> Result<()> {
+    let length = zstd::bulk::decompress_to_buffer(packed, out)
+        .map_err(|cause| Error::damaged("compressed bytes do not decompress to their stated length").because(cause))?;
+    if length != out.len() {
+        return Err(Error::damaged(format!("decompressed to {length} bytes, expected {}", out.len())));
+    }
+    Ok(())
+}
+
+fn append_smaller(zstd: &mut zstd::bulk::Compressor<'static>, plane: &[u8], out: &mut Vec<u8>) -> Result<u8> {
+    if entropy_bits(plane) < NOISE_BITS {
+        let packed = zstd.compress(plane).map_err(|cause| Error::internal("zstd failed").because(cause))?;
+        if packed.len() < plane.len() {
+            out.extend_from_slice(&packed);
+            return Ok(ZSTD);
+        }
+    }
+    out.extend_from_slice(plane);
+    Ok(RAW)
+}
+
+/// Shannon entropy of the byte histogram of an evenly spread sample, in bits per byte.
+fn entropy_bits(plane: &[u8]) -> f64 {
+    let stride = (plane.len() / SAMPLE).max(1);
+    let mut histogram = [0u32; 256];
+    let mut total = 0u32;
+    for byte in plane.iter().step_by(stride) {
+        histogram[usize::from(*byte)] += 1;
+        total += 1;
+    }
+    let total = f64::from(total.max(1));
+    histogram
+        .iter()
+        .filter(|count| **count > 0)
+        .map(|count| f64::from(*count) / total)
+        .map(|share| -share * share.log2())
+        .sum()
+}
+
+fn length_u32(length: usize) -> Result<u32> {
+    u32::try_from(length).map_err(|_| Error::internal("a payload outgrew 4 GiB"))
+}
+
+fn split32(raw: &[u8], planes: &mut [Vec<u8>]) {
+    let [a, b, c, d] = planes else { return };
+    for plane in [&mut *a, &mut *b, &mut *c, &mut *d] {
+        plane.clear();
+        plane.resize(raw.len() / 4, 0);
+    }
+    let outputs = a.iter_mut().zip(b).zip(c).zip(d);
+    for (word, (((a, b), c), d)) in raw.as_chunks::<4>().0.iter().zip(outputs) {
+        [*a, *b, *c, *d] = u32::from_le_bytes(*word).rotate_left(1).to_be_bytes();
+    }
+}
+
+fn split16(raw: &[u8], planes: &mut [Vec<u8>]) {
+    let [a, b] = planes else { return };
+    for plane in [&mut *a, &mut *b] {
+        plane.clear();
+        plane.resize(raw.len() / 2, 0);
+    }
+    for (word, (a, b)) in raw.as_chunks::<2>().0.iter().zip(a.iter_mut().zip(b)) {
+        [*a, *b] = u16::from_le_bytes(*word).rotate_left(1).to_be_bytes();
+    }
+}
+
+/// Puts planes back together as little-endian values of `dtype`: `elements` of them.
+///
+/// # Errors
+/// Damaged, where planes are missing, lie outside `bytes` or do not decompress to one byte per element.
+pub fn decode(dtype: Dtype, elements: usize, planes: &[PlaneV1], bytes: &[u8]) -> Result<Vec<u8>> {
+    if planes.len() != dtype.size() {
+        return Err(Error::damaged(format!("{} byte planes, expected {}", planes.len(), dtype.size())));
+    }
+    let unpacked = planes.iter().map(|plane| unpack(plane, elements, bytes)).collect::<Result<Vec<_>>>()?;
+    let mut raw = vec![0; elements * dtype.size()];
+    match &unpacked[..] {
+        [a, b, c, d] => {
+            let inputs = a.iter().zip(b.iter()).zip(c.iter()).zip(d.iter());
+            for (word, (((a, b), c), d)) in raw.as_chunks_mut::<4>().0.iter_mut().zip(inputs) {
+                *word = u32::from_be_bytes([*a, *b, *c, *d]).rotate_right(1).to_le_bytes();
+            }
+        }
+        [a, b] => {
+            for (word, (a, b)) in raw.as_chunks_mut::<2>().0.iter_mut().zip(a.iter().zip(b.iter())) {
+                *word = u16::from_be_bytes([*a, *b]).rotate_right(1).to_le_bytes();
+            }
+        }
+        _ => return Err(Error::damaged("impossible number of byte planes")),
+    }
+    Ok(raw)
+}
+
+fn unpack<'a>(plane: &PlaneV1, elements: usize, bytes: &'a [u8]) -> Result<std::borrow::Cow<'a, [u8]>> {
+    let start = plane.offset as usize;
+    let stored = start
+        .checked_add(plane.length as usize)
+        .and_then(|end| bytes.get(start..end))
+        .ok_or_else(|| Error::damaged("a byte plane lies outside its payload"))?;
+    match plane.codec {
+        RAW if stored.len() == elements => Ok(stored.into()),
+        RAW => Err(Error::damaged(format!("a raw plane of {} bytes, expected {elements}", stored.len()))),
+        ZSTD => {
+            let mut plane = vec![0; elements];
+            decompress_exact(stored, &mut plane)?;
+            Ok(plane.into())
+        }
+        other => Err(Error::damaged(format!("unknown plane codec {other}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn round_trip(dtype: Dtype, raw: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let planes = Encoder::new().unwrap().encode(dtype, raw, &mut bytes).unwrap();
+        decode(dtype, raw.len() / dtype.size(), &planes, &bytes).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn every_bit_pattern_of_every_type_comes_back(words in prop::collection::vec(any::<u32>(), 0..600)) {
+            let raw: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+                prop_assert_eq!(round_trip(dtype, &raw), raw.clone());
+            }
+        }
+
+        #[test]
+        fn hostile_planes_give_errors(codec in 0u8..3, offset in any::<u32>(), length in any::<u32>(),
+                                      bytes in prop::collection::vec(any::<u8>(), 0..64), elements in 0usize..100) {
+            let plane = PlaneV1 { codec, offset, length };
+            let _ = decode(Dtype::F32, elements, &vec![plane; 4], &bytes);
+        }
+    }
+
+    #[test]
+    fn smooth_values_shrink_and_noise_does_not_grow() {
+        let smooth: Vec<u8> = (0..10_000).flat_map(|i| ((i as f32).sin()).to_le_bytes()).collect();
+        let mut bytes = Vec::new();
+        let planes = Encoder::new().unwrap().encode(Dtype::F32, &smooth, &mut bytes).unwrap();
+        assert!(bytes.len() < smooth.len() * 9 / 10);
+        assert_eq!(planes[0].codec, ZSTD, "the exponent plane compresses");
+        assert_eq!(planes[3].codec, RAW, "the lowest mantissa plane is noise");
+    }
+
+    #[test]
+    fn a_bomb_is_refused() {
+        let bomb = zstd::bulk::compress(&vec![0; 1 << 20], 1).unwrap();
+        let mut out = [0; 16];
+        assert!(decompress_exact(&bomb, &mut out).is_err());
+    }
+}

@@ -1,0 +1,104 @@
+//! Positioned reads from a trace file, counted.
+//!
+//! A live file may be cut by its next writer, and a cut file under a map is a SIGBUS: so reads, not maps.
+
+use crate::codec::MAX_BODY_EXPANSION;
+use crate::error::{Error, Result};
+use crate::file::{FileHeader, FrameHeader, Kind, padded};
+use rkyv::util::AlignedVec;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// An open file with its header.
+#[derive(Debug)]
+pub struct Input {
+    file: File,
+    path: PathBuf,
+    header: FileHeader,
+    payload_bytes: AtomicU64,
+    other_bytes: AtomicU64,
+}
+
+impl Input {
+    /// Opens `path` and reads its header.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|cause| Error::io("open", path, cause))?;
+        Self::of(file, path)
+    }
+
+    /// Reads the header of an open file.
+    pub fn of(file: File, path: &Path) -> Result<Self> {
+        let metadata = file.metadata().map_err(|cause| Error::io("read", path, cause))?;
+        if metadata.is_dir() {
+            return Err(Error::new(crate::ErrorKind::Foreign, "this is a folder, not a trace").in_file(path));
+        }
+        let mut bytes = [0; FileHeader::BYTES];
+        let found = metadata.len().min(FileHeader::BYTES as u64) as usize;
+        file.read_exact_at(&mut bytes[..found], 0).map_err(|cause| Error::io("read", path, cause))?;
+        let header = FileHeader::decode(&bytes[..found]).map_err(|error| error.in_file(path))?;
+        Ok(Input {
+            file,
+            path: path.to_path_buf(),
+            header,
+            payload_bytes: AtomicU64::new(0),
+            other_bytes: AtomicU64::new(FileHeader::BYTES as u64),
+        })
+    }
+
+    /// The path as given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file's header.
+    pub fn header(&self) -> &FileHeader {
+        &self.header
+    }
+
+    /// The file's present length.
+    pub fn length(&self) -> Result<u64> {
+        let metadata = self.file.metadata().map_err(|cause| Error::io("read", &self.path, cause))?;
+        Ok(metadata.len())
+    }
+
+    /// Bytes read so far: of payload frames, and of everything else.
+    pub fn bytes_read(&self) -> (u64, u64) {
+        (self.payload_bytes.load(Ordering::Relaxed), self.other_bytes.load(Ordering::Relaxed))
+    }
+
+    /// Reads the frame header at `offset`, and checks that the frame lies within the file's `length`.
+    pub fn frame_header(&self, offset: u64, length: u64) -> Result<FrameHeader> {
+        let mut bytes = [0; FrameHeader::BYTES];
+        if offset.checked_add(FrameHeader::BYTES as u64).is_none_or(|end| end > length) {
+            return Err(Error::damaged("the file ends within a frame header").at(offset).in_file(&self.path));
+        }
+        self.read(&mut bytes, offset, &self.other_bytes)?;
+        let header =
+            FrameHeader::decode(&bytes, &self.header.uuid, offset).map_err(|error| error.in_file(&self.path))?;
+        if header.end() > length {
+            return Err(Error::damaged("the file ends within a frame").at(offset).in_file(&self.path));
+        }
+        Ok(header)
+    }
+
+    /// Reads, checks and decompresses a frame's body.
+    pub fn body(&self, header: &FrameHeader) -> Result<AlignedVec<64>> {
+        if u64::from(header.raw_length) > u64::from(header.stored_length).saturating_mul(MAX_BODY_EXPANSION as u64) {
+            return Err(Error::damaged("a body states an impossible compression")
+                .at(header.offset)
+                .in_file(&self.path));
+        }
+        let counter = if header.kind == Kind::Payload { &self.payload_bytes } else { &self.other_bytes };
+        let mut stored = vec![0; padded(u64::from(header.stored_length)) as usize];
+        self.read(&mut stored, header.offset + FrameHeader::BYTES as u64, counter)?;
+        header.open_body(&stored).map_err(|error| error.in_file(&self.path))
+    }
+
+    fn read(&self, bytes: &mut [u8], offset: u64, counter: &AtomicU64) -> Result<()> {
+        self.file.read_exact_at(bytes, offset).map_err(|cause| Error::io("read", &self.path, cause).at(offset))?;
+        counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+}

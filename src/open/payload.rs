@@ -1,0 +1,72 @@
+//! Decoded rows of one captured tensor.
+
+use crate::error::{Error, Result};
+use crate::record::{PayloadV1, Shape};
+use crate::tensor::Dtype;
+
+/// Values of consecutive rows of one captured tensor, as f32 (exact for every captured type).
+#[derive(Debug)]
+pub struct Payload {
+    values: Vec<f32>,
+    offsets: Vec<u32>,
+    width: usize,
+    rows: usize,
+    dtype: Dtype,
+}
+
+impl Payload {
+    /// Decodes a record and checks its content hash.
+    pub fn decode(record: &PayloadV1) -> Result<Self> {
+        let (raw, stored) = Self::raw(record)?;
+        let dtype =
+            Dtype::from_code(record.captured_dtype).ok_or_else(|| Error::damaged("an unknown captured type"))?;
+        Ok(Payload {
+            values: to_f32(stored, &raw),
+            offsets: record.offsets.clone(),
+            width: record.width as usize,
+            rows: record.rows as usize,
+            dtype,
+        })
+    }
+
+    /// The raw little-endian values and their type, checked against the content hash.
+    fn raw(record: &PayloadV1) -> Result<(Vec<u8>, Dtype)> {
+        let stored = Dtype::from_code(record.stored_dtype).ok_or_else(|| Error::damaged("an unknown stored type"))?;
+        let raw = crate::codec::decode(stored, record.elements()?, &record.planes, &record.bytes)?;
+        let shape = Shape { dtype: stored, rows: record.rows, width: record.width, offsets: &record.offsets };
+        if shape.content_hash(&raw) != record.blake3 {
+            return Err(Error::damaged(format!("the values of payload {} do not match their hash", record.payload)));
+        }
+        Ok((raw, stored))
+    }
+
+    /// How many rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number format when captured.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// The values of a row; `None` where there is no such row.
+    pub fn row(&self, row: usize) -> Option<&[f32]> {
+        if row >= self.rows {
+            return None;
+        }
+        match self.offsets.get(row..row + 2) {
+            Some(bounds) => self.values.get(bounds[0] as usize..bounds[1] as usize),
+            None => self.values.get(row * self.width..(row + 1) * self.width),
+        }
+    }
+}
+
+fn to_f32(dtype: Dtype, raw: &[u8]) -> Vec<f32> {
+    let words = || raw.as_chunks::<2>().0.iter().map(|word| u16::from_le_bytes(*word));
+    match dtype {
+        Dtype::F32 => raw.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect(),
+        Dtype::F16 => words().map(|bits| half::f16::from_bits(bits).to_f32()).collect(),
+        Dtype::Bf16 => words().map(|bits| half::bf16::from_bits(bits).to_f32()).collect(),
+    }
+}

@@ -1,0 +1,201 @@
+//! What a well-formed archive must also be: columns of one length, known codes, numbers that agree.
+
+use super::*;
+use crate::tensor::Dtype;
+
+fn require(holds: bool, rule: &str) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::damaged(format!("impossible record: {rule}"))) }
+}
+
+/// Whether all lengths are equal.
+fn one_length(lengths: &[usize]) -> Result<()> {
+    require(lengths.windows(2).all(|pair| pair[0] == pair[1]), "its columns differ in length")
+}
+
+impl RunV1 {
+    pub(super) fn check(&self) -> Result<()> {
+        require(!self.label.is_empty(), "a run without a label")
+    }
+}
+
+impl PlanV1 {
+    pub(super) fn check(&self) -> Result<()> {
+        let sites = self.sites.len();
+        let weights = self.weights.len();
+        for (number, site) in self.sites.iter().enumerate() {
+            require(site.site as usize == number, "sites are not numbered in order")?;
+            require(site.status <= 4, "an unknown capture status")?;
+            require(site.inputs.iter().all(|input| (*input as usize) < sites), "a site reads an unknown site")?;
+            require(site.weights.iter().all(|weight| (*weight as usize) < weights), "a site reads an unknown weight")?;
+        }
+        Ok(())
+    }
+}
+
+impl ArchivedStatsV1 {
+    /// Checks that every column has one entry per row.
+    pub(crate) fn check(&self) -> Result<()> {
+        one_length(&[
+            self.site.len(),
+            self.sequence.len(),
+            self.position.len(),
+            self.count.len(),
+            self.nan.len(),
+            self.pos_inf.len(),
+            self.neg_inf.len(),
+            self.zero.len(),
+            self.subnormal.len(),
+            self.min.len(),
+            self.min_index.len(),
+            self.max.len(),
+            self.max_index.len(),
+            self.absmax.len(),
+            self.absmax_index.len(),
+            self.abs_smallest.len(),
+            self.mean.len(),
+            self.m2.len(),
+            self.l1.len(),
+            self.fingerprint.len(),
+            self.payload.len(),
+            self.payload_row.len(),
+        ])
+    }
+}
+
+impl StatsV1 {
+    pub(super) fn check(&self) -> Result<()> {
+        let rows = self.site.len();
+        let u32s = [
+            &self.sequence,
+            &self.position,
+            &self.count,
+            &self.nan,
+            &self.pos_inf,
+            &self.neg_inf,
+            &self.zero,
+            &self.subnormal,
+            &self.min_index,
+            &self.max_index,
+            &self.absmax_index,
+            &self.payload_row,
+        ];
+        let f64s = [&self.min, &self.max, &self.absmax, &self.abs_smallest, &self.mean, &self.m2, &self.l1];
+        require(u32s.iter().all(|column| column.len() == rows), "its columns differ in length")?;
+        require(f64s.iter().all(|column| column.len() == rows), "its columns differ in length")?;
+        one_length(&[rows, self.fingerprint.len(), self.payload.len()])?;
+        let nonfinite =
+            |row: usize| u64::from(self.nan[row]) + u64::from(self.pos_inf[row]) + u64::from(self.neg_inf[row]);
+        require((0..rows).all(|row| nonfinite(row) <= u64::from(self.count[row])), "more nonfinite values than values")
+    }
+}
+
+impl PayloadV1 {
+    /// Elements of all rows.
+    pub fn elements(&self) -> Result<usize> {
+        let elements = match self.offsets.last() {
+            Some(last) => Some(u64::from(*last)),
+            None => u64::from(self.rows).checked_mul(u64::from(self.width)),
+        };
+        elements
+            .and_then(|elements| usize::try_from(elements).ok())
+            .ok_or_else(|| Error::damaged("impossible record: a payload of more elements than memory"))
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        let stored = Dtype::from_code(self.stored_dtype);
+        require(Dtype::from_code(self.captured_dtype).is_some(), "an unknown captured type")?;
+        let Some(stored) = stored else {
+            return require(false, "an unknown stored type");
+        };
+        if !self.offsets.is_empty() {
+            require(self.offsets.len() == self.rows as usize + 1, "row boundaries do not match the rows")?;
+            require(self.offsets[0] == 0, "the first row does not begin at 0")?;
+            require(self.offsets.windows(2).all(|pair| pair[0] <= pair[1]), "row boundaries go back")?;
+        }
+        let bytes = (self.elements()? as u64).checked_mul(stored.size() as u64);
+        require(bytes == Some(self.raw_length), "shape times width is not the stated length")?;
+        require(
+            self.raw_length <= crate::file::MAX_PAYLOAD_BYTES as u64,
+            "a payload above the size that a frame may hold",
+        )
+    }
+}
+
+impl StepV1 {
+    pub(super) fn check(&self) -> Result<()> {
+        require(self.phase <= 1, "an unknown phase")?;
+        one_length(&[self.sequence.len(), self.position.len(), self.token.len(), self.prefix.len()])
+    }
+}
+
+impl CoverageV1 {
+    pub(super) fn check(&self) -> Result<()> {
+        require(self.status.iter().all(|status| *status <= 4), "an unknown capture status")?;
+        one_length(&[
+            self.site.len(),
+            self.status.len(),
+            self.reason.len(),
+            self.rows_expected.len(),
+            self.rows_captured.len(),
+            self.rows_with_tensor.len(),
+        ])
+    }
+}
+
+impl LossV1 {
+    pub(super) fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl SyncV1 {
+    pub(super) fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl EndV1 {
+    pub(super) fn check(&self) -> Result<()> {
+        require(self.status <= 2 && self.untraced <= 2, "an unknown end status")
+    }
+}
+
+impl IndexV1 {
+    pub(super) fn check(&self) -> Result<()> {
+        one_length(&[
+            self.seq.len(),
+            self.kind.len(),
+            self.version.len(),
+            self.offset.len(),
+            self.stored_length.len(),
+            self.raw_length.len(),
+            self.run.len(),
+            self.step.len(),
+            self.rows.len(),
+            self.first_site.len(),
+            self.last_site.len(),
+            self.first_position.len(),
+            self.last_position.len(),
+        ])?;
+        require(self.blake3.len() == self.seq.len() * 32, "its hashes do not match its frames")
+    }
+}
+
+impl PayloadIndexV1 {
+    pub(super) fn check(&self) -> Result<()> {
+        one_length(&[
+            self.seq.len(),
+            self.offset.len(),
+            self.stored_length.len(),
+            self.raw_length.len(),
+            self.run.len(),
+        ])?;
+        require(self.blake3.len() == self.seq.len() * 32, "its hashes do not match its frames")
+    }
+}
+
+impl SealV1 {
+    pub(super) fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}
