@@ -17,6 +17,7 @@ mod tensors;
 mod values;
 
 pub use run::RunColumns;
+pub use site::SiteRows;
 
 use crate::error::{Error, Result};
 use crate::open::{FrameEntry, Trace, TraceSet};
@@ -125,16 +126,12 @@ pub fn all(set: &TraceSet) -> Result<Vec<Arc<dyn Table>>> {
     ])
 }
 
-/// Rows that may be in `unit`, as far as the plan tells without reading the unit: one for each site in its range.
-/// `None` where the unit is not about sites. Columns that it does not know are an error of [`knows`]' negation.
-///
-/// [`knows`]: site::SiteRows::knows
-pub fn candidates(unit: &Unit) -> Option<site::SiteRows> {
+/// One row for each site that may be in `unit`, known from the plan without reading the unit; `None` where the unit
+/// is not about sites, or is damaged.
+pub fn candidates(unit: &Unit) -> Option<SiteRows> {
     let (run, (first, last)) = (unit.run.as_ref()?, unit.sites?);
-    Some(site::SiteRows::new(Arc::clone(run), first, last))
+    SiteRows::new(Arc::clone(run), first, last)
 }
-
-pub use site::SiteRows;
 
 fn unknown_column(table: &str, name: &str) -> Error {
     Error::internal(format!("table {table} has no column {name}"))

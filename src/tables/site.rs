@@ -13,26 +13,15 @@ pub struct SiteRows {
 }
 
 impl SiteRows {
-    pub(super) fn new(run: Arc<RunColumns>, first: u32, last: u32) -> Self {
-        // A range from a damaged index must not grow beyond the plan; a site outside it is named when read.
-        let planned = run.view().map_or(0, |view| view.plan.sites.len());
-        let last = last.min(u32::try_from(planned).unwrap_or(u32::MAX).saturating_sub(1));
-        SiteRows { run, sites: (first..=last).collect() }
+    /// `None` where the range leaves the plan: such a unit is damaged, and reading it says so.
+    pub(super) fn new(run: Arc<RunColumns>, first: u32, last: u32) -> Option<Self> {
+        run.site(last).ok()?;
+        Some(SiteRows { run, sites: (first..=last).collect() })
     }
 
     /// The columns that a plan tells.
     pub fn knows(name: &str) -> bool {
         matches!(name, "run" | "label" | "point" | "layer" | "ordinal" | "occurrence" | "dtype")
-    }
-
-    /// How many sites.
-    pub fn len(&self) -> usize {
-        self.sites.len()
-    }
-
-    /// Whether the plan has none of them.
-    pub fn is_empty(&self) -> bool {
-        self.sites.is_empty()
     }
 
     /// The range, for remembering an answer about it.
