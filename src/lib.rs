@@ -1,6 +1,7 @@
 //! Event-sourced recorder of model activations, and SQL over what it recorded.
 
 pub mod backend;
+pub mod capture;
 #[cfg(feature = "record")]
 pub mod cli;
 pub mod codec;
@@ -11,8 +12,11 @@ pub mod graph;
 pub mod model;
 pub mod open;
 pub mod record;
+#[cfg(feature = "record")]
+pub mod recorder;
 #[cfg(feature = "query")]
 pub mod sql;
+pub mod stats;
 #[cfg(feature = "query")]
 pub mod tables;
 pub mod tensor;

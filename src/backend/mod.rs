@@ -1,5 +1,9 @@
 //! Where operations run. One trait; no type of any device leaks through it.
 
+mod cpu;
+
+pub use cpu::{CpuBackend, CpuWeight};
+
 use crate::error::Result;
 use crate::graph::Site;
 use crate::model::Weight;
@@ -61,6 +65,8 @@ pub struct BackendIdentity {
 
 /// A device that executes the graph's operations.
 ///
+/// A wrapper that delegates is a backend too: tests plant faults that way.
+///
 /// Results of a row do not depend on which other rows are in its batch, nor on the number of threads.
 pub trait Backend {
     /// Rows on the device: one per token of the batch.
@@ -77,7 +83,9 @@ pub trait Backend {
     /// Forgets every cached key and value and makes room for `positions` of them in every site that stores.
     fn reset_cache(&mut self, sites: &[Site], positions: usize) -> Result<()>;
 
-    /// Runs the operation of `site` for the rows of `batch`.
+    /// Runs the operation of `site` for the rows of `batch`: every input has one row per token.
+    ///
+    /// Positions come in ascending order; attention reads what the sites in `site.inputs` stored so far.
     fn execute(
         &mut self,
         site: &Site,

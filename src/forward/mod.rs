@@ -1,5 +1,11 @@
 //! The traced forward pass: walks the graph over a backend and shows every tensor to an observer.
 
+mod needs;
+mod pass;
+mod run;
+
+pub use run::{Forward, Generation, Request};
+
 use crate::error::Result;
 use crate::graph::SiteId;
 use crate::tensor::Rows;
@@ -46,7 +52,8 @@ pub struct StepReport {
 /// Sees a run as it happens. Observing never changes a value.
 pub trait Observer {
     /// The rows of a batch that are wanted from `site`, as a range of row numbers; `positions` are the batch's.
-    /// `None` (or an empty range) where nothing is.
+    /// `None` (or an empty range) where nothing is. Asked once for every site before a batch is evaluated: what
+    /// nobody wants and no later row needs is not computed.
     fn wants(&mut self, site: SiteId, positions: Range<usize>) -> Option<Range<usize>>;
 
     /// Takes the wanted rows of `site`; the first of them has position `first_position`.

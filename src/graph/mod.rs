@@ -2,7 +2,12 @@
 //!
 //! Forward pass, coverage and comparison read this one description; a backend executes it.
 
-use crate::model::WeightKey;
+mod family;
+mod gpt2;
+mod llama;
+
+use crate::error::Result;
+use crate::model::{Model, WeightKey};
 
 /// Index of a [`Site`] in its [`Graph`]: sites stand in forward order.
 pub type SiteId = u32;
@@ -23,6 +28,8 @@ pub enum Operation {
     TokenEmbedding,
     /// Row `position` of the weight.
     PositionEmbedding,
+    /// The input itself, under the name of another point (`embed` where nothing is summed or scaled).
+    Identity,
     /// Sum of the two inputs, element by element.
     Add,
     /// `x / sqrt(mean(x^2) + epsilon) * weight`.
@@ -84,6 +91,30 @@ pub enum Operation {
     Multiply,
 }
 
+impl Operation {
+    /// The name in records and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::TokenEmbedding => "token_embedding",
+            Operation::PositionEmbedding => "position_embedding",
+            Operation::Identity => "identity",
+            Operation::Add => "add",
+            Operation::RmsNorm { .. } => "rms_norm",
+            Operation::LayerNorm { .. } => "layer_norm",
+            Operation::MatMul => "mat_mul",
+            Operation::Bias => "bias",
+            Operation::Rope { .. } => "rope",
+            Operation::CacheStore => "cache_store",
+            Operation::AttnScores { .. } => "attn_scores",
+            Operation::Softmax { .. } => "softmax",
+            Operation::AttnContext { .. } => "attn_context",
+            Operation::Activate(Activation::Silu) => "silu",
+            Operation::Activate(Activation::GeluTanh) => "gelu_tanh",
+            Operation::Multiply => "multiply",
+        }
+    }
+}
+
 /// The elements of one token's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowAxes {
@@ -111,7 +142,7 @@ impl RowAxes {
     pub fn width(self) -> Option<u32> {
         match self {
             RowAxes::Flat { width } => Some(width),
-            RowAxes::Heads { heads, dim } => Some(heads * dim),
+            RowAxes::Heads { heads, dim } => heads.checked_mul(dim),
             RowAxes::Keys { .. } => None,
         }
     }
@@ -120,6 +151,8 @@ impl RowAxes {
 /// One place of the forward pass: the tensor that one operation makes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Site {
+    /// Its index in the graph.
+    pub id: SiteId,
     /// The layer, or `None` outside the layers.
     pub layer: Option<u32>,
     /// The capture point's name, from `schema/capture-points.toml`.
@@ -143,4 +176,20 @@ pub struct Graph {
     pub sites: Vec<Site>,
     /// Layers.
     pub layers: u32,
+}
+
+impl Graph {
+    /// The forward pass of `model`: its family's description with its numbers and the biases that it holds.
+    ///
+    /// # Errors
+    /// Unsupported where the architecture is unknown; malformed where a weight is missing or has another
+    /// shape than the hyper-parameters say.
+    pub fn of(model: &Model) -> Result<Graph> {
+        family::build(model)
+    }
+
+    /// The site that makes `point` in `layer`.
+    pub fn site(&self, layer: Option<u32>, point: &str) -> Option<&Site> {
+        self.sites.iter().find(|site| site.layer == layer && site.point == point)
+    }
 }

@@ -1,5 +1,7 @@
 //! Weights by role: where a matrix or vector of the model lies in its file, and how to read its rows.
 
+use super::{Bytes, HyperParameters, TensorType, quant};
+use crate::error::{Error, Result};
 use std::fmt;
 
 /// What a weight does in the forward pass. With a layer number it is the key of a [`super::Model`]'s weights.
@@ -79,6 +81,39 @@ impl Role {
             Role::Output => "output",
         }
     }
+
+    /// The canonical shape `(rows, columns)`; a vector is one row.
+    pub fn shape(self, hyper: &HyperParameters) -> (usize, usize) {
+        let hidden = hyper.hidden as usize;
+        let ffn = hyper.ffn as usize;
+        let (q, kv) = (hyper.q_width() as usize, hyper.kv_width() as usize);
+        match self {
+            Role::TokenEmbedding | Role::Output => (hyper.vocabulary as usize, hidden),
+            Role::PositionEmbedding => (hyper.context as usize, hidden),
+            Role::Q => (q, hidden),
+            Role::K | Role::V => (kv, hidden),
+            Role::AttnOut => (hidden, q),
+            Role::FfnGate | Role::FfnUp => (ffn, hidden),
+            Role::FfnDown => (hidden, ffn),
+            Role::QBias => (1, q),
+            Role::KBias | Role::VBias => (1, kv),
+            Role::FfnUpBias => (1, ffn),
+            Role::AttnNorm
+            | Role::AttnNormBias
+            | Role::AttnOutBias
+            | Role::FfnNorm
+            | Role::FfnNormBias
+            | Role::FfnDownBias
+            | Role::FinalNorm
+            | Role::FinalNormBias => (1, hidden),
+        }
+    }
+
+    /// Whether it is a matrix, not a vector.
+    pub fn is_matrix(self) -> bool {
+        use Role::*;
+        matches!(self, TokenEmbedding | PositionEmbedding | Output | Q | K | V | AttnOut | FfnGate | FfnUp | FfnDown)
+    }
 }
 
 /// A weight of the model: its role, and its layer if it belongs to one.
@@ -88,6 +123,18 @@ pub struct WeightKey {
     pub layer: Option<u32>,
     /// What it does there.
     pub role: Role,
+}
+
+impl WeightKey {
+    /// A weight of layer `layer`.
+    pub fn in_layer(layer: u32, role: Role) -> Self {
+        WeightKey { layer: Some(layer), role }
+    }
+
+    /// A weight outside the layers.
+    pub fn outside(role: Role) -> Self {
+        WeightKey { layer: None, role }
+    }
 }
 
 impl fmt::Display for WeightKey {
@@ -116,6 +163,7 @@ pub enum Layout {
     },
     /// Rows of each head are stored in adjacent-pair RoPE order (GGUF files of the llama family):
     /// canonical row `h * head_dim + j * head_dim / 2 + i` is stored row `h * head_dim + 2 * i + j`.
+    /// In a vector (a bias) the same holds for its elements.
     HeadPairs {
         /// Elements of a head.
         head_dim: usize,
@@ -141,7 +189,7 @@ pub struct Weight {
     /// What it is.
     pub key: WeightKey,
     /// Type of the stored elements or blocks.
-    pub tensor_type: super::TensorType,
+    pub tensor_type: TensorType,
     /// Canonical rows (outputs of a matrix; 1 for a vector).
     pub rows: usize,
     /// Canonical columns (inputs of a matrix; the length of a vector).
@@ -153,5 +201,180 @@ pub struct Weight {
     /// Where the stored tensor begins in that file.
     pub offset: u64,
     /// The stored tensor's bytes.
-    pub data: super::Bytes,
+    pub data: Bytes,
+}
+
+impl Weight {
+    /// A weight in memory, its rows stored one after the other: `data` is exactly `rows` rows of `columns`.
+    ///
+    /// # Errors
+    /// Malformed where the length of `data` does not fit.
+    pub fn in_memory(
+        key: WeightKey,
+        tensor_type: TensorType,
+        rows: usize,
+        columns: usize,
+        data: Vec<u8>,
+    ) -> Result<Weight> {
+        if tensor_type.row_bytes(columns)?.checked_mul(rows) != Some(data.len()) {
+            return Err(Error::malformed(format!(
+                "{} bytes are not {rows} rows of {columns} {}",
+                data.len(),
+                tensor_type.name()
+            ))
+            .of(&key.to_string()));
+        }
+        Ok(Weight {
+            stored_name: key.to_string(),
+            key,
+            tensor_type,
+            rows,
+            columns,
+            layout: Layout::Rows { first: 0 },
+            file: 0,
+            offset: 0,
+            data: Bytes::from(data),
+        })
+    }
+
+    /// The packed bytes of canonical row `row`.
+    ///
+    /// `None` where they are not consecutive ([`Layout::Columns`], a vector in [`Layout::HeadPairs`]) and past the
+    /// last row. [`Weight::dequantize_row`] reads every layout.
+    pub fn row_bytes(&self, row: usize) -> Option<&[u8]> {
+        if row >= self.rows {
+            return None;
+        }
+        let stored = match self.layout {
+            Layout::Rows { first } => first.checked_add(row)?,
+            Layout::HeadPairs { head_dim } if self.key.role.is_matrix() => paired(row, head_dim)?,
+            Layout::HeadPairs { .. } | Layout::Columns { .. } => return None,
+        };
+        let length = self.tensor_type.row_bytes(self.columns).ok()?;
+        let start = stored.checked_mul(length)?;
+        self.data.get(start..start.checked_add(length)?)
+    }
+
+    /// Canonical row `row` as f32; `out` has [`Weight::columns`] elements.
+    ///
+    /// # Errors
+    /// Internal where row, layout or length do not fit the weight.
+    pub fn dequantize_row(&self, row: usize, out: &mut [f32]) -> Result<()> {
+        if out.len() != self.columns || row >= self.rows {
+            return Err(self.misread(&format!("row {row} with {} elements", out.len())));
+        }
+        match self.layout {
+            Layout::Columns { first, stored_columns } => self.dequantize_column(first + row, stored_columns, out),
+            Layout::HeadPairs { head_dim } if !self.key.role.is_matrix() => {
+                let mut stored = vec![0.0; self.columns];
+                quant::dequantize(self.tensor_type, &self.data, &mut stored)?;
+                for (i, value) in out.iter_mut().enumerate() {
+                    let from = paired(i, head_dim).and_then(|from| stored.get(from));
+                    *value = *from.ok_or_else(|| self.misread(&format!("element {i}")))?;
+                }
+                Ok(())
+            }
+            Layout::Rows { .. } | Layout::HeadPairs { .. } => {
+                let packed = self.row_bytes(row).ok_or_else(|| self.misread(&format!("row {row}")))?;
+                quant::dequantize(self.tensor_type, packed, out)
+            }
+        }
+    }
+
+    fn dequantize_column(&self, column: usize, stored_columns: usize, out: &mut [f32]) -> Result<()> {
+        let size = self.tensor_type.block_bytes();
+        if self.tensor_type.block_elements() != 1 {
+            return Err(self.misread("a column of blocks"));
+        }
+        for (i, value) in out.iter_mut().enumerate() {
+            let start = (i * stored_columns + column) * size;
+            let packed = self.data.get(start..start + size).ok_or_else(|| self.misread(&format!("column {column}")))?;
+            quant::dequantize(self.tensor_type, packed, std::slice::from_mut(value))?;
+        }
+        Ok(())
+    }
+
+    fn misread(&self, what: &str) -> Error {
+        Error::internal(format!(
+            "{what} was asked of a weight of {} x {} in layout {}",
+            self.rows,
+            self.columns,
+            self.layout.name()
+        ))
+        .of(&self.stored_name)
+    }
+}
+
+/// Where canonical row (or element) `index` of a [`Layout::HeadPairs`] weight is stored.
+fn paired(index: usize, head_dim: usize) -> Option<usize> {
+    let within = index.checked_rem(head_dim)?;
+    let half = head_dim / 2;
+    let (j, i) = (within.checked_div(half)?, within.checked_rem(half)?);
+    Some(index - within + 2 * i + j)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weight(role: Role, rows: usize, columns: usize, layout: Layout, values: &[f32]) -> Weight {
+        let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Weight {
+            stored_name: "t".into(),
+            key: WeightKey::outside(role),
+            tensor_type: TensorType::F32,
+            rows,
+            columns,
+            layout,
+            file: 0,
+            offset: 0,
+            data: Bytes::from(data),
+        }
+    }
+
+    fn row(weight: &Weight, row: usize) -> Vec<f32> {
+        let mut out = vec![f32::NAN; weight.columns];
+        weight.dequantize_row(row, &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn a_fused_part_starts_at_its_first_row() {
+        let weight = weight(Role::K, 1, 2, Layout::Rows { first: 2 }, &[0., 1., 2., 3., 4., 5.]);
+        assert_eq!(row(&weight, 0), [4., 5.]);
+        assert_eq!(weight.row_bytes(0).unwrap()[..4], 4f32.to_le_bytes());
+        assert!(weight.row_bytes(1).is_none());
+    }
+
+    #[test]
+    fn a_transposed_weight_is_read_by_column() {
+        // Stored [2 inputs, 3 outputs]; the weight is the last two outputs.
+        let layout = Layout::Columns { first: 1, stored_columns: 3 };
+        let weight = weight(Role::V, 2, 2, layout, &[0., 1., 2., 10., 11., 12.]);
+        assert_eq!(row(&weight, 0), [1., 11.]);
+        assert_eq!(row(&weight, 1), [2., 12.]);
+        assert!(weight.row_bytes(0).is_none());
+    }
+
+    #[test]
+    fn head_pairs_are_put_back_into_halves() {
+        // Two heads of 4: stored order of each is element 0, 2, 1, 3 of the canonical head.
+        let stored = [0., 2., 1., 3., 4., 6., 5., 7.];
+        let canonical: Vec<f32> = (0..8u8).map(f32::from).collect();
+        let layout = Layout::HeadPairs { head_dim: 4 };
+        let matrix = weight(Role::Q, 8, 1, layout, &stored);
+        assert_eq!((0..8).map(|r| row(&matrix, r)[0]).collect::<Vec<_>>(), canonical);
+        let bias = weight(Role::QBias, 1, 8, layout, &stored);
+        assert_eq!(row(&bias, 0), canonical);
+        assert!(bias.row_bytes(0).is_none());
+    }
+
+    #[test]
+    fn a_weight_refuses_bytes_and_rows_that_do_not_fit() {
+        let key = WeightKey::in_layer(1, Role::Q);
+        assert!(Weight::in_memory(key, TensorType::F16, 2, 2, vec![0; 7]).is_err());
+        let weight = Weight::in_memory(key, TensorType::F16, 2, 2, vec![0; 8]).unwrap();
+        assert!(weight.dequantize_row(2, &mut [0.0; 2]).is_err());
+        assert!(weight.dequantize_row(0, &mut [0.0; 3]).is_err());
+    }
 }

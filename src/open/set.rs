@@ -25,10 +25,9 @@ impl RunRef {
     ///
     /// `Internal` where the reference outlived its meaning, which no caller can bring about.
     pub fn view(&self) -> Result<&RunView> {
-        self.trace
-            .runs()
-            .get(self.ordinal)
-            .ok_or_else(|| Error::internal("a run reference points past the runs of its file").in_file(self.trace.path()))
+        self.trace.runs().get(self.ordinal).ok_or_else(|| {
+            Error::internal("a run reference points past the runs of its file").in_file(self.trace.path())
+        })
     }
 
     /// The run id as 32 hexadecimal digits.
@@ -92,9 +91,9 @@ impl TraceSet {
             .flat_map(|trace| (0..trace.runs().len()).map(|ordinal| RunRef { trace: Arc::clone(trace), ordinal }))
     }
 
-    /// The traces that no seal ends.
-    pub fn torn(&self) -> impl Iterator<Item = &Arc<Trace>> {
-        self.traces.iter().filter(|trace| trace.state() == State::Torn)
+    /// The traces that no seal ends: torn or damaged ones.
+    pub fn unsealed(&self) -> impl Iterator<Item = &Arc<Trace>> {
+        self.traces.iter().filter(|trace| trace.state() != State::Sealed)
     }
 
     /// The run that `name` means: a label, or the first digits of a run id.

@@ -2,7 +2,7 @@
 
 use super::error::external;
 use crate::tables::{Rows, SiteRows, Unit, candidates};
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt64Array, Int64Array};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt64Array};
 use arrow::compute::{and_kleene, cast};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::Session;
@@ -11,7 +11,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_expr::{PhysicalExpr, conjunction};
-use datafusion::physical_optimizer::pruning::PruningPredicate;
+use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -90,11 +90,7 @@ impl Filters {
     }
 
     /// Evaluates the filters that only read what the plan tells on the sites of a unit.
-    fn may_hold(
-        &self,
-        unit: &Unit,
-        answers: &mut HashMap<(String, Option<u32>, Option<u32>), bool>,
-    ) -> Result<bool> {
+    fn may_hold(&self, unit: &Unit, answers: &mut HashMap<(String, Option<u32>, Option<u32>), bool>) -> Result<bool> {
         let Some(sites) = candidates(unit) else {
             return self.run_may_hold(unit);
         };
@@ -104,7 +100,7 @@ impl Filters {
         let mut passing = None;
         for part in self.parts.iter().filter(|part| part.reads_only(SiteRows::knows)) {
             let columns = part.schema.fields().iter().map(|field| sites.column(field.name()).map_err(external));
-            passing = Some(both(passing, part.evaluate(columns.collect::<Result<_>>()?, sites.len())?)?);
+            passing = Some(both(passing, part.evaluate(columns.collect::<Result<_>>()?, sites.count())?)?);
         }
         let answer = passing.is_none_or(|passing| passing.true_count() > 0);
         answers.insert(sites.key(), answer);
@@ -143,7 +139,8 @@ impl Filters {
         if expressions.is_empty() {
             return Ok(vec![true; units.len()]);
         }
-        PruningPredicate::try_new(conjunction(expressions), Arc::clone(&self.schema))?.prune(&Ranges(units))
+        let builder = PruningPredicateBuilder::new().with_file_schema(Arc::clone(&self.schema));
+        builder.try_build(conjunction(expressions))?.prune(&Ranges(units))
     }
 }
 
@@ -189,7 +186,9 @@ impl Ranges<'_> {
             "position" => |unit| unit.positions,
             _ => return None,
         };
-        Some(Arc::new(Int64Array::from_iter(self.0.iter().map(|unit| range(unit).map(|range| i64::from(bound(range)))))))
+        Some(Arc::new(Int64Array::from_iter(
+            self.0.iter().map(|unit| range(unit).map(|range| i64::from(bound(range)))),
+        )))
     }
 }
 

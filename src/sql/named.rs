@@ -162,12 +162,11 @@ impl Parameter {
 
     fn value(&self, given: Option<&str>, set: &TraceSet) -> Result<Value> {
         let name = &self.name;
-        let missing = || Error::usage(format!("parameter `{name}` needs a value: -p {name}=... ({})", self.description));
+        let missing =
+            || Error::usage(format!("parameter `{name}` needs a value: -p {name}=... ({})", self.description));
         match &self.kind {
             ParameterKind::Run => self.run(given, set),
-            ParameterKind::Text => {
-                Ok(Value::Text(given.or(self.default.as_deref()).ok_or_else(missing)?.to_owned()))
-            }
+            ParameterKind::Text => Ok(Value::Text(given.or(self.default.as_deref()).ok_or_else(missing)?.to_owned())),
             ParameterKind::Number => {
                 let text = given.or(self.default.as_deref()).ok_or_else(missing)?;
                 let number = text.parse().map_err(|_| Error::usage(format!("`{text}` is no number, for `{name}`")))?;
@@ -207,10 +206,8 @@ mod tests {
     #[test]
     fn the_list_holds_every_file_of_the_folder() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("queries");
-        let mut files: Vec<String> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut files: Vec<String> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         files.sort();
         let listed: Vec<String> = FILES.iter().map(|(name, _)| format!("{name}.sql")).collect();
         assert_eq!(files, listed);
@@ -240,7 +237,10 @@ mod tests {
         let error = |name: &str, value: &str| {
             query.values(&[(name.to_owned(), value.to_owned())], &set).unwrap_err().to_string()
         };
-        assert_eq!(error("statistik", "std"), "unknown parameter of ratio-by-layer `statistik`; did you mean `statistic`?");
+        assert_eq!(
+            error("statistik", "std"),
+            "unknown parameter of ratio-by-layer `statistik`; did you mean `statistic`?"
+        );
         assert!(find("ratio-by-layers").unwrap_err().to_string().contains("did you mean `ratio-by-layer`?"));
     }
 }

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 ///
 /// # Errors
 ///
-/// `Usage` for a name that is not in the plan of any run.
+/// `Usage` for a name that is neither in the vocabulary nor in the plan of any run.
 pub fn check(plan: &LogicalPlan, set: &TraceSet) -> Result<()> {
     let mut asked = BTreeSet::new();
     let visited = plan.apply_with_subqueries(|node| {
@@ -34,9 +34,9 @@ pub fn check(plan: &LogicalPlan, set: &TraceSet) -> Result<()> {
     }
 }
 
-/// Every point that a run of `set` plans, captured or not.
+/// Every point of the vocabulary, and every point that a run of `set` plans (imports may know more).
 fn known(set: &TraceSet) -> Result<BTreeSet<String>> {
-    let mut known = BTreeSet::new();
+    let mut known: BTreeSet<String> = crate::capture::vocabulary().iter().map(|point| point.name.clone()).collect();
     for run in set.runs() {
         known.extend(run.view()?.plan.sites.iter().map(|site| site.point.clone()));
     }

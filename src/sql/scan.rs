@@ -3,7 +3,7 @@
 use super::error::external;
 use super::filter::{Filters, cheap};
 use crate::tables::{Rows, Table, Unit};
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{filter, prep_null_mask_filter, take};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::stats::Precision;

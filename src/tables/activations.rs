@@ -6,6 +6,7 @@ use super::{Rows, RunColumns, Table, Unit, column, unknown_column};
 use crate::error::{Error, Result};
 use crate::open::{StatsFrame, TraceSet};
 use crate::record::ArchivedStatsV1;
+use crate::stats::Moments;
 use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -160,11 +161,12 @@ impl ActivationRows {
         column::floats_in_place(&self.frame, values, self.valid.clone())
     }
 
-    fn derived(&self, value: impl Fn(f64, f64, f64) -> f64) -> Result<ArrayRef> {
+    fn derived(&self, value: fn(Moments) -> Option<f64>) -> Result<ArrayRef> {
         let record = self.frame.record();
-        let moments = record.mean.iter().zip(record.m2.iter()).zip(&self.finite);
-        let values = moments.map(|((mean, m2), n)| value(f64::from(*n), mean.to_native(), m2.to_native()));
-        column::floats(values.collect(), self.valid.clone())
+        let columns = record.mean.iter().zip(record.m2.iter()).zip(&self.finite);
+        let moments =
+            columns.map(|((mean, m2), n)| Moments { count: u64::from(*n), mean: mean.to_native(), m2: m2.to_native() });
+        column::floats(moments.map(|moments| value(moments).unwrap_or_default()).collect(), self.valid.clone())
     }
 
     fn place(&self, name: &str) -> Result<Option<ArrayRef>> {
@@ -204,9 +206,9 @@ impl ActivationRows {
             "absmax" => self.direct(&record.absmax)?,
             "mean" => self.direct(&record.mean)?,
             "l1" => self.direct(&record.l1)?,
-            "std" => self.derived(super::tensors::std)?,
-            "rms" => self.derived(super::tensors::rms)?,
-            "l2" => self.derived(super::tensors::l2)?,
+            "std" => self.derived(Moments::std)?,
+            "rms" => self.derived(Moments::rms)?,
+            "l2" => self.derived(Moments::l2)?,
             "abs_smallest" => {
                 let smallest: Vec<f64> = record.abs_smallest.iter().map(|value| value.to_native()).collect();
                 let found = smallest.iter().map(|value| *value > 0.0).collect();
@@ -221,7 +223,8 @@ impl ActivationRows {
     }
 
     fn indices(&self, values: &[u32_le]) -> ArrayRef {
-        let known = values.iter().zip(&self.finite).map(|(index, n)| if *n == 0 { u64::MAX } else { index.to_native().into() });
+        let known =
+            values.iter().zip(&self.finite).map(|(index, n)| if *n == 0 { u64::MAX } else { index.to_native().into() });
         column::long_integers(known)
     }
 }

@@ -2,10 +2,11 @@
 
 use crate::error::{Error, Result};
 use crate::open::StatsFrame;
-use arrow::array::{
-    ArrayRef, Float64Array, Int32Array, Int64Array, ListBuilder, PrimitiveBuilder, StringArray, StringBuilder, UInt64Array,
-};
 use arrow::array::DictionaryArray;
+use arrow::array::{
+    ArrayRef, Float64Array, Int32Array, Int64Array, ListBuilder, PrimitiveBuilder, StringArray, StringBuilder,
+    UInt64Array,
+};
 use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type};
 use bytes::Bytes;

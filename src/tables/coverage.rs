@@ -1,6 +1,7 @@
 //! `coverage`: what each run was expected to capture, what it has, and why anything is missing.
 
 use super::{Rows, RunColumns, Table, Unit, column, unknown_column};
+use crate::capture::Status;
 use crate::error::{Error, Result};
 use crate::open::TraceSet;
 use crate::record::CoverageV1;
@@ -87,7 +88,9 @@ impl Rows for CoverageRows {
         }
         let record = &self.record;
         Ok(match name {
-            "status" => column::few_texts(record.status.iter().map(|status| Some(status_name(*status)))),
+            "status" => column::few_texts(
+                record.status.iter().map(|status| Some(Status::from_code(*status).map_or("unknown", Status::name))),
+            ),
             "reason" => {
                 column::few_texts(record.reason.iter().map(|text| Some(text.as_str()).filter(|text| !text.is_empty())))
             }
@@ -96,17 +99,5 @@ impl Rows for CoverageRows {
             "rows_with_tensor" => column::long_integers(record.rows_with_tensor.iter().copied()),
             _ => return Err(unknown_column("coverage", name)),
         })
-    }
-}
-
-/// The name of a coverage status.
-fn status_name(status: u8) -> &'static str {
-    match status {
-        0 => "captured",
-        1 => "not_applicable",
-        2 => "filtered",
-        3 => "unsupported",
-        4 => "failed",
-        _ => "unknown",
     }
 }

@@ -76,9 +76,9 @@ impl Rows for EventRows {
             "offset" => column::long_integers(frames.map(|frame| frame.offset)),
             "stored_bytes" => column::integers(frames.map(|frame| frame.stored_length)),
             "raw_bytes" => column::integers(frames.map(|frame| frame.raw_length)),
-            "run" => column::few_texts(
-                frames.map(|frame| frame.run.and_then(|run| self.ids.get(&run)).map(String::as_str)),
-            ),
+            "run" => {
+                column::few_texts(frames.map(|frame| frame.run.and_then(|run| self.ids.get(&run)).map(String::as_str)))
+            }
             "step" => column::integers(frames.map(|frame| frame.step)),
             _ => return Err(unknown_column("events", name)),
         })

@@ -24,11 +24,33 @@ impl Runs {
 }
 
 const TEXTS_FIRST: [&str; 11] = [
-    "run", "label", "kind", "model", "model_hash", "architecture", "format", "weight_type", "device", "semantics", "prompt",
+    "run",
+    "label",
+    "kind",
+    "model",
+    "model_hash",
+    "architecture",
+    "format",
+    "weight_type",
+    "device",
+    "semantics",
+    "prompt",
 ];
 const TEXTS_LATER: [&str; 14] = [
-    "error", "cpu", "instruction_set", "device_name", "driver", "cuda", "kernel_path", "compute_type", "kv_type",
-    "attention", "engine", "engine_version", "tokenizer_hash", "vocabulary_hash",
+    "error",
+    "cpu",
+    "instruction_set",
+    "device_name",
+    "driver",
+    "cuda",
+    "kernel_path",
+    "compute_type",
+    "kv_type",
+    "attention",
+    "engine",
+    "engine_version",
+    "tokenizer_hash",
+    "vocabulary_hash",
 ];
 const LISTS: [&str; 7] = ["argv", "parents", "model_files", "hyper_parameters", "fused", "selection", "extra"];
 const INTEGERS: [&str; 7] = ["pid", "threads", "generate", "steps", "rows", "payloads", "tensor_bytes"];
@@ -137,7 +159,9 @@ impl RunRow {
         Ok(Some(match name {
             "argv" => identity.argv.clone(),
             "fused" => identity.fused.clone(),
-            "parents" => identity.parents.iter().map(|parent| format!("{} {}", parent.role, hex(&parent.run_id))).collect(),
+            "parents" => {
+                identity.parents.iter().map(|parent| format!("{} {}", parent.role, hex(&parent.run_id))).collect()
+            }
             "model_files" => {
                 let files = identity.model_files.iter();
                 files.map(|file| format!("{} {} {}", file.name, file.size, hex(&file.blake3))).collect()

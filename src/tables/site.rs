@@ -24,6 +24,11 @@ impl SiteRows {
         matches!(name, "run" | "label" | "point" | "layer" | "ordinal" | "occurrence" | "dtype")
     }
 
+    /// How many sites, at least one.
+    pub fn count(&self) -> usize {
+        self.sites.len()
+    }
+
     /// The range, for remembering an answer about it.
     pub fn key(&self) -> (String, Option<u32>, Option<u32>) {
         (self.run.id().to_owned(), self.sites.first().copied(), self.sites.last().copied())

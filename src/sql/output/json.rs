@@ -57,8 +57,12 @@ impl EncoderFactory for Floats {
     ) -> std::result::Result<Option<NullableEncoder<'a>>, ArrowError> {
         let nulls = array.nulls().cloned();
         Ok(match array.data_type() {
-            DataType::Float64 => Some(NullableEncoder::new(Box::new(Float(array.as_primitive::<Float64Type>())), nulls)),
-            DataType::Float32 => Some(NullableEncoder::new(Box::new(Float(array.as_primitive::<Float32Type>())), nulls)),
+            DataType::Float64 => {
+                Some(NullableEncoder::new(Box::new(Float(array.as_primitive::<Float64Type>())), nulls))
+            }
+            DataType::Float32 => {
+                Some(NullableEncoder::new(Box::new(Float(array.as_primitive::<Float32Type>())), nulls))
+            }
             _ => None,
         })
     }

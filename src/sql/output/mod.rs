@@ -127,7 +127,10 @@ mod tests {
         data.append_null();
         data.append_value([Some(f32::NEG_INFINITY)]);
         RecordBatch::try_from_iter([
-            ("point", Arc::new(DictionaryArray::<Int32Type>::from_iter(["ffn_act", "a|b,\"c\"", "es\u{1b}[2Jc"])) as ArrayRef),
+            (
+                "point",
+                Arc::new(DictionaryArray::<Int32Type>::from_iter(["ffn_act", "a|b,\"c\"", "es\u{1b}[2Jc"])) as ArrayRef,
+            ),
             ("note", Arc::new(StringArray::from(vec![Some("two\nlines"), None, Some("")]))),
             ("layer", Arc::new(Int32Array::from(vec![Some(3), None, Some(-1)]))),
             ("std", Arc::new(Float64Array::from(vec![1.0 / 3.0, f64::NAN, f64::INFINITY]))),

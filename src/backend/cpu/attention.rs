@@ -1,0 +1,122 @@
+//! Attention over the cache: plain f32, one head of one token at a time.
+
+use super::kernels::Kernels;
+use super::rowwise;
+use rayon::prelude::*;
+
+/// Elements of work below which a second thread costs more than it brings.
+const SMALL: usize = 1 << 15;
+
+/// How heads share keys, and where their elements are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Heads {
+    pub(super) heads: usize,
+    pub(super) kv_heads: usize,
+    pub(super) head_dim: usize,
+}
+
+impl Heads {
+    /// Elements of a cached row.
+    fn stride(self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+
+    /// Where in a cached row the keys or values of query head `head` begin.
+    fn offset(self, head: usize) -> usize {
+        head / (self.heads / self.kv_heads) * self.head_dim
+    }
+}
+
+/// The first elements of ragged rows `[heads, visible keys]`: the token at `first_position + i` sees all keys
+/// up to its own.
+pub(super) fn offsets(rows: usize, first_position: usize, heads: usize) -> Vec<usize> {
+    let mut end = 0;
+    let mut offsets = vec![0];
+    for row in 0..rows {
+        end += heads * (first_position + row + 1);
+        offsets.push(end);
+    }
+    offsets
+}
+
+/// `q . k * scale` for every visible key.
+pub(super) fn scores(
+    kernels: Kernels,
+    pool: &rayon::ThreadPool,
+    heads: Heads,
+    scale: f32,
+    q: &[f32],
+    keys: &[f32],
+    offsets: &[usize],
+) -> Vec<f32> {
+    let mut out = vec![0f32; offsets.last().copied().unwrap_or(0)];
+    let tasks = by_head(&mut out, offsets, heads.heads);
+    spread(pool, tasks, |(row, head, out)| {
+        let at = (row * heads.heads + head) * heads.head_dim;
+        let q = &q[at..at + heads.head_dim];
+        let offset = heads.offset(head);
+        let keys: Vec<&[f32]> = keys
+            .chunks_exact(heads.stride())
+            .take(out.len())
+            .map(|row| &row[offset..offset + heads.head_dim])
+            .collect();
+        kernels.dots(q, &keys, out);
+        out.iter_mut().for_each(|score| *score *= scale);
+    });
+    out
+}
+
+/// Softmax of each head's scores.
+pub(super) fn probabilities(pool: &rayon::ThreadPool, heads: usize, scores: &[f32], offsets: &[usize]) -> Vec<f32> {
+    let mut out = vec![0f32; scores.len()];
+    let tasks = by_head(&mut out, offsets, heads);
+    spread(pool, tasks, |(row, head, out)| {
+        let at = offsets[row] + head * out.len();
+        rowwise::softmax(&scores[at..at + out.len()], out);
+    });
+    out
+}
+
+/// Probability-weighted sum of values, heads side by side.
+pub(super) fn context(
+    kernels: Kernels,
+    pool: &rayon::ThreadPool,
+    heads: Heads,
+    probabilities: &[f32],
+    values: &[f32],
+    offsets: &[usize],
+) -> Vec<f32> {
+    let rows = offsets.len() - 1;
+    let mut out = vec![0f32; rows * heads.heads * heads.head_dim];
+    let tasks = out.chunks_mut(heads.head_dim).enumerate().map(|(i, out)| (i / heads.heads, i % heads.heads, out));
+    spread(pool, tasks.collect(), |(row, head, out)| {
+        let keys = (offsets[row + 1] - offsets[row]) / heads.heads;
+        let p = &probabilities[offsets[row] + head * keys..][..keys];
+        kernels.weighted_sum(p, &values[heads.offset(head)..], heads.stride(), out);
+    });
+    out
+}
+
+type Task<'a> = (usize, usize, &'a mut [f32]);
+
+/// One slice for each head of each row.
+fn by_head<'a>(mut out: &'a mut [f32], offsets: &[usize], heads: usize) -> Vec<Task<'a>> {
+    let mut tasks = Vec::with_capacity((offsets.len() - 1) * heads);
+    for (row, pair) in offsets.windows(2).enumerate() {
+        for head in 0..heads {
+            let (mine, rest) = std::mem::take(&mut out).split_at_mut((pair[1] - pair[0]) / heads);
+            tasks.push((row, head, mine));
+            out = rest;
+        }
+    }
+    tasks
+}
+
+fn spread<'a>(pool: &rayon::ThreadPool, tasks: Vec<Task<'a>>, run: impl Fn(Task<'a>) + Sync + Send) {
+    let work: usize = tasks.iter().map(|(_, _, out)| out.len()).sum();
+    if work <= SMALL / 8 {
+        tasks.into_iter().for_each(run);
+    } else {
+        pool.install(|| tasks.into_par_iter().for_each(run));
+    }
+}

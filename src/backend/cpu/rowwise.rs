@@ -1,0 +1,123 @@
+//! Operations that make each element or row from the same row alone. Sums run in f64.
+
+use crate::graph::Activation;
+
+/// `x / sqrt(mean(x^2) + epsilon) * weight`.
+pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    let squares: f64 = x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
+    let scale = inverse_root(squares / x.len() as f64, epsilon);
+    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+        *out = x * scale * weight;
+    }
+}
+
+/// `(x - mean) / sqrt(var + epsilon) * weight + bias`, with the population's variance.
+pub(super) fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], epsilon: f32, out: &mut [f32]) {
+    let mean = x.iter().map(|x| f64::from(*x)).sum::<f64>() / x.len() as f64;
+    let squares: f64 = x.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum();
+    let scale = inverse_root(squares / x.len() as f64, epsilon);
+    for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(weight).zip(bias) {
+        *out = (f64::from(*x) - mean) as f32 * scale * weight + bias;
+    }
+}
+
+fn inverse_root(mean_square: f64, epsilon: f32) -> f32 {
+    (1.0 / (mean_square + f64::from(epsilon)).sqrt()) as f32
+}
+
+/// Turns element `i` of each head with element `i + rotary_dim / 2`, by `position * base^(-2 i / rotary_dim)`.
+///
+/// Angles are f64: at position 10^5 an f32 angle would be off by more than the tolerance of a product.
+pub(super) fn rope(x: &[f32], head_dim: usize, rotary_dim: usize, base: f64, position: usize, out: &mut [f32]) {
+    out.copy_from_slice(x);
+    let half = rotary_dim / 2;
+    let turns: Vec<(f32, f32)> = (0..half)
+        .map(|i| {
+            let angle = position as f64 * base.powf(-2.0 * i as f64 / rotary_dim as f64);
+            (angle.cos() as f32, angle.sin() as f32)
+        })
+        .collect();
+    for head in out.chunks_exact_mut(head_dim.max(1)) {
+        let (first, second) = head.split_at_mut(half);
+        for ((a, b), (cos, sin)) in first.iter_mut().zip(second).zip(&turns) {
+            (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
+        }
+    }
+}
+
+/// The activation function, element by element.
+pub(super) fn activate(activation: Activation, x: &[f32], out: &mut [f32]) {
+    let function = match activation {
+        Activation::Silu => |x: f32| x / (1.0 + (-x).exp()),
+        Activation::GeluTanh => |x: f32| {
+            let inner = (2.0 / std::f32::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
+            0.5 * x * (1.0 + inner.tanh())
+        },
+    };
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = function(*x);
+    }
+}
+
+/// Softmax of one head's scores over its visible keys, the largest taken away first.
+pub(super) fn softmax(x: &[f32], out: &mut [f32]) {
+    let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = 0f64;
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = (x - largest).exp();
+        sum += f64::from(*out);
+    }
+    let inverse = (1.0 / sum) as f32;
+    out.iter_mut().for_each(|out| *out *= inverse);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn norms_match_hand_values() {
+        let mut out = [0.0; 2];
+        rms_norm(&[3.0, 4.0], &[1.0, 2.0], 0.0, &mut out);
+        let root = 12.5f32.sqrt();
+        assert!((out[0] - 3.0 / root).abs() < 1e-6 && (out[1] - 8.0 / root).abs() < 1e-6);
+        layer_norm(&[1.0, 3.0], &[2.0, 2.0], &[0.5, 0.5], 0.0, &mut out);
+        assert_eq!(out, [-1.5, 2.5]);
+    }
+
+    #[test]
+    fn rope_turns_halves_and_leaves_the_rest_and_position_zero() {
+        let x = [1.0, 2.0, 3.0, 4.0, 5.0];
+        let mut out = [0.0; 5];
+        rope(&x, 5, 4, 100.0, 0, &mut out);
+        assert_eq!(out, x);
+        rope(&x, 5, 4, 100.0, 3, &mut out);
+        let (a, b) = (3.0f32, 0.3f32);
+        let expected = [
+            a.cos() - 3.0 * a.sin(),
+            2.0 * b.cos() - 4.0 * b.sin(),
+            a.sin() + 3.0 * a.cos(),
+            2.0 * b.sin() + 4.0 * b.cos(),
+            5.0,
+        ];
+        assert!(out.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{out:?} {expected:?}");
+    }
+
+    #[test]
+    fn activations_match_published_values() {
+        let mut out = [0.0; 3];
+        activate(Activation::Silu, &[0.0, 1.0, -2.0], &mut out);
+        assert!((out[1] - 0.731_058_6).abs() < 1e-6 && (out[2] + 0.238_405_84).abs() < 1e-6);
+        activate(Activation::GeluTanh, &[0.0, 1.0, -2.0], &mut out);
+        assert!((out[1] - 0.841_192).abs() < 1e-6 && (out[2] + 0.045_402_3).abs() < 1e-6);
+    }
+
+    #[test]
+    fn softmax_survives_large_scores_and_spreads_nan() {
+        let mut out = [0.0; 3];
+        softmax(&[1e30, 1e30, f32::NEG_INFINITY], &mut out);
+        assert_eq!(out, [0.5, 0.5, 0.0]);
+        softmax(&[0.0, f32::NAN, 1.0], &mut out);
+        assert!(out.iter().all(|p| p.is_nan()));
+    }
+}

@@ -1,0 +1,9 @@
+//! What can be captured, what a user selects of it, and what a run is expected to hold.
+
+mod plan;
+mod points;
+mod selection;
+
+pub use plan::{Plan, Status};
+pub use points::{Point, Scope, point, vocabulary, vocabulary_hash};
+pub use selection::{Layers, Names, Positions, Selection};

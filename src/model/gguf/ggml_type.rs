@@ -1,0 +1,67 @@
+//! Numbers of ggml's element types.
+
+use crate::error::{Error, Result};
+use crate::model::TensorType;
+
+/// The type with a number.
+///
+/// # Errors
+/// Unsupported, naming the type, where it is not built; malformed where there is no such type.
+pub(super) fn supported(number: u32) -> Result<TensorType> {
+    Ok(match number {
+        0 => TensorType::F32,
+        1 => TensorType::F16,
+        8 => TensorType::Q8_0,
+        12 => TensorType::Q4K,
+        13 => TensorType::Q5K,
+        14 => TensorType::Q6K,
+        30 => TensorType::Bf16,
+        _ => return Err(refuse(number)),
+    })
+}
+
+fn refuse(number: u32) -> Error {
+    let known = TensorType::ALL.map(TensorType::name).join(", ");
+    match name(number) {
+        Some(name) => Error::unsupported(format!("element type {name} is not supported; known are {known}")),
+        None => Error::malformed(format!("{number} is no element type of ggml; known are {known}")),
+    }
+}
+
+/// Names of the types that exist and are not built. Gaps are types that ggml dropped.
+fn name(number: u32) -> Option<&'static str> {
+    Some(match number {
+        2 => "q4_0",
+        3 => "q4_1",
+        4 => "q4_2 (dropped by ggml)",
+        5 => "q4_3 (dropped by ggml)",
+        6 => "q5_0",
+        7 => "q5_1",
+        9 => "q8_1",
+        10 => "q2_k",
+        11 => "q3_k",
+        15 => "q8_k",
+        16 => "iq2_xxs",
+        17 => "iq2_xs",
+        18 => "iq3_xxs",
+        19 => "iq1_s",
+        20 => "iq4_nl",
+        21 => "iq3_s",
+        22 => "iq2_s",
+        23 => "iq4_xs",
+        24 => "i8",
+        25 => "i16",
+        26 => "i32",
+        27 => "i64",
+        28 => "f64",
+        29 => "iq1_m",
+        31..=33 => "q4_0 repacked (dropped by ggml)",
+        34 => "tq1_0",
+        35 => "tq2_0",
+        36..=38 => "iq4_nl repacked (dropped by ggml)",
+        39 => "mxfp4",
+        40 => "nvfp4",
+        41 => "q1_0",
+        _ => return None,
+    })
+}

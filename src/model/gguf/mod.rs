@@ -1,0 +1,129 @@
+//! GGUF versions 2 and 3, little-endian: metadata, tensor table, aligned data.
+//!
+//! Every length in the file is checked against the bytes that are left before anything is read or allocated.
+
+mod cursor;
+mod ggml_type;
+mod metadata;
+mod value;
+
+use super::Bytes;
+use super::stored::{StoredTensor, Tensors, size_of};
+use crate::error::{Error, Result};
+use cursor::Cursor;
+pub(super) use metadata::Metadata;
+use std::collections::BTreeMap;
+
+/// The first bytes of a GGUF file.
+pub(super) const MAGIC: &[u8; 4] = b"GGUF";
+
+/// Where tensor data begins is a multiple of this, unless the metadata say otherwise.
+const DEFAULT_ALIGNMENT: u64 = 32;
+
+/// ggml's tensors have at most four axes.
+const MOST_AXES: u32 = 4;
+
+/// Reads metadata and tensors of a whole file.
+///
+/// # Errors
+/// Malformed for what breaks the format, with its offset; unsupported for other versions, split files and element
+/// types that are not built.
+pub(super) fn read(bytes: &Bytes) -> Result<(Metadata, Tensors)> {
+    let mut cursor = Cursor::new(bytes);
+    cursor.take(MAGIC.len())?;
+    check_version(cursor.u32()?)?;
+    let tensor_count = cursor.u64()?;
+    let pair_count = cursor.u64()?;
+    let mut pairs = BTreeMap::new();
+    for _ in 0..pair_count {
+        let at = cursor.position();
+        let key = cursor.text()?;
+        let value = value::read(&mut cursor)?;
+        if pairs.insert(key.clone(), value).is_some() {
+            return Err(Error::malformed(format!("metadata key {key} stands there twice")).at(at));
+        }
+    }
+    let metadata = Metadata::new(pairs);
+    let alignment = metadata.alignment()?.unwrap_or(DEFAULT_ALIGNMENT);
+    if !alignment.is_power_of_two() {
+        return Err(Error::malformed(format!("an alignment of {alignment} is no power of two")));
+    }
+    let tensors = read_tensors(&mut cursor, tensor_count, alignment, bytes)?;
+    Ok((metadata, tensors))
+}
+
+fn check_version(version: u32) -> Result<()> {
+    match version {
+        2 | 3 => Ok(()),
+        _ if (1..=3).contains(&version.swap_bytes()) => {
+            Err(Error::unsupported("big-endian GGUF files are not supported").at(4))
+        }
+        _ => Err(Error::unsupported(format!("GGUF version {version} is not supported, only 2 and 3")).at(4)),
+    }
+}
+
+/// A line of the tensor table.
+struct Info {
+    name: String,
+    shape: Vec<usize>,
+    type_number: u32,
+    /// From the start of the data.
+    offset: u64,
+}
+
+fn read_tensors(cursor: &mut Cursor<'_>, count: u64, alignment: u64, bytes: &Bytes) -> Result<Tensors> {
+    let mut infos = Vec::new();
+    for _ in 0..count {
+        infos.push(read_info(cursor)?);
+    }
+    let data_start = cursor
+        .position()
+        .checked_next_multiple_of(alignment)
+        .ok_or_else(|| Error::malformed(format!("an alignment of {alignment} is too large")))?;
+    let mut tensors = Tensors::default();
+    for info in infos {
+        let tensor = resolve(&info, data_start, alignment, bytes).map_err(|error| error.of(&info.name))?;
+        tensors.insert(info.name, tensor)?;
+    }
+    tensors.check_overlap()?;
+    Ok(tensors)
+}
+
+fn read_info(cursor: &mut Cursor<'_>) -> Result<Info> {
+    let name = cursor.text()?;
+    let at = cursor.position();
+    let axes = cursor.u32()?;
+    if axes == 0 || axes > MOST_AXES {
+        return Err(Error::malformed(format!("{axes} axes, and ggml's tensors have 1 to {MOST_AXES}"))
+            .at(at)
+            .of(&name));
+    }
+    let mut shape = Vec::new();
+    for _ in 0..axes {
+        let axis = usize::try_from(cursor.u64()?);
+        shape.push(axis.map_err(|cause| Error::malformed("an axis is too long").at(at).of(&name).because(cause))?);
+    }
+    // The file's first axis is the fastest one; ours is the slowest.
+    shape.reverse();
+    Ok(Info { name, shape, type_number: cursor.u32()?, offset: cursor.u64()? })
+}
+
+fn resolve(info: &Info, data_start: u64, alignment: u64, bytes: &Bytes) -> Result<StoredTensor> {
+    let tensor_type = ggml_type::supported(info.type_number)?;
+    let size = size_of(tensor_type, &info.shape)?;
+    if !info.offset.is_multiple_of(alignment) {
+        return Err(Error::malformed(format!("its offset {} is not aligned to {alignment}", info.offset)));
+    }
+    let stretch = data_start.checked_add(info.offset).and_then(|offset| {
+        let start = usize::try_from(offset).ok()?;
+        Some((offset, bytes.slice(start..start.checked_add(size)?)?))
+    });
+    let (offset, data) = stretch.ok_or_else(|| {
+        Error::malformed(format!(
+            "the file is cut short: {size} bytes from {} of its data end beyond its {} bytes",
+            info.offset,
+            bytes.len()
+        ))
+    })?;
+    Ok(StoredTensor { tensor_type, shape: info.shape.clone(), file: 0, offset, data })
+}

@@ -1,0 +1,308 @@
+//! An open model: files, family, hyper-parameters, weights.
+
+use super::config::{Config, FromTensors};
+use super::family::{Family, Naming};
+use super::hyper::Facts;
+use super::stored::Tensors;
+use super::{Architecture, Bytes, Fact, HyperParameters, TensorType, Weight, WeightKey, gguf, safetensors};
+use crate::error::{Error, ErrorKind, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// Format of a model's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// One GGUF file.
+    Gguf,
+    /// A folder of config.json and safetensors files.
+    Safetensors,
+}
+
+impl Format {
+    /// The name in records: `gguf`, `safetensors`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Gguf => "gguf",
+            Format::Safetensors => "safetensors",
+        }
+    }
+}
+
+/// One file of a model, as it was when the model was opened.
+#[derive(Debug, Clone)]
+pub struct ModelFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its name without the folder.
+    pub name: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// When it was last written.
+    pub modified: SystemTime,
+    bytes: Bytes,
+}
+
+/// Hashes of a model's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelHash {
+    /// blake3 of each file, in the order of [`Model::files`].
+    pub files: Vec<[u8; 32]>,
+    /// blake3 over those hashes in the order of the files' names.
+    pub model: [u8; 32],
+}
+
+/// An open model.
+#[derive(Debug)]
+pub struct Model {
+    path: PathBuf,
+    format: Format,
+    architecture: Architecture,
+    hyper: HyperParameters,
+    facts: Vec<Fact>,
+    weights: BTreeMap<WeightKey, Weight>,
+    files: Vec<ModelFile>,
+}
+
+impl Model {
+    /// Opens a GGUF file, or a folder with config.json and safetensors. Every weight's shape is checked.
+    ///
+    /// # Errors
+    /// Environment where the path cannot be read; foreign where it is no model; malformed where a file breaks its
+    /// format or contradicts itself; unsupported for an architecture, element type or feature that is not built.
+    pub fn open(path: &Path) -> Result<Model> {
+        let metadata = std::fs::metadata(path).map_err(|cause| Error::io("open the model", path, cause))?;
+        if metadata.is_dir() { open_folder(path) } else { open_file(path) }
+    }
+
+    /// The path that was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The files' format.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The family.
+    pub fn architecture(&self) -> Architecture {
+        self.architecture
+    }
+
+    /// The numbers that shape it.
+    pub fn hyper(&self) -> &HyperParameters {
+        &self.hyper
+    }
+
+    /// The same numbers as text, with their source.
+    pub fn facts(&self) -> &[Fact] {
+        &self.facts
+    }
+
+    /// Every weight in the order of the keys; a tied output head is one of them.
+    pub fn weights(&self) -> impl Iterator<Item = &Weight> {
+        self.weights.values()
+    }
+
+    /// The weight with `key`.
+    ///
+    /// # Errors
+    /// Malformed, naming the missing weight.
+    pub fn weight(&self, key: WeightKey) -> Result<&Weight> {
+        self.get(key).ok_or_else(|| Error::malformed(format!("the model has no weight {key}")).in_file(&self.path))
+    }
+
+    /// The weight with `key`, if the model has it.
+    pub fn get(&self, key: WeightKey) -> Option<&Weight> {
+        self.weights.get(&key)
+    }
+
+    /// The type that holds most weight bytes, tied and fused tensors counted once.
+    pub fn weight_type(&self) -> TensorType {
+        let mut seen = BTreeSet::new();
+        let mut bytes: BTreeMap<TensorType, usize> = BTreeMap::new();
+        for weight in self.weights.values() {
+            if seen.insert(&weight.stored_name) {
+                *bytes.entry(weight.tensor_type).or_default() += weight.data.len();
+            }
+        }
+        bytes.into_iter().max_by_key(|(_, bytes)| *bytes).map_or(TensorType::F32, |(kind, _)| kind)
+    }
+
+    /// Every file that the model was read from.
+    pub fn files(&self) -> &[ModelFile] {
+        &self.files
+    }
+
+    /// Hashes every file on all cores. Reads all bytes: seconds for a large model.
+    ///
+    /// # Errors
+    /// Those of [`Model::check_unchanged`]: the hash of a file that changed meanwhile means nothing.
+    pub fn hash(&self) -> Result<ModelHash> {
+        let files: Vec<[u8; 32]> =
+            self.files.iter().map(|file| blake3::Hasher::new().update_rayon(&file.bytes).finalize().into()).collect();
+        self.check_unchanged()?;
+        let by_name: BTreeMap<&str, &[u8; 32]> = self.files.iter().map(|file| file.name.as_str()).zip(&files).collect();
+        let mut whole = blake3::Hasher::new();
+        for hash in by_name.values() {
+            whole.update(*hash);
+        }
+        Ok(ModelHash { model: whole.finalize().into(), files })
+    }
+
+    /// Checks that every file still has the size and time it had when it was opened.
+    ///
+    /// # Errors
+    /// Environment, naming the file that changed or went away.
+    pub fn check_unchanged(&self) -> Result<()> {
+        for file in &self.files {
+            let now = std::fs::metadata(&file.path)
+                .map_err(|cause| Error::io("find the model file again", &file.path, cause))?;
+            if now.len() != file.size || now.modified().ok() != Some(file.modified) {
+                return Err(Error::new(
+                    ErrorKind::Environment,
+                    "the model file changed while it was in use; run again once it is at rest",
+                )
+                .in_file(&file.path));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ModelFile {
+    fn open(path: &Path) -> Result<ModelFile> {
+        let file = File::open(path).map_err(|cause| Error::io("open", path, cause))?;
+        let metadata = file.metadata().map_err(|cause| Error::io("look at", path, cause))?;
+        if !metadata.is_file() {
+            return Err(Error::new(ErrorKind::Foreign, "not a regular file, so not a model").in_file(path));
+        }
+        if metadata.len() == 0 {
+            return Err(Error::malformed("the file is empty").in_file(path));
+        }
+        let modified = metadata.modified().map_err(|cause| Error::io("read the time of", path, cause))?;
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let bytes = Bytes::map(&file, path)?;
+        Ok(ModelFile { path: path.to_path_buf(), name, size: metadata.len(), modified, bytes })
+    }
+}
+
+fn open_file(path: &Path) -> Result<Model> {
+    let file = ModelFile::open(path)?;
+    if !file.bytes.starts_with(gguf::MAGIC) {
+        return Err(foreign(&file.bytes).in_file(path));
+    }
+    open_gguf(file).map_err(|error| error.in_file(path))
+}
+
+fn open_gguf(file: ModelFile) -> Result<Model> {
+    let (metadata, tensors) = gguf::read(&file.bytes)?;
+    let architecture = metadata.architecture()?;
+    if tensors.get("rope_freqs.weight").is_some() {
+        return Err(
+            Error::unsupported("scaled RoPE frequencies (as in Llama 3.1) are not supported").of("rope_freqs.weight")
+        );
+    }
+    let family = Family::new(architecture, Naming::Gguf, &tensors);
+    let mut facts = Facts::default();
+    let hyper = metadata.hyper(family.vocabulary(&tensors)?, family.has_output(&tensors), &mut facts)?;
+    let weights = family.assemble(&hyper, &tensors)?;
+    Ok(Model {
+        path: file.path.clone(),
+        format: Format::Gguf,
+        architecture,
+        hyper,
+        facts: facts.into_vec(),
+        weights,
+        files: vec![file],
+    })
+}
+
+fn foreign(bytes: &[u8]) -> Error {
+    let magic = &bytes[..bytes.len().min(4)];
+    if magic.starts_with(b"APR") {
+        return Error::unsupported(".apr models cannot be read by this version; use the GGUF or safetensors files");
+    }
+    // A safetensors file begins with the length of its header, and the header with a brace.
+    if bytes.get(8) == Some(&b'{') {
+        return Error::usage("a safetensors file alone has no hyper-parameters; give its folder, with config.json");
+    }
+    Error::new(
+        ErrorKind::Foreign,
+        format!(
+            "not a model file (it begins with \"{}\"); give a GGUF file, or a folder with config.json and safetensors",
+            magic.escape_ascii()
+        ),
+    )
+}
+
+fn open_folder(path: &Path) -> Result<Model> {
+    let config_path = path.join("config.json");
+    if !config_path.exists() {
+        return Err(Error::new(
+            ErrorKind::Foreign,
+            "the folder has no config.json, so it is no model; give a folder with config.json and safetensors, or a GGUF file",
+        )
+        .in_file(path));
+    }
+    let config_file = ModelFile::open(&config_path)?;
+    let config = Config::parse(&config_file.bytes).map_err(|error| error.in_file(&config_path))?;
+    let (files, tensors) = read_shards(path, config_file)?;
+    let family = Family::new(config.architecture(), Naming::HuggingFace, &tensors);
+    let from_tensors = FromTensors {
+        vocabulary: family.vocabulary(&tensors).map_err(|error| error.in_file(path))?,
+        has_output: family.has_output(&tensors),
+    };
+    let mut facts = Facts::default();
+    let hyper = config.hyper(from_tensors, &mut facts).map_err(|error| error.in_file(&config_path))?;
+    let weights = family.assemble(&hyper, &tensors).map_err(|error| error.in_file(path))?;
+    Ok(Model {
+        path: path.to_path_buf(),
+        format: Format::Safetensors,
+        architecture: config.architecture(),
+        hyper,
+        facts: facts.into_vec(),
+        weights,
+        files,
+    })
+}
+
+/// The tensors of model.safetensors, or of the shards that model.safetensors.index.json names.
+fn read_shards(folder: &Path, config: ModelFile) -> Result<(Vec<ModelFile>, Tensors)> {
+    let single = folder.join("model.safetensors");
+    let index_path = folder.join("model.safetensors.index.json");
+    let mut files = vec![config];
+    let mut tensors = Tensors::default();
+    if !single.exists() && index_path.exists() {
+        let index_file = ModelFile::open(&index_path)?;
+        let map = safetensors::index(&index_file.bytes).map_err(|error| error.in_file(&index_path))?;
+        files.push(index_file);
+        for name in map.values().collect::<BTreeSet<_>>() {
+            add_file(&folder.join(name), &mut files, &mut tensors)?;
+        }
+        check_index(&map, &files, &tensors).map_err(|error| error.in_file(&index_path))?;
+    } else {
+        add_file(&single, &mut files, &mut tensors)?;
+    }
+    tensors.check_overlap().map_err(|error| error.in_file(folder))?;
+    Ok((files, tensors))
+}
+
+fn add_file(path: &Path, files: &mut Vec<ModelFile>, tensors: &mut Tensors) -> Result<()> {
+    let file = ModelFile::open(path)?;
+    safetensors::read(&file.bytes, files.len(), tensors).map_err(|error| error.in_file(path))?;
+    files.push(file);
+    Ok(())
+}
+
+fn check_index(map: &BTreeMap<String, String>, files: &[ModelFile], tensors: &Tensors) -> Result<()> {
+    for (name, file) in map {
+        let holder = tensors.get(name).and_then(|tensor| files.get(tensor.file));
+        if holder.is_none_or(|holder| holder.name != *file) {
+            return Err(Error::malformed(format!("the index puts it into {file}, which does not hold it")).of(name));
+        }
+    }
+    Ok(())
+}

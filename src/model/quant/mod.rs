@@ -1,0 +1,109 @@
+//! Block formats: parsers that name the parts of a block, and conversion to f32.
+//!
+//! Conversion rounds in the order of the ggml project's reference: scales first (`d * sc`), then the quant, then
+//! the minimum; every step in f32 and without fused multiply-add. So values agree bit for bit with the PyPI
+//! package `gguf`.
+
+mod float;
+mod k;
+mod q8;
+
+pub use k::{K_BLOCK, Q4K, Q5K, Q6K, ScaleMin, scale_mins};
+pub use q8::{Q8_0, Q8_BLOCK};
+
+use super::TensorType;
+use crate::error::{Error, Result};
+
+/// Converts whole blocks (or plain elements) to f32; `out` has exactly the elements of `packed`.
+///
+/// # Errors
+/// Internal where the lengths do not agree.
+pub fn dequantize(tensor_type: TensorType, packed: &[u8], out: &mut [f32]) -> Result<()> {
+    if tensor_type.row_bytes(out.len())? != packed.len() {
+        return Err(Error::internal(format!(
+            "{} bytes of {} do not hold {} elements",
+            packed.len(),
+            tensor_type.name(),
+            out.len()
+        )));
+    }
+    match tensor_type {
+        TensorType::F32 => float::f32s(packed, out),
+        TensorType::F16 => float::f16s(packed, out),
+        TensorType::Bf16 => float::bf16s(packed, out),
+        TensorType::Q8_0 => blocks(packed, out, |block, out| Q8_0::parse(block).dequantize(out)),
+        TensorType::Q4K => blocks(packed, out, |block, out| Q4K::parse(block).dequantize(out)),
+        TensorType::Q5K => blocks(packed, out, |block, out| Q5K::parse(block).dequantize(out)),
+        TensorType::Q6K => blocks(packed, out, |block, out| Q6K::parse(block).dequantize(out)),
+    }
+    Ok(())
+}
+
+fn blocks<const BYTES: usize, const ELEMENTS: usize>(
+    packed: &[u8],
+    out: &mut [f32],
+    convert: impl Fn(&[u8; BYTES], &mut [f32; ELEMENTS]),
+) {
+    let (blocks, _) = packed.as_chunks::<BYTES>();
+    let (out, _) = out.as_chunks_mut::<ELEMENTS>();
+    for (block, out) in blocks.iter().zip(out) {
+        convert(block, out);
+    }
+}
+
+/// The `N` bytes of a block from `start`.
+#[inline(always)]
+fn part<const N: usize>(block: &[u8], start: usize) -> &[u8; N] {
+    let (head, _) = block[start..].as_chunks::<N>();
+    &head[0]
+}
+
+/// The binary16 at `start`, as f32.
+#[inline(always)]
+fn half_at(block: &[u8], start: usize) -> f32 {
+    half::f16::from_le_bytes(*part(block, start)).to_f32()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    macro_rules! fixture {
+        ($name:literal) => {
+            (
+                include_bytes!(concat!("../../../tests/fixtures/quant/", $name, ".blocks")).as_slice(),
+                include_bytes!(concat!("../../../tests/fixtures/quant/", $name, ".f32")).as_slice(),
+            )
+        };
+    }
+
+    fn agrees(tensor_type: TensorType, (packed, expected): (&[u8], &[u8])) {
+        let expected: Vec<u32> = expected.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+        let mut values = vec![f32::NAN; expected.len()];
+        dequantize(tensor_type, packed, &mut values).unwrap();
+        let values: Vec<u32> = values.into_iter().map(f32::to_bits).collect();
+        assert_eq!(values, expected, "{}", tensor_type.name());
+    }
+
+    #[test]
+    fn random_blocks_convert_bit_for_bit_as_the_gguf_package_does() {
+        let fixtures: [(TensorType, (&[u8], &[u8])); 6] = [
+            (TensorType::F16, fixture!("f16")),
+            (TensorType::Bf16, fixture!("bf16")),
+            (TensorType::Q8_0, fixture!("q8_0")),
+            (TensorType::Q4K, fixture!("q4_k")),
+            (TensorType::Q5K, fixture!("q5_k")),
+            (TensorType::Q6K, fixture!("q6_k")),
+        ];
+        for (tensor_type, fixture) in fixtures {
+            assert!(fixture.0.len() >= 4 * tensor_type.block_bytes());
+            agrees(tensor_type, fixture);
+        }
+    }
+
+    #[test]
+    fn lengths_that_do_not_agree_are_refused() {
+        assert!(dequantize(TensorType::Q4K, &[0; 144], &mut [0.0; 512]).is_err());
+        assert!(dequantize(TensorType::Q4K, &[0; 144], &mut [0.0; 255]).is_err());
+    }
+}

@@ -1,0 +1,142 @@
+//! Safetensors: an 8-byte header length, a JSON header, tensor bytes. One file, or shards under an index.
+
+use super::stored::{StoredTensor, Tensors, size_of};
+use super::{Bytes, TensorType};
+use crate::error::{Error, Result};
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The longest header that is read, as in the format's own reader.
+const LONGEST_HEADER: usize = 100_000_000;
+
+/// Adds the tensors of file number `file`.
+///
+/// # Errors
+/// Malformed for a header that breaks the format; unsupported for an element type.
+pub(super) fn read(bytes: &Bytes, file: usize, tensors: &mut Tensors) -> Result<()> {
+    let (header, data_start) = header(bytes)?;
+    for (name, entry) in header.0 {
+        let Entry::Tensor(info) = entry else { continue };
+        let tensor = info.resolve(bytes, file, data_start).map_err(|error| error.of(&name))?;
+        tensors.insert(name, tensor)?;
+    }
+    Ok(())
+}
+
+/// Which file of a sharded model holds each tensor.
+///
+/// # Errors
+/// Malformed where the index is no such map, or names a file outside its folder.
+pub(super) fn index(json: &[u8]) -> Result<BTreeMap<String, String>> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let index: Index = serde_json::from_slice(json)
+        .map_err(|cause| Error::malformed("not an index of safetensors files").because(cause))?;
+    let outside = |file: &&String| file.is_empty() || file.contains(['/', '\\']) || file.starts_with('.');
+    if let Some(file) = index.weight_map.values().find(outside) {
+        return Err(Error::malformed(format!("the index names {file:?}, which is no file of its own folder")));
+    }
+    if index.weight_map.is_empty() {
+        return Err(Error::malformed("the index names no tensor"));
+    }
+    Ok(index.weight_map)
+}
+
+fn header(bytes: &Bytes) -> Result<(Header, usize)> {
+    let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
+        return Err(Error::malformed("the file is cut short: a safetensors file begins with a length of 8 bytes"));
+    };
+    let length = u64::from_le_bytes(*length);
+    let json = usize::try_from(length).ok().filter(|length| *length <= LONGEST_HEADER);
+    let json = json.and_then(|length| rest.get(..length)).ok_or_else(|| {
+        Error::malformed(format!(
+            "no safetensors file, or cut short: the header should have {length} bytes, {} follow",
+            rest.len()
+        ))
+    })?;
+    let header = serde_json::from_slice(json)
+        .map_err(|cause| Error::malformed("the safetensors header is no proper JSON").at(8).because(cause))?;
+    Ok((header, 8 + json.len()))
+}
+
+/// Header entries in file order; the same name twice is an error, which a plain map would hide.
+struct Header(Vec<(String, Entry)>);
+
+enum Entry {
+    Metadata,
+    Tensor(Info),
+}
+
+#[derive(Deserialize)]
+struct Info {
+    dtype: String,
+    shape: Vec<u64>,
+    data_offsets: (u64, u64),
+}
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Header;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map from tensor names to dtype, shape and data_offsets")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    let entry = if name == "__metadata__" {
+                        map.next_value::<BTreeMap<String, String>>()?;
+                        Entry::Metadata
+                    } else {
+                        Entry::Tensor(map.next_value()?)
+                    };
+                    entries.push((name, entry));
+                }
+                Ok(Header(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+impl Info {
+    fn resolve(&self, bytes: &Bytes, file: usize, data_start: usize) -> Result<StoredTensor> {
+        let tensor_type = match self.dtype.as_str() {
+            "F32" => TensorType::F32,
+            "F16" => TensorType::F16,
+            "BF16" => TensorType::Bf16,
+            other => {
+                return Err(Error::unsupported(format!(
+                    "element type {other} is not supported in safetensors files; known are F32, F16, BF16"
+                )));
+            }
+        };
+        let shape = self.shape.iter().map(|axis| usize::try_from(*axis)).collect::<Result<Vec<_>, _>>();
+        let shape = shape.map_err(|cause| Error::malformed("its shape is too large").because(cause))?;
+        let size = size_of(tensor_type, &shape)?;
+        let (start, end) = self.data_offsets;
+        if end.checked_sub(start) != Some(size as u64) {
+            return Err(Error::malformed(format!(
+                "data_offsets {start}..{end} do not hold {shape:?} of {}, which are {size} bytes",
+                self.dtype
+            )));
+        }
+        let range = usize::try_from(start).ok().and_then(|start| data_start.checked_add(start));
+        let range = range.and_then(|start| Some(start..start.checked_add(size)?));
+        let data = range.clone().and_then(|range| bytes.slice(range)).ok_or_else(|| {
+            Error::malformed(format!(
+                "the file is cut short: data_offsets {start}..{end} end beyond its {} bytes",
+                bytes.len()
+            ))
+        })?;
+        let offset = range.map_or(0, |range| range.start as u64);
+        Ok(StoredTensor { tensor_type, shape, file, offset, data })
+    }
+}

@@ -1,0 +1,230 @@
+//! Takes what a forward pass shows and appends it to a trace: statistics and values off the inference thread, frames
+//! in forward order, memory bounded by a budget that blocks the forward pass rather than dropping anything.
+
+mod budget;
+mod pack;
+mod sequel;
+
+use crate::capture::Plan;
+use crate::error::{Error, Result};
+use crate::file::{Storage, Writer};
+use crate::forward::{Observer, StepReport};
+use crate::graph::SiteId;
+use crate::record::{CoverageV1, EndV1, RunV1};
+use crate::tensor::Rows;
+use budget::Budget;
+use pack::{Job, Packed};
+use sequel::Sequel;
+use std::ops::Range;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+/// Raw bytes that may wait between the forward pass and the file.
+const BUDGET_BYTES: usize = 256 << 20;
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// As asked.
+    Finished,
+    /// A signal ended it.
+    Interrupted,
+    /// An error ended it.
+    Failed(String),
+}
+
+/// What a finished recording holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// Steps.
+    pub steps: u32,
+    /// Statistics rows.
+    pub rows: u64,
+    /// Payload frames.
+    pub payloads: u64,
+    /// Raw bytes of the kept tensors.
+    pub tensor_bytes: u64,
+    /// Length of the file.
+    pub file_bytes: u64,
+    /// Hash of what was captured.
+    pub content_root: [u8; 32],
+}
+
+/// Records one run into a trace.
+pub struct Recorder<S: Storage> {
+    plan: Arc<Plan>,
+    jobs: Option<Sender<Job>>,
+    next: u64,
+    budget: Arc<Budget>,
+    failure: Arc<Mutex<Option<Error>>>,
+    packers: Vec<JoinHandle<()>>,
+    sequel: Option<JoinHandle<Sequel<S>>>,
+}
+
+impl<S: Storage + 'static> Recorder<S> {
+    /// Begins `run` in the file of `writer`; `packers` threads compute statistics and compress.
+    pub fn begin(mut writer: Writer<S>, run: &RunV1, plan: Plan, packers: usize) -> Result<Self> {
+        let ordinal = writer.begin_run(run)?;
+        writer.record(ordinal, 0, plan.record())?;
+        let plan = Arc::new(plan);
+        let budget = Arc::new(Budget::new(BUDGET_BYTES));
+        let failure = Arc::new(Mutex::new(None));
+        let (jobs, waiting) = channel();
+        let (packed, ready) = channel();
+        let waiting = Arc::new(Mutex::new(waiting));
+        let packers = (0..packers.max(1))
+            .map(|_| spawn_packer(Arc::clone(&waiting), packed.clone(), Arc::clone(&plan)))
+            .collect::<Result<Vec<_>>>()?;
+        let sequel = Sequel::new(writer, ordinal, plan.record());
+        let sequel = spawn_sequel(sequel, ready, Arc::clone(&budget), Arc::clone(&failure))?;
+        Ok(Recorder { plan, jobs: Some(jobs), next: 0, budget, failure, packers, sequel: Some(sequel) })
+    }
+
+    /// Waits for everything that was handed over, ends the run as `outcome` says, and seals the file.
+    ///
+    /// # Errors
+    /// What the writer ran into; Usage, where nothing was captured at all.
+    pub fn finish(mut self, outcome: &Outcome) -> Result<Summary> {
+        self.jobs = None;
+        for packer in self.packers.drain(..) {
+            packer.join().map_err(|_| Error::internal("a thread that packs values ended in a panic"))?;
+        }
+        let sequel = self.sequel.take().map(JoinHandle::join);
+        let Some(Ok(sequel)) = sequel else {
+            return Err(Error::internal("the thread that writes ended in a panic"));
+        };
+        self.failed()?;
+        sequel.finish(&self.plan, outcome)
+    }
+
+    fn send(&mut self, bytes: usize, job: impl FnOnce(u64) -> Job) -> Result<()> {
+        self.failed()?;
+        self.budget.acquire(bytes);
+        let job = job(self.next);
+        self.next += 1;
+        let sent = self.jobs.as_ref().map(|jobs| jobs.send(job));
+        sent.and_then(std::result::Result::ok).ok_or_else(|| Error::internal("the recorder's threads are gone"))
+    }
+
+    /// The error that stopped the writer, once.
+    fn failed(&self) -> Result<()> {
+        let failure = self.failure.lock().map_or_else(|poison| poison.into_inner().take(), |mut slot| slot.take());
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+impl<S: Storage + 'static> Observer for Recorder<S> {
+    fn wants(&mut self, site: SiteId, positions: Range<usize>) -> Option<Range<usize>> {
+        self.plan.wanted(site, positions)
+    }
+
+    fn capture(&mut self, step: u32, site: SiteId, first_position: usize, rows: Rows) -> Result<()> {
+        let bytes = std::mem::size_of_val(rows.values());
+        let keep = self.plan.keeps_tensor(site);
+        self.send(bytes, |number| Job::Tensor { number, step, site, first_position, rows, keep, bytes })
+    }
+
+    fn step(&mut self, report: &StepReport) -> Result<()> {
+        let report = Box::new(report.clone());
+        self.send(0, |number| Job::Step { number, report })
+    }
+}
+
+fn spawn_packer(waiting: Arc<Mutex<Receiver<Job>>>, packed: Sender<Packed>, plan: Arc<Plan>) -> Result<JoinHandle<()>> {
+    let work = move || {
+        let mut packer = pack::Packer::new(&plan);
+        loop {
+            let job = waiting.lock().map_or(None, |waiting| waiting.recv().ok());
+            let Some(job) = job else { return };
+            if packed.send(packer.pack(job)).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("actrace-pack".to_owned())
+        .spawn(work)
+        .map_err(|cause| Error::new(crate::ErrorKind::Environment, "cannot start a thread").because(cause))
+}
+
+/// Puts what the packers hand over back into order and writes it. After a failure it goes on receiving, so that the
+/// forward pass is not blocked for ever, and writes nothing.
+fn spawn_sequel<S: Storage + 'static>(
+    mut sequel: Sequel<S>,
+    ready: Receiver<Packed>,
+    budget: Arc<Budget>,
+    failure: Arc<Mutex<Option<Error>>>,
+) -> Result<JoinHandle<Sequel<S>>> {
+    let work = move || {
+        let mut early = std::collections::BTreeMap::new();
+        let mut next = 0;
+        let mut failed = false;
+        for packed in ready {
+            early.insert(packed.number(), packed);
+            while let Some(packed) = early.remove(&next) {
+                next += 1;
+                budget.release(packed.bytes());
+                if failed {
+                    continue;
+                }
+                if let Err(error) = sequel.write(packed) {
+                    failed = true;
+                    if let Ok(mut slot) = failure.lock() {
+                        *slot = Some(error);
+                    }
+                }
+            }
+        }
+        sequel
+    };
+    std::thread::Builder::new()
+        .name("actrace-write".to_owned())
+        .spawn(work)
+        .map_err(|cause| Error::new(crate::ErrorKind::Environment, "cannot start a thread").because(cause))
+}
+
+/// Rows expected and captured per site, in the form of a record.
+fn coverage(plan: &Plan, positions: usize, captured: &[u64], with_tensor: &[u64]) -> CoverageV1 {
+    use crate::capture::Status;
+    let sites = &plan.record().sites;
+    let wanted = plan.positions();
+    let selected = wanted.end.min(positions).saturating_sub(wanted.start) as u64;
+    let mut coverage = CoverageV1::default();
+    for (number, site) in sites.iter().enumerate() {
+        let planned = site.status == Status::Captured as u8;
+        let expected = if planned { selected } else { 0 };
+        let rows = captured.get(number).copied().unwrap_or(0);
+        let complete = rows == expected;
+        coverage.site.push(site.site);
+        coverage.status.push(if complete { site.status } else { Status::Failed as u8 });
+        coverage.reason.push(if complete {
+            site.reason.clone()
+        } else {
+            format!("the run ended after {rows} of {expected} rows")
+        });
+        coverage.rows_expected.push(expected);
+        coverage.rows_captured.push(rows);
+        coverage.rows_with_tensor.push(with_tensor.get(number).copied().unwrap_or(0));
+    }
+    coverage
+}
+
+fn end(outcome: &Outcome, summary: &Summary, finished_us: i64) -> EndV1 {
+    let (status, error) = match outcome {
+        Outcome::Finished => (0, String::new()),
+        Outcome::Interrupted => (1, String::new()),
+        Outcome::Failed(error) => (2, error.clone()),
+    };
+    EndV1 {
+        status,
+        error,
+        finished_us,
+        steps: summary.steps,
+        rows: summary.rows,
+        payloads: summary.payloads,
+        tensor_bytes: summary.tensor_bytes,
+        content_root: summary.content_root,
+        untraced: 0,
+    }
+}

@@ -1,0 +1,202 @@
+//! The end of the recorder's road: packed jobs, in order, become frames.
+
+use super::pack::Packed;
+use super::{Outcome, Summary, coverage, end};
+use crate::capture::Plan;
+use crate::error::{Error, Result};
+use crate::file::{Storage, Writer};
+use crate::forward::{Phase, StepReport};
+use crate::graph::SiteId;
+use crate::record::{PayloadV1, PlanV1, StatsV1, StepV1};
+use crate::stats::{RowStatistics, prefix_fingerprint};
+
+/// Rows of one statistics frame.
+const STATS_ROWS: usize = 1 << 16;
+
+/// Writes one run's frames and counts what it writes.
+pub struct Sequel<S: Storage> {
+    writer: Writer<S>,
+    run: u32,
+    stats: StatsV1,
+    stats_frames: u32,
+    payload_frames: u32,
+    prefix: u64,
+    positions: usize,
+    captured: Vec<u64>,
+    with_tensor: Vec<u64>,
+    content: blake3::Hasher,
+    summary: Summary,
+}
+
+impl<S: Storage> Sequel<S> {
+    /// Goes on behind the RUN and PLAN frames of run `run`.
+    pub fn new(writer: Writer<S>, run: u32, plan: &PlanV1) -> Self {
+        let mut content = blake3::Hasher::new_derive_key("actrace 1 content root");
+        for site in &plan.sites {
+            content.update(&site.layer.to_le_bytes()).update(&(site.point.len() as u32).to_le_bytes());
+            content.update(site.point.as_bytes()).update(&site.occurrence.to_le_bytes()).update(&[site.status]);
+        }
+        Sequel {
+            writer,
+            run,
+            stats: StatsV1::default(),
+            stats_frames: 0,
+            payload_frames: 0,
+            prefix: 0,
+            positions: 0,
+            captured: vec![0; plan.sites.len()],
+            with_tensor: vec![0; plan.sites.len()],
+            content,
+            summary: Summary { steps: 0, rows: 0, payloads: 0, tensor_bytes: 0, file_bytes: 0, content_root: [0; 32] },
+        }
+    }
+
+    /// Writes what one job came to.
+    pub fn write(&mut self, packed: Packed) -> Result<()> {
+        match packed {
+            Packed::Step { report, .. } => self.step(&report),
+            Packed::Tensor { step, site, first_position, statistics, payloads, .. } => {
+                self.stats.step = step;
+                let places = self.payloads(step, payloads?)?;
+                for (row, statistics) in statistics.iter().enumerate() {
+                    let place = places.get(row).copied().unwrap_or((0, 0));
+                    self.row(site, (first_position + row) as u32, statistics, place)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Stores payloads, each content once, and gives each row's payload number and row.
+    fn payloads(&mut self, step: u32, payloads: Vec<PayloadV1>) -> Result<Vec<(u64, u32)>> {
+        let mut places = Vec::new();
+        for payload in payloads {
+            self.content.update(&payload.blake3);
+            self.summary.tensor_bytes += payload.raw_length;
+            let rows = payload.rows;
+            let number = match self.writer.known_payload(&payload.blake3) {
+                Some(number) => number,
+                None => {
+                    self.payload_frames += 1;
+                    self.summary.payloads += 1;
+                    self.writer.payload(self.run, step, payload)?
+                }
+            };
+            places.extend((0..rows).map(|row| (number, row)));
+        }
+        Ok(places)
+    }
+
+    fn row(&mut self, site: SiteId, position: u32, row: &RowStatistics, place: (u64, u32)) -> Result<()> {
+        self.hash_row(site, position, row);
+        push(&mut self.stats, site, position, row, place);
+        self.summary.rows += 1;
+        if let Some(captured) = self.captured.get_mut(site as usize) {
+            *captured += 1;
+            self.with_tensor[site as usize] += u64::from(place.0 != 0);
+        }
+        if self.stats.site.len() >= STATS_ROWS { self.flush() } else { Ok(()) }
+    }
+
+    fn hash_row(&mut self, site: SiteId, position: u32, row: &RowStatistics) {
+        for number in [site, position, row.count, row.nan, row.pos_inf, row.neg_inf, row.zero, row.subnormal] {
+            self.content.update(&number.to_le_bytes());
+        }
+        for number in [row.moments.mean, row.moments.m2, row.l1] {
+            self.content.update(&number.to_le_bytes());
+        }
+        self.content.update(&row.fingerprint.to_le_bytes());
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if self.stats.site.is_empty() {
+            return Ok(());
+        }
+        self.stats_frames += 1;
+        let stats = std::mem::take(&mut self.stats);
+        self.writer.stats(self.run, &stats)?;
+        self.stats.step = stats.step;
+        Ok(())
+    }
+
+    fn step(&mut self, report: &StepReport) -> Result<()> {
+        self.flush()?;
+        let rows = report.tokens.len();
+        let mut prefix = Vec::with_capacity(rows);
+        for token in &report.tokens {
+            self.prefix = prefix_fingerprint(self.prefix, *token);
+            prefix.push(self.prefix);
+            self.content.update(&token.to_le_bytes());
+        }
+        self.content.update(&report.next_token.to_le_bytes()).update(&report.logits_fingerprint.to_le_bytes());
+        let record = StepV1 {
+            step: report.step,
+            phase: match report.phase {
+                Phase::Prefill => 0,
+                Phase::Decode => 1,
+            },
+            sequence: vec![0; rows],
+            position: (report.first_position..).take(rows).collect(),
+            token: report.tokens.clone(),
+            prefix,
+            next_token: report.next_token,
+            logits_fingerprint: report.logits_fingerprint,
+            elapsed_us: u64::try_from(report.elapsed.as_micros()).unwrap_or(u64::MAX),
+            stats_frames: std::mem::take(&mut self.stats_frames),
+            payload_frames: std::mem::take(&mut self.payload_frames),
+        };
+        self.positions += rows;
+        self.summary.steps += 1;
+        self.writer.record(self.run, report.step, &record)
+    }
+
+    /// Ends the run and seals the file.
+    pub fn finish(mut self, plan: &Plan, outcome: &Outcome) -> Result<Summary> {
+        self.summary.content_root = *self.content.finalize().as_bytes();
+        let nothing = self.summary.rows == 0 && *outcome == Outcome::Finished;
+        let failed = Outcome::Failed("nothing was captured".to_owned());
+        let outcome = if nothing { &failed } else { outcome };
+        self.writer.record(self.run, 0, &coverage(plan, self.positions, &self.captured, &self.with_tensor))?;
+        self.writer.record(self.run, 0, &end(outcome, &self.summary, now_us()))?;
+        self.writer.seal()?;
+        self.summary.file_bytes = self.writer.len();
+        if nothing {
+            return Err(Error::usage("nothing was captured: the selection names no row of this run"));
+        }
+        Ok(self.summary)
+    }
+}
+
+fn push(stats: &mut StatsV1, site: SiteId, position: u32, row: &RowStatistics, place: (u64, u32)) {
+    let extreme = |pick: fn(&crate::stats::Extremes) -> (f64, u32)| row.extremes.as_ref().map_or((0.0, 0), pick);
+    stats.site.push(site);
+    stats.sequence.push(0);
+    stats.position.push(position);
+    stats.count.push(row.count);
+    stats.nan.push(row.nan);
+    stats.pos_inf.push(row.pos_inf);
+    stats.neg_inf.push(row.neg_inf);
+    stats.zero.push(row.zero);
+    stats.subnormal.push(row.subnormal);
+    for (values, indices, (value, index)) in [
+        (&mut stats.min, &mut stats.min_index, extreme(|e| e.min)),
+        (&mut stats.max, &mut stats.max_index, extreme(|e| e.max)),
+        (&mut stats.absmax, &mut stats.absmax_index, extreme(|e| e.absmax)),
+    ] {
+        values.push(value);
+        indices.push(index);
+    }
+    stats.abs_smallest.push(row.abs_smallest.unwrap_or(0.0));
+    stats.mean.push(row.moments.mean);
+    stats.m2.push(row.moments.m2);
+    stats.l1.push(row.l1);
+    stats.fingerprint.push(row.fingerprint);
+    stats.payload.push(place.0);
+    stats.payload_row.push(place.1);
+}
+
+/// Microseconds since 1970-01-01 UTC.
+pub fn now_us() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
