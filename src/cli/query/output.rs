@@ -65,16 +65,6 @@ impl Output {
     }
 }
 
-/// Writes text to stdout.
-pub fn print(text: &str) -> Result<()> {
-    let gone = Arc::new(AtomicBool::new(false));
-    let mut pipe = Pipe { out: std::io::stdout(), gone: Arc::clone(&gone) };
-    match pipe.write_all(text.as_bytes()).and_then(|()| pipe.flush()) {
-        Err(_) if gone.load(Ordering::Relaxed) => Ok(()),
-        written => written.map_err(|cause| Error::new(ErrorKind::Environment, "cannot write to stdout").because(cause)),
-    }
-}
-
 async fn into_stdout(answer: Answer, format: Format) -> Result<u64> {
     let gone = Arc::new(AtomicBool::new(false));
     let pipe = Pipe { out: std::io::stdout(), gone: Arc::clone(&gone) };
