@@ -39,7 +39,7 @@ impl CompareFunction {
 }
 
 impl TableFunctionImpl for CompareFunction {
-    fn call_with_args(&self, arguments: TableFunctionArgs<'_>) -> Result<Arc<dyn TableProvider>> {
+    fn call_with_args(&self, arguments: TableFunctionArgs<'_, '_>) -> Result<Arc<dyn TableProvider>> {
         let table = self.table(arguments.exprs()).map_err(external)?;
         Ok(Arc::new(Provider::new(Arc::new(table), Arc::clone(&self.set))))
     }

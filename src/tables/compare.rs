@@ -3,7 +3,9 @@
 //! What statistics tell is cheap; error metrics decode each payload once and come from one pass over both rows.
 
 use super::{Rows, Table, Unit, column, unknown_column};
-use crate::compare::{Allclose, Detail, Evidence, LogitsMetrics, Pairing, RowComparer, RowComparison, RowPair, SitePair, Sums};
+use crate::compare::{
+    Allclose, Detail, Evidence, LogitsMetrics, Pairing, RowComparer, RowComparison, RowPair, SitePair, Sums,
+};
 use crate::error::{Error, Result};
 use crate::open::TraceSet;
 use crate::stats::Moments;
@@ -175,10 +177,7 @@ impl PairRows {
         let detail = Detail { rule: self.rule, quantiles: wants(&QUANTILES), logits: wants(&LOGITS) };
         let (site, pairs) = (self.site()?, self.pairs()?);
         let mut comparer = RowComparer::new(&self.pairing, detail);
-        rows.iter()
-            .filter_map(|row| pairs.get(*row as usize))
-            .map(|pair| comparer.compare(site, pair))
-            .collect()
+        rows.iter().filter_map(|row| pairs.get(*row as usize)).map(|pair| comparer.compare(site, pair)).collect()
     }
 }
 
@@ -189,7 +188,8 @@ impl Rows for PairRows {
 
     fn column(&self, name: &str) -> Result<ArrayRef> {
         let (site, pairs) = (self.site()?, self.pairs()?);
-        let floats = |of: fn(&RowPair) -> Option<f64>| -> ArrayRef { Arc::new(Float64Array::from_iter(pairs.iter().map(of))) };
+        let floats =
+            |of: fn(&RowPair) -> Option<f64>| -> ArrayRef { Arc::new(Float64Array::from_iter(pairs.iter().map(of))) };
         Ok(match name {
             "ordinal" => column::integers(pairs.iter().map(|_| site.ordinal)),
             "layer" => column::layers(pairs.iter().map(|_| site.layer)),

@@ -1,6 +1,6 @@
 //! Where answers go: stdout, or a file that appears when it is whole.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::sql::Answer;
 use crate::sql::output::{Format, write};
 use clap::builder::PossibleValue;
