@@ -15,6 +15,7 @@ pub mod open;
 pub mod record;
 #[cfg(feature = "record")]
 pub mod recorder;
+pub mod report;
 #[cfg(feature = "query")]
 pub mod sql;
 pub mod stats;

@@ -1,5 +1,7 @@
 //! `actrace-query`: SQL over what was recorded.
 
+mod compare;
+mod demo;
 mod list;
 mod output;
 mod run;
@@ -21,7 +23,7 @@ use std::process::ExitCode;
     version,
     before_help = "Example:\n  actrace-query run ratio-by-layer runs.actrace -p reference=gguf -p target=apr\n  \
                    actrace-query sql \"SELECT layer, point, max(absmax) FROM activations GROUP BY ALL\" runs.actrace",
-    after_help = "Tables: runs, steps, activations, tensors, elements, coverage, events.\n\
+    after_help = "Tables: runs, steps, activations, tensors, elements, coverage, events, compare('reference', 'target').\n\
                   Exit status: 0 fine, 1 a difference or damage, 2 usage or environment, 3 not comparable."
 )]
 struct Query {
@@ -37,6 +39,10 @@ enum Verb {
     Run(run::Run),
     /// List the named queries
     List(list::List),
+    /// Compare two runs, layer by layer, and say where they part
+    Compare(compare::Compare),
+    /// Record the shipped model in two formats and compare the runs
+    Demo(demo::Demo),
 }
 
 /// Options of every verb that opens traces.
@@ -54,14 +60,19 @@ impl Opening {
     /// Opens the files. A file that no seal ends is read up to its last whole frame, with a note.
     fn session(&self) -> Result<Session> {
         let set = TraceSet::open(&self.files)?;
-        for trace in set.unsealed() {
-            eprintln!(
-                "note: {}: {}: no seal ends this file; every whole frame of it is read",
-                trace.path().display(),
-                trace.state().name()
-            );
-        }
+        note_unsealed(&set);
         Session::new(set, self.memory.unwrap_or(DEFAULT_MEMORY))
+    }
+}
+
+/// Says on stderr which files no seal ends: they are read up to their last whole frame.
+fn note_unsealed(set: &TraceSet) {
+    for trace in set.unsealed() {
+        eprintln!(
+            "note: {}: {}: no seal ends this file; every whole frame of it is read",
+            trace.path().display(),
+            trace.state().name()
+        );
     }
 }
 
@@ -86,6 +97,8 @@ impl Verb {
             Verb::Sql(sql) => sql.answer(),
             Verb::Run(run) => run.answer(),
             Verb::List(list) => list.answer(),
+            Verb::Compare(compare) => compare.answer(),
+            Verb::Demo(demo) => demo.answer(),
         }
     }
 }
