@@ -189,5 +189,5 @@ fn runs_are_found_by_label_and_by_the_first_digits_of_their_id() {
     let set = actrace::open::TraceSet::open(&[path]).unwrap();
     let right = set.resolve("right").unwrap().id().unwrap();
     assert_eq!(set.resolve(&right[..8]).unwrap().id().unwrap(), right);
-    assert!(set.resolve("rihgt").unwrap_err().to_string().ends_with("did you mean `right`?"));
+    assert!(set.resolve("rigt").unwrap_err().to_string().ends_with("did you mean `right`?"));
 }
