@@ -5,6 +5,7 @@ pub mod capture;
 #[cfg(feature = "record")]
 pub mod cli;
 pub mod codec;
+pub mod compare;
 pub mod error;
 pub mod file;
 pub mod forward;

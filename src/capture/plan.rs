@@ -168,8 +168,8 @@ fn not_applicable(graph: &Graph, sites: &mut Vec<SiteV1>) {
     let has = |point: &str, layer: Option<u32>| graph.sites.iter().any(|s| s.point == point && s.layer == layer);
     for point in vocabulary() {
         let layers: Vec<Option<u32>> = match point.scope {
-            Scope::Layer => (0..graph.layers).map(Some).collect(),
-            Scope::Input | Scope::Output => vec![None],
+            Scope::Layer | Scope::Expert => (0..graph.layers).map(Some).collect(),
+            Scope::Model => vec![None],
         };
         for layer in layers.into_iter().filter(|layer| !has(&point.name, *layer)) {
             sites.push(SiteV1 {
@@ -202,14 +202,15 @@ fn layer_code(layer: Option<u32>) -> i32 {
 /// Forward order: blocks (input, each layer, output) of one length, within a block the vocabulary's order. It is the
 /// same for every model of one depth, so that runs of different families line up.
 fn ordinal(point: &str, layer: Option<u32>, layers: u32) -> u32 {
-    let place = vocabulary().iter().position(|known| known.name == point).unwrap_or(0) as u32;
-    let output = vocabulary().get(place as usize).is_some_and(|known| known.scope == Scope::Output);
+    let points = vocabulary();
+    let place = points.iter().position(|known| known.name == point).unwrap_or(0);
+    let before_layers = points.iter().position(|known| known.scope == Scope::Layer).unwrap_or(0);
     let block = match layer {
         Some(layer) => layer + 1,
-        None if output => layers + 1,
-        None => 0,
+        None if place < before_layers => 0,
+        None => layers + 1,
     };
-    block * vocabulary().len() as u32 + place
+    block * points.len() as u32 + place as u32
 }
 
 #[derive(Default)]

@@ -184,7 +184,11 @@ impl<B: Backend> Forward<B> {
         (fewest as usize).max(1)
     }
 
-    fn check(&self, request: &Request<'_>) -> Result<()> {
+    /// Whether the model can run `request`, asked before anything is written.
+    ///
+    /// # Errors
+    /// Usage, as of [`Forward::generate`].
+    pub fn check(&self, request: &Request<'_>) -> Result<()> {
         if request.tokens.is_empty() {
             return Err(Error::usage("the prompt is empty: give at least one token"));
         }

@@ -7,26 +7,26 @@ use super::{Architecture, HyperParameters, RopeParameters};
 use crate::error::{Error, Result};
 use crate::graph::Activation;
 use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
 
 /// A parsed config.json.
 pub(super) struct Config {
+    path: PathBuf,
     fields: Map<String, Value>,
     architecture: Architecture,
 }
 
-/// What the tensors say, where the configuration may be silent.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct FromTensors {
-    pub vocabulary: u32,
-    pub has_output: bool,
-}
-
 impl Config {
-    /// Parses a configuration and finds its family.
+    /// Parses the configuration in file `path` and finds its family.
     ///
     /// # Errors
     /// Malformed where it is no JSON object with a `model_type`; unsupported for an unknown family.
-    pub(super) fn parse(json: &[u8]) -> Result<Config> {
+    pub(super) fn parse(json: &[u8], path: &Path) -> Result<Config> {
+        let (fields, architecture) = Config::fields(json).map_err(|error| error.in_file(path))?;
+        Ok(Config { path: path.to_path_buf(), fields, architecture })
+    }
+
+    fn fields(json: &[u8]) -> Result<(Map<String, Value>, Architecture)> {
         let fields: Map<String, Value> = serde_json::from_slice(json)
             .map_err(|cause| Error::malformed("the configuration is no JSON object").because(cause))?;
         let model_type = fields
@@ -34,18 +34,22 @@ impl Config {
             .and_then(Value::as_str)
             .ok_or_else(|| Error::malformed("the configuration has no model_type, so the architecture is unknown"))?;
         let architecture = Architecture::from_name(model_type)?;
-        Ok(Config { fields, architecture })
+        Ok((fields, architecture))
     }
 
     pub(super) fn architecture(&self) -> Architecture {
         self.architecture
     }
 
-    /// Typed and checked hyper-parameters.
+    /// Typed and checked hyper-parameters. `vocabulary` counts the rows of the token embedding.
     ///
     /// # Errors
     /// Malformed for missing or senseless numbers; unsupported for features that are not built.
-    pub(super) fn hyper(&self, tensors: FromTensors, facts: &mut Facts) -> Result<HyperParameters> {
+    pub(super) fn hyper(&self, vocabulary: u32, has_output: bool, facts: &mut Facts) -> Result<HyperParameters> {
+        self.read(vocabulary, has_output, facts).map_err(|error| error.in_file(&self.path))
+    }
+
+    fn read(&self, vocabulary: u32, has_output: bool, facts: &mut Facts) -> Result<HyperParameters> {
         self.refuse_unbuilt()?;
         let gpt2 = self.architecture == Architecture::Gpt2;
         let name = |llama: &'static str, other: &'static str| if gpt2 { other } else { llama };
@@ -65,13 +69,13 @@ impl Config {
             kv_heads,
             head_dim,
             ffn: facts.note("ffn", self.ffn(hidden)?),
-            vocabulary: facts.note("vocabulary", self.vocabulary(tensors.vocabulary)?),
+            vocabulary: facts.note("vocabulary", self.vocabulary(vocabulary)?),
             context: facts.note("context", self.needed(name("max_position_embeddings", "n_positions"))?),
             norm_epsilon: facts.note("norm_epsilon", self.epsilon()?),
             rope: self.rope(head_dim, facts)?,
             activation: self.activation(facts)?,
             gated: facts.note("gated", Sourced::default(!gpt2)),
-            tied_embeddings: facts.note("tied_embeddings", self.tied(tensors.has_output)?),
+            tied_embeddings: facts.note("tied_embeddings", self.tied(has_output)?),
         };
         hyper.validate()?;
         self.refuse_window(hyper.context)?;

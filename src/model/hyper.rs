@@ -240,7 +240,8 @@ mod tests {
     #[test]
     fn each_broken_number_is_refused() {
         assert!(sound().validate().is_ok());
-        let breaks: [(&str, fn(&mut HyperParameters)); 8] = [
+        type Break = (&'static str, fn(&mut HyperParameters));
+        let breaks: [Break; 8] = [
             ("layers is 0", |h| h.layers = 0),
             ("evenly", |h| h.kv_heads = 3),
             ("too wide", |h| (h.heads, h.kv_heads, h.head_dim) = (1 << 20, 1, 1 << 20)),

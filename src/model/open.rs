@@ -1,6 +1,6 @@
 //! An open model: files, family, hyper-parameters, weights.
 
-use super::config::{Config, FromTensors};
+use super::config::Config;
 use super::family::{Family, Naming};
 use super::hyper::Facts;
 use super::stored::Tensors;
@@ -58,11 +58,56 @@ pub struct ModelHash {
 pub struct Model {
     path: PathBuf,
     format: Format,
+    contents: Contents,
+    files: Vec<ModelFile>,
+}
+
+/// What the bytes of a model say, wherever they come from.
+#[derive(Debug)]
+pub(super) struct Contents {
     architecture: Architecture,
     hyper: HyperParameters,
     facts: Vec<Fact>,
     weights: BTreeMap<WeightKey, Weight>,
-    files: Vec<ModelFile>,
+}
+
+impl Contents {
+    /// Reads a whole GGUF file.
+    pub(super) fn of_gguf(bytes: &Bytes) -> Result<Contents> {
+        let (metadata, tensors) = gguf::read(bytes)?;
+        let architecture = metadata.architecture()?;
+        if tensors.get("rope_freqs.weight").is_some() {
+            return Err(Error::unsupported("scaled RoPE frequencies (as in Llama 3.1) are not supported")
+                .of("rope_freqs.weight"));
+        }
+        let family = Family::new(architecture, Naming::Gguf, &tensors);
+        let mut facts = Facts::default();
+        let hyper = metadata.hyper(family.vocabulary(&tensors)?, family.has_output(&tensors), &mut facts)?;
+        let weights = family.assemble(&hyper, &tensors)?;
+        Ok(Contents { architecture, hyper, facts: facts.into_vec(), weights })
+    }
+
+    /// Joins a configuration with the tensors of its safetensors files.
+    pub(super) fn of_safetensors(config: &Config, tensors: &Tensors) -> Result<Contents> {
+        let architecture = config.architecture();
+        let family = Family::new(architecture, Naming::HuggingFace, tensors);
+        let mut facts = Facts::default();
+        let hyper = config.hyper(family.vocabulary(tensors)?, family.has_output(tensors), &mut facts)?;
+        let weights = family.assemble(&hyper, tensors)?;
+        Ok(Contents { architecture, hyper, facts: facts.into_vec(), weights })
+    }
+
+    pub(super) fn hyper(&self) -> &HyperParameters {
+        &self.hyper
+    }
+
+    pub(super) fn weights(&self) -> impl Iterator<Item = &Weight> {
+        self.weights.values()
+    }
+
+    pub(super) fn weight(&self, key: WeightKey) -> Result<&Weight> {
+        self.weights.get(&key).ok_or_else(|| Error::malformed(format!("the model has no weight {key}")))
+    }
 }
 
 impl Model {
@@ -88,22 +133,22 @@ impl Model {
 
     /// The family.
     pub fn architecture(&self) -> Architecture {
-        self.architecture
+        self.contents.architecture
     }
 
     /// The numbers that shape it.
     pub fn hyper(&self) -> &HyperParameters {
-        &self.hyper
+        self.contents.hyper()
     }
 
     /// The same numbers as text, with their source.
     pub fn facts(&self) -> &[Fact] {
-        &self.facts
+        &self.contents.facts
     }
 
     /// Every weight in the order of the keys; a tied output head is one of them.
     pub fn weights(&self) -> impl Iterator<Item = &Weight> {
-        self.weights.values()
+        self.contents.weights()
     }
 
     /// The weight with `key`.
@@ -111,19 +156,19 @@ impl Model {
     /// # Errors
     /// Malformed, naming the missing weight.
     pub fn weight(&self, key: WeightKey) -> Result<&Weight> {
-        self.get(key).ok_or_else(|| Error::malformed(format!("the model has no weight {key}")).in_file(&self.path))
+        self.contents.weight(key).map_err(|error| error.in_file(&self.path))
     }
 
     /// The weight with `key`, if the model has it.
     pub fn get(&self, key: WeightKey) -> Option<&Weight> {
-        self.weights.get(&key)
+        self.contents.weights.get(&key)
     }
 
     /// The type that holds most weight bytes, tied and fused tensors counted once.
     pub fn weight_type(&self) -> TensorType {
         let mut seen = BTreeSet::new();
         let mut bytes: BTreeMap<TensorType, usize> = BTreeMap::new();
-        for weight in self.weights.values() {
+        for weight in self.contents.weights() {
             if seen.insert(&weight.stored_name) {
                 *bytes.entry(weight.tensor_type).or_default() += weight.data.len();
             }
@@ -194,30 +239,8 @@ fn open_file(path: &Path) -> Result<Model> {
     if !file.bytes.starts_with(gguf::MAGIC) {
         return Err(foreign(&file.bytes).in_file(path));
     }
-    open_gguf(file).map_err(|error| error.in_file(path))
-}
-
-fn open_gguf(file: ModelFile) -> Result<Model> {
-    let (metadata, tensors) = gguf::read(&file.bytes)?;
-    let architecture = metadata.architecture()?;
-    if tensors.get("rope_freqs.weight").is_some() {
-        return Err(
-            Error::unsupported("scaled RoPE frequencies (as in Llama 3.1) are not supported").of("rope_freqs.weight")
-        );
-    }
-    let family = Family::new(architecture, Naming::Gguf, &tensors);
-    let mut facts = Facts::default();
-    let hyper = metadata.hyper(family.vocabulary(&tensors)?, family.has_output(&tensors), &mut facts)?;
-    let weights = family.assemble(&hyper, &tensors)?;
-    Ok(Model {
-        path: file.path.clone(),
-        format: Format::Gguf,
-        architecture,
-        hyper,
-        facts: facts.into_vec(),
-        weights,
-        files: vec![file],
-    })
+    let contents = Contents::of_gguf(&file.bytes).map_err(|error| error.in_file(path))?;
+    Ok(Model { path: path.to_path_buf(), format: Format::Gguf, contents, files: vec![file] })
 }
 
 fn foreign(bytes: &[u8]) -> Error {
@@ -248,25 +271,10 @@ fn open_folder(path: &Path) -> Result<Model> {
         .in_file(path));
     }
     let config_file = ModelFile::open(&config_path)?;
-    let config = Config::parse(&config_file.bytes).map_err(|error| error.in_file(&config_path))?;
+    let config = Config::parse(&config_file.bytes, &config_path)?;
     let (files, tensors) = read_shards(path, config_file)?;
-    let family = Family::new(config.architecture(), Naming::HuggingFace, &tensors);
-    let from_tensors = FromTensors {
-        vocabulary: family.vocabulary(&tensors).map_err(|error| error.in_file(path))?,
-        has_output: family.has_output(&tensors),
-    };
-    let mut facts = Facts::default();
-    let hyper = config.hyper(from_tensors, &mut facts).map_err(|error| error.in_file(&config_path))?;
-    let weights = family.assemble(&hyper, &tensors).map_err(|error| error.in_file(path))?;
-    Ok(Model {
-        path: path.to_path_buf(),
-        format: Format::Safetensors,
-        architecture: config.architecture(),
-        hyper,
-        facts: facts.into_vec(),
-        weights,
-        files,
-    })
+    let contents = Contents::of_safetensors(&config, &tensors).map_err(|error| error.in_file(path))?;
+    Ok(Model { path: path.to_path_buf(), format: Format::Safetensors, contents, files })
 }
 
 /// The tensors of model.safetensors, or of the shards that model.safetensors.index.json names.

@@ -20,23 +20,14 @@ impl RunRef {
     }
 
     /// The run as its file describes it.
-    ///
-    /// # Errors
-    ///
-    /// `Internal` where the reference outlived its meaning, which no caller can bring about.
-    pub fn view(&self) -> Result<&RunView> {
-        self.trace.runs().get(self.ordinal).ok_or_else(|| {
-            Error::internal("a run reference points past the runs of its file").in_file(self.trace.path())
-        })
+    pub fn view(&self) -> &RunView {
+        // Only `TraceSet::runs` makes references, one for each run that the trace has, and a trace never changes.
+        &self.trace.runs()[self.ordinal]
     }
 
     /// The run id as 32 hexadecimal digits.
-    ///
-    /// # Errors
-    ///
-    /// As [`RunRef::view`].
-    pub fn id(&self) -> Result<String> {
-        Ok(self.view()?.id())
+    pub fn id(&self) -> String {
+        self.view().id()
     }
 }
 
@@ -105,9 +96,9 @@ impl TraceSet {
         let mut labelled = Vec::new();
         let mut prefixed = Vec::new();
         for run in self.runs() {
-            if run.view()?.identity.label == name {
+            if run.view().identity.label == name {
                 labelled.push(run);
-            } else if !name.is_empty() && run.id()?.starts_with(&name.to_ascii_lowercase()) {
+            } else if !name.is_empty() && run.id().starts_with(&name.to_ascii_lowercase()) {
                 prefixed.push(run);
             }
         }
@@ -116,38 +107,31 @@ impl TraceSet {
             (Some(run), true) => Ok(run),
             (Some(run), false) => {
                 found.push(run);
-                Err(Error::usage(format!("`{name}` means more than one run: {}; give an id", listing(&found)?)))
+                Err(Error::usage(format!("`{name}` means more than one run: {}; give an id", listing(&found))))
             }
-            (None, _) => Err(self.unknown(name)?),
+            (None, _) => Err(self.unknown(name)),
         }
     }
 
     /// Label and id of every run, for messages.
-    ///
-    /// # Errors
-    ///
-    /// As [`RunRef::view`].
-    pub fn listing(&self) -> Result<String> {
+    pub fn listing(&self) -> String {
         listing(&self.runs().collect::<Vec<_>>())
     }
 
-    fn unknown(&self, name: &str) -> Result<Error> {
+    fn unknown(&self, name: &str) -> Error {
         let runs: Vec<RunRef> = self.runs().collect();
-        let labels = runs.iter().map(|run| Ok(run.view()?.identity.label.as_str())).collect::<Result<Vec<_>>>()?;
+        let labels = runs.iter().map(|run| run.view().identity.label.as_str());
         let hint = match nearest(name, labels) {
             Some(label) => format!("did you mean `{label}`?"),
-            None => format!("there are {}", listing(&runs)?),
+            None => format!("there are {}", listing(&runs)),
         };
-        Ok(Error::usage(format!("no run has the label or id `{name}`; {hint}")))
+        Error::usage(format!("no run has the label or id `{name}`; {hint}"))
     }
 }
 
-fn listing(runs: &[RunRef]) -> Result<String> {
-    let mut parts = Vec::with_capacity(runs.len());
-    for run in runs {
-        parts.push(format!("{} ({})", run.view()?.identity.label, run.id()?));
-    }
-    Ok(if parts.is_empty() { "no runs".to_owned() } else { parts.join(", ") })
+fn listing(runs: &[RunRef]) -> String {
+    let parts: Vec<String> = runs.iter().map(|run| format!("{} ({})", run.view().identity.label, run.id())).collect();
+    if parts.is_empty() { "no runs".to_owned() } else { parts.join(", ") }
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use crate::forward::{Observer, StepReport};
 use crate::graph::SiteId;
 use crate::record::{CoverageV1, EndV1, RunV1};
 use crate::tensor::Rows;
+pub use sequel::now_us;
+
 use budget::Budget;
 use pack::{Job, Packed};
 use sequel::Sequel;

@@ -1,5 +1,6 @@
 //! SQL over traces: read-only, with the tables of [`crate::tables`] and the queries of `queries/`.
 
+mod compare;
 mod error;
 mod filter;
 pub mod named;
@@ -64,6 +65,8 @@ impl Session {
             session.context.register_table(name, Arc::new(provider)).map_err(|error| session.error(error))?;
             session.tables.push(name.to_owned());
         }
+        let compare = compare::CompareFunction::new(Arc::clone(&session.set));
+        session.context.register_udtf("compare", Arc::new(compare));
         Ok(session)
     }
 

@@ -184,18 +184,18 @@ impl Parameter {
 
     fn run(&self, given: Option<&str>, set: &TraceSet) -> Result<Value> {
         if let Some(given) = given {
-            return Ok(Value::Text(set.resolve(given)?.id()?));
+            return Ok(Value::Text(set.resolve(given)?.id()));
         }
         let runs: Vec<RunRef> = set.runs().collect();
         let run = match (self.default.as_deref(), runs.as_slice()) {
             (Some("any"), _) => return Ok(Value::Text(String::new())),
             (Some("first"), [run, _]) | (Some("second"), [_, run]) => run,
             _ => {
-                let (name, listing) = (&self.name, set.listing()?);
+                let (name, listing) = (&self.name, set.listing());
                 return Err(Error::usage(format!("which run is the {name}? -p {name}=LABEL; there are {listing}")));
             }
         };
-        Ok(Value::Text(run.id()?))
+        Ok(Value::Text(run.id()))
     }
 }
 

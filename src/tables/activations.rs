@@ -87,7 +87,7 @@ impl Table for Activations {
 pub(super) fn frame_units(runs: &[Arc<RunColumns>]) -> Result<Vec<Unit>> {
     let mut units = Vec::new();
     for run in runs {
-        for step in run.steps()? {
+        for step in run.steps() {
             units.extend(step.stats.iter().map(|frame| Unit {
                 trace: Arc::clone(run.reference().trace()),
                 run: Some(Arc::clone(run)),

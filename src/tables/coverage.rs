@@ -46,7 +46,7 @@ impl Table for Coverage {
         self.runs
             .iter()
             .map(|run| {
-                let sites = run.view()?.plan.sites.len();
+                let sites = run.view().plan.sites.len();
                 let last = u32::try_from(sites).unwrap_or(u32::MAX).checked_sub(1);
                 Ok(Unit {
                     trace: Arc::clone(run.reference().trace()),
@@ -64,7 +64,7 @@ impl Table for Coverage {
 
     fn open(&self, unit: &Unit) -> Result<Box<dyn Rows>> {
         let run = unit.run.clone().ok_or_else(|| Error::internal("coverage without a run"))?;
-        let record = unit.trace.coverage(run.view()?)?;
+        let record = unit.trace.coverage(run.view())?;
         Ok(Box::new(CoverageRows { run, record }))
     }
 }

@@ -6,6 +6,7 @@
 
 mod activations;
 mod column;
+mod compare;
 mod coverage;
 mod elements;
 mod events;
@@ -16,6 +17,7 @@ mod steps;
 mod tensors;
 mod values;
 
+pub use compare::Compare;
 pub use run::RunColumns;
 pub use site::SiteRows;
 

@@ -27,7 +27,7 @@ impl RunColumns {
         let mut names: Vec<&str> = Vec::new();
         let mut numbers: HashMap<&str, i32> = HashMap::new();
         let mut point_keys = Vec::new();
-        for site in &run.view()?.plan.sites {
+        for site in &run.view().plan.sites {
             let next = i32::try_from(names.len()).map_err(|_| Error::malformed("a plan has too many points"))?;
             point_keys.push(*numbers.entry(&site.point).or_insert_with(|| {
                 names.push(&site.point);
@@ -35,7 +35,7 @@ impl RunColumns {
             }));
         }
         let points = Arc::new(StringArray::from(names));
-        Ok(RunColumns { id: run.id()?, points, point_keys, run })
+        Ok(RunColumns { id: run.id(), points, point_keys, run })
     }
 
     /// The run in its file.
@@ -44,7 +44,7 @@ impl RunColumns {
     }
 
     /// The run as its file describes it.
-    pub fn view(&self) -> Result<&RunView> {
+    pub fn view(&self) -> &RunView {
         self.run.view()
     }
 
@@ -54,21 +54,21 @@ impl RunColumns {
     }
 
     /// Committed steps.
-    pub fn steps(&self) -> Result<&[StepFrames]> {
-        Ok(&self.view()?.steps)
+    pub fn steps(&self) -> &[StepFrames] {
+        &self.view().steps
     }
 
     /// Site `site` of the plan.
     pub fn site(&self, site: u32) -> Result<&SiteV1> {
         let index = usize::try_from(site).unwrap_or(usize::MAX);
-        self.view()?.plan.sites.get(index).ok_or_else(|| self.no_site(site))
+        self.view().plan.sites.get(index).ok_or_else(|| self.no_site(site))
     }
 
     /// The columns that name a run: `run`, `label`; `None` for any other name.
     pub fn column(&self, name: &str, rows: usize) -> Result<Option<ArrayRef>> {
         Ok(match name {
             "run" => Some(column::constant_text(&self.id, rows)?),
-            "label" => Some(column::constant_text(&self.view()?.identity.label, rows)?),
+            "label" => Some(column::constant_text(&self.view().identity.label, rows)?),
             _ => None,
         })
     }
@@ -92,7 +92,7 @@ impl RunColumns {
     }
 
     fn per_site<T>(&self, sites: &[u32], get: impl Fn(&SiteV1) -> T) -> Result<Vec<T>> {
-        let plan = &self.view()?.plan.sites;
+        let plan = &self.view().plan.sites;
         sites
             .iter()
             .map(|site| {

@@ -100,7 +100,7 @@ struct RunRow {
 
 impl RunRow {
     fn text(&self, name: &str) -> Result<Option<String>> {
-        let view = self.run.view()?;
+        let view = self.run.view();
         let identity: &RunV1 = &view.identity;
         let text = match name {
             "run" => self.run.id().to_owned(),
@@ -140,7 +140,7 @@ impl RunRow {
     }
 
     fn integer(&self, name: &str) -> Result<Option<Option<u64>>> {
-        let view = self.run.view()?;
+        let view = self.run.view();
         let end = view.end.as_ref();
         Ok(Some(match name {
             "pid" => Some(u64::from(view.identity.pid)),
@@ -155,7 +155,7 @@ impl RunRow {
     }
 
     fn list(&self, name: &str) -> Result<Option<Vec<String>>> {
-        let identity = &self.run.view()?.identity;
+        let identity = &self.run.view().identity;
         Ok(Some(match name {
             "argv" => identity.argv.clone(),
             "fused" => identity.fused.clone(),
@@ -189,7 +189,7 @@ impl Rows for RunRow {
         if let Some(list) = self.list(name)? {
             return Ok(column::text_lists([list.iter().map(String::as_str)]));
         }
-        let view = self.run.view()?;
+        let view = self.run.view();
         Ok(match name {
             "tokens" => column::integer_lists([view.identity.prompt_tokens.iter().copied()]),
             "started" => time(Some(view.identity.started_us)),

@@ -46,7 +46,7 @@ impl Table for Steps {
     fn units(&self, _set: &TraceSet) -> Result<Vec<Unit>> {
         let mut units = Vec::new();
         for run in &self.runs {
-            for steps in run.steps()?.chunks(STEPS_PER_UNIT) {
+            for steps in run.steps().chunks(STEPS_PER_UNIT) {
                 units.push(Unit {
                     trace: Arc::clone(run.reference().trace()),
                     run: Some(Arc::clone(run)),

@@ -1,6 +1,14 @@
 //! Tests of the recorder, from a model file to a trace file.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test, a panic is the report")]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod running;
+
+mod activations_match_hugging_face;
 mod fixtures_are_reproducible;
+mod planted_faults_show;
+mod products_match_llama_cpp;
+mod results_do_not_depend_on_scheduling;
+mod runs_that_are_refused;

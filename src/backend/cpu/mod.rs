@@ -162,7 +162,9 @@ impl Backend for CpuBackend {
                 let positions: Vec<usize> = (batch.first_position..batch.first_position + rows).collect();
                 self.embedding(weight(0)?, &positions, width_of(site)?)?
             }
-            Operation::Identity => return inputs.first().map(|x| (*x).clone()).ok_or_else(|| missing(site, "input")),
+            Operation::Identity => {
+                return inputs.first().map(|x| (*x).clone()).ok_or_else(|| missing(site, "input"));
+            }
             Operation::CacheStore => {
                 let x = inputs.first().ok_or_else(|| missing(site, "input"))?;
                 self.store(site, x, batch)?;

@@ -1,6 +1,6 @@
 //! `actrace-query list`: the named queries.
 
-use super::output::print;
+use crate::cli::print;
 use crate::error::Result;
 use crate::sql::named::{self, ParameterKind, Query};
 use std::fmt::Write;

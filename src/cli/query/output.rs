@@ -1,6 +1,6 @@
 //! Where answers go: stdout, or a file that appears when it is whole.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::sql::Answer;
 use crate::sql::output::{Format, write};
 use clap::builder::PossibleValue;
@@ -62,16 +62,6 @@ impl Output {
             Some(path) => into_file(answer, self.format, path).await,
             None => into_stdout(answer, self.format).await,
         }
-    }
-}
-
-/// Writes text to stdout.
-pub fn print(text: &str) -> Result<()> {
-    let gone = Arc::new(AtomicBool::new(false));
-    let mut pipe = Pipe { out: std::io::stdout(), gone: Arc::clone(&gone) };
-    match pipe.write_all(text.as_bytes()).and_then(|()| pipe.flush()) {
-        Err(_) if gone.load(Ordering::Relaxed) => Ok(()),
-        written => written.map_err(|cause| Error::new(ErrorKind::Environment, "cannot write to stdout").because(cause)),
     }
 }
 

@@ -23,6 +23,12 @@ const DEFAULT_ALIGNMENT: u64 = 32;
 /// ggml's tensors have at most four axes.
 const MOST_AXES: u32 = 4;
 
+/// The least bytes of a metadata pair: length of its key, type, a value of one byte.
+const SHORTEST_PAIR: u64 = 13;
+
+/// The least bytes of a line of the tensor table: length of the name, axes, one axis, type, offset.
+const SHORTEST_INFO: u64 = 32;
+
 /// Reads metadata and tensors of a whole file.
 ///
 /// # Errors
@@ -34,6 +40,7 @@ pub(super) fn read(bytes: &Bytes) -> Result<(Metadata, Tensors)> {
     check_version(cursor.u32()?)?;
     let tensor_count = cursor.u64()?;
     let pair_count = cursor.u64()?;
+    cursor.expect(pair_count, SHORTEST_PAIR)?;
     let mut pairs = BTreeMap::new();
     for _ in 0..pair_count {
         let at = cursor.position();
@@ -72,6 +79,7 @@ struct Info {
 }
 
 fn read_tensors(cursor: &mut Cursor<'_>, count: u64, alignment: u64, bytes: &Bytes) -> Result<Tensors> {
+    cursor.expect(count, SHORTEST_INFO)?;
     let mut infos = Vec::new();
     for _ in 0..count {
         infos.push(read_info(cursor)?);

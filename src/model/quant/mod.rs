@@ -77,7 +77,10 @@ mod tests {
         };
     }
 
-    fn agrees(tensor_type: TensorType, (packed, expected): (&[u8], &[u8])) {
+    /// Packed blocks, and their values as little-endian f32.
+    type Fixture = (&'static [u8], &'static [u8]);
+
+    fn agrees(tensor_type: TensorType, (packed, expected): Fixture) {
         let expected: Vec<u32> = expected.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
         let mut values = vec![f32::NAN; expected.len()];
         dequantize(tensor_type, packed, &mut values).unwrap();
@@ -87,7 +90,7 @@ mod tests {
 
     #[test]
     fn random_blocks_convert_bit_for_bit_as_the_gguf_package_does() {
-        let fixtures: [(TensorType, (&[u8], &[u8])); 6] = [
+        let fixtures: [(TensorType, Fixture); 6] = [
             (TensorType::F16, fixture!("f16")),
             (TensorType::Bf16, fixture!("bf16")),
             (TensorType::Q8_0, fixture!("q8_0")),

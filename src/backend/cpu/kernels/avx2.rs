@@ -214,7 +214,7 @@ fn half(low: u8, high: u8) -> f32 {
 unsafe fn q8_0<const M: usize>(w: &[u8], rows: [Row<'_>; M], blocks: usize) -> [f32; M] {
     let ones = _mm256_set1_epi16(1);
     let mut sums = [_mm256_setzero_ps(); M];
-    for (b, block) in w.chunks_exact(34).take(blocks).enumerate() {
+    for (b, block) in w.as_chunks::<34>().0.iter().take(blocks).enumerate() {
         let d = half(block[0], block[1]);
         // SAFETY: the block has 32 bytes after its scale, each row 32 quants at 32 * b.
         unsafe {
@@ -300,7 +300,7 @@ fn fifth(bits: __m256i, bit: usize) -> __m256i {
 unsafe fn k6<const M: usize>(w: &[u8], rows: [Row<'_>; M], blocks: usize) -> [f32; M] {
     let (nibble, two) = (_mm256_set1_epi8(15), _mm256_set1_epi8(0x30));
     let mut sums = [_mm256_setzero_ps(); M];
-    for (b, block) in w.chunks_exact(210).take(blocks).enumerate() {
+    for (b, block) in w.as_chunks::<210>().0.iter().take(blocks).enumerate() {
         let d = half(block[208], block[209]);
         let mut dots = [_mm256_setzero_si256(); M];
         // SAFETY: offsets stay within the block (128 bytes of nibbles, 64 of upper bits, 16 scales) and

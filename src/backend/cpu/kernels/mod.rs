@@ -165,3 +165,124 @@ impl Kernels {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUANTS: [TensorType; 4] = [TensorType::Q8_0, TensorType::Q4K, TensorType::Q5K, TensorType::Q6K];
+    const FLOATS: [TensorType; 3] = [TensorType::F32, TensorType::F16, TensorType::Bf16];
+
+    /// Noise without a generator's state: the upper bits of a multiplicative hash.
+    fn noise(index: usize) -> u32 {
+        (index as u32).wrapping_add(1).wrapping_mul(0x9E37_79B9) ^ (index as u32).wrapping_mul(0x85EB_CA77) >> 7
+    }
+
+    fn activations(rows: usize, columns: usize) -> Vec<f32> {
+        (0..rows * columns).map(|i| (noise(i) >> 8) as f32 / (1 << 23) as f32 - 1.0).collect()
+    }
+
+    /// Stored rows with random quants; every f16 scale is 0.01, every float below 2 in magnitude.
+    fn stored(tensor_type: TensorType, rows: usize, columns: usize) -> Vec<Vec<u8>> {
+        let scale = half::f16::from_f32(0.01).to_le_bytes();
+        let places: &[usize] = match tensor_type {
+            TensorType::Q8_0 => &[0],
+            TensorType::Q4K | TensorType::Q5K => &[0, 2],
+            TensorType::Q6K => &[208],
+            _ => &[],
+        };
+        let bytes = tensor_type.row_bytes(columns).unwrap();
+        let mut made: Vec<Vec<u8>> =
+            (0..rows).map(|row| (0..bytes).map(|i| (noise(row * bytes + i) >> 24) as u8).collect()).collect();
+        for row in &mut made {
+            for block in row.chunks_exact_mut(tensor_type.block_bytes()) {
+                places.iter().for_each(|at| block[*at..at + 2].copy_from_slice(&scale));
+                if let (true, Some(top)) = (places.is_empty(), block.last_mut()) {
+                    *top &= 0xBF;
+                }
+            }
+        }
+        made
+    }
+
+    fn products(kernels: Kernels, tensor_type: TensorType, x: &[f32], w: &[Vec<u8>], columns: usize) -> Vec<f32> {
+        let w: Vec<&[u8]> = w.iter().map(Vec::as_slice).collect();
+        let rows = x.len() / columns;
+        let mut out = vec![0f32; rows * w.len()];
+        if let Some(quantised) = Quantised::new(x, columns, tensor_type) {
+            kernels.quantised_products(&quantised, rows, &w, tensor_type, &mut out);
+        } else {
+            let x: Vec<&[f32]> = x.chunks_exact(columns).collect();
+            kernels.float_products(&x, &w, tensor_type, columns, &mut out);
+        }
+        out
+    }
+
+    /// Both paths add the same products (integers exactly, floats with one rounding more): 2048 f32 sums of mixed
+    /// signs are off by at most 2048 * 2^-24 of the sum of magnitudes, which is under a hundred times the result's
+    /// norm over all outputs.
+    #[test]
+    fn the_detected_kernels_agree_with_plain_rust() {
+        for tensor_type in FLOATS.into_iter().chain(QUANTS) {
+            let columns = if tensor_type.block_elements() == 1 { 133 } else { 2048 };
+            let (x, w) = (activations(5, columns), stored(tensor_type, 11, columns));
+            let fast = products(Kernels::detect(), tensor_type, &x, &w, columns);
+            let plain = products(Kernels::Scalar, tensor_type, &x, &w, columns);
+            let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+            let error = norm(&mut fast.iter().zip(&plain).map(|(a, b)| a - b)) / norm(&mut plain.iter().copied());
+            assert!(error < 1e-5, "{tensor_type:?}: {error:e}");
+            assert!(plain.iter().all(|value| value.is_finite()), "{tensor_type:?}");
+        }
+    }
+
+    /// The plain kernels against the product of dequantised values in f64.
+    #[test]
+    fn quantised_products_are_those_of_the_dequantised_values() {
+        for tensor_type in QUANTS {
+            let (x, w) = (activations(2, 512), stored(tensor_type, 3, 512));
+            let quantised = Quantised::new(&x, 512, tensor_type).unwrap();
+            let out = products(Kernels::Scalar, tensor_type, &x, &w, 512);
+            for (j, w) in w.iter().enumerate() {
+                let mut weights = vec![0f32; 512];
+                crate::model::quant::dequantize(tensor_type, w, &mut weights).unwrap();
+                for i in 0..2 {
+                    let terms = weights.iter().enumerate().map(|(c, w)| {
+                        let scale = quantised.scales[(i * 512 + c) / quantised.block];
+                        f64::from(scale) * f64::from(quantised.quants[i * 512 + c]) * f64::from(*w)
+                    });
+                    let (sum, size) = terms.fold((0f64, 0f64), |(sum, size), term| (sum + term, size + term.abs()));
+                    // Rounding of 512 f32 terms, relative to the sum of their magnitudes.
+                    let error = (f64::from(out[j * 2 + i]) - sum).abs() / size;
+                    assert!(error < 512.0 / f64::from(1 << 24), "{tensor_type:?}: {error:e}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_dot_has_the_same_bits_in_every_tile() {
+        for tensor_type in FLOATS.into_iter().chain(QUANTS) {
+            let columns = if tensor_type.block_elements() == 1 { 77 } else { 512 };
+            let (x, w) = (activations(9, columns), stored(tensor_type, 13, columns));
+            let all = products(Kernels::detect(), tensor_type, &x, &w, columns);
+            for (i, x) in x.chunks_exact(columns).enumerate() {
+                for (j, w) in w.iter().enumerate() {
+                    let alone = products(Kernels::detect(), tensor_type, x, std::slice::from_ref(w), columns);
+                    assert_eq!(alone[0].to_bits(), all[j * 9 + i].to_bits(), "{tensor_type:?} row {i} output {j}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn weighted_sums_agree_and_handle_odd_widths() {
+        let (p, v) = (activations(1, 10), activations(10, 50));
+        for width in [1, 32, 45] {
+            let (mut fast, mut plain) = (vec![0f32; width], vec![9f32; width]);
+            Kernels::detect().weighted_sum(&p, &v[3..], 50, &mut fast);
+            Kernels::Scalar.weighted_sum(&p, &v[3..], 50, &mut plain);
+            // Ten terms of magnitude one at most, one rounding each.
+            assert!(fast.iter().zip(&plain).all(|(a, b)| (a - b).abs() < 10.0 * f32::EPSILON));
+        }
+    }
+}

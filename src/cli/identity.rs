@@ -1,0 +1,100 @@
+//! Everything about a run that may later explain a difference.
+
+use super::prompt::Prompt;
+use crate::backend::{BackendIdentity, Semantics};
+use crate::capture::vocabulary_hash;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Model, ModelHash};
+use crate::record::{ModelFileV1, PairV1, RunV1};
+
+/// The facts that the command line adds to those of model and backend.
+pub struct Given<'a> {
+    /// Name of the run.
+    pub label: String,
+    /// Rounding.
+    pub semantics: Semantics,
+    /// The prompt.
+    pub prompt: &'a Prompt,
+    /// Tokens to generate.
+    pub generate: u32,
+    /// Selection options as given.
+    pub selection: Vec<(&'static str, String)>,
+}
+
+/// The identity of a run that begins now.
+pub fn identity(model: &Model, hash: &ModelHash, backend: &BackendIdentity, given: Given<'_>) -> Result<RunV1> {
+    let mut run_id = [0; 16];
+    fill_random(&mut run_id)?;
+    let pair = |(key, value): (&'static str, String)| PairV1 { key: key.to_owned(), value, source: String::new() };
+    Ok(RunV1 {
+        run_id,
+        kind: "record".to_owned(),
+        label: given.label,
+        parents: Vec::new(),
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        argv: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+        started_us: crate::recorder::now_us(),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        pid: std::process::id(),
+        cpu: cpu_name(),
+        instruction_set: backend.instruction_set.clone(),
+        threads: u32::try_from(backend.threads).unwrap_or(u32::MAX),
+        device_kind: backend.device_kind.clone(),
+        device_name: backend.device_name.clone(),
+        driver: backend.driver.clone(),
+        cuda: backend.cuda.clone(),
+        kernel_path: backend.kernel_path.clone(),
+        fused: Vec::new(),
+        semantics: given.semantics.name().to_owned(),
+        compute_type: backend.compute_type.clone(),
+        kv_type: backend.kv_type.clone(),
+        attention: backend.attention.clone(),
+        engine: "actrace".to_owned(),
+        engine_version: env!("CARGO_PKG_VERSION").to_owned(),
+        model_path: model.path().display().to_string(),
+        model_format: model.format().name().to_owned(),
+        weight_type: model.weight_type().name().to_owned(),
+        model_files: files(model, hash),
+        model_hash: hash.model,
+        architecture: model.architecture().name().to_owned(),
+        hyper_parameters: hyper_parameters(model),
+        tokenizer_hash: given.prompt.tokenizer.as_ref().map_or([0; 32], |tokenizer| tokenizer.hash()),
+        prompt: given.prompt.text.clone().unwrap_or_default(),
+        prompt_redacted: false,
+        prompt_tokens: given.prompt.tokens.clone(),
+        generate: given.generate,
+        selection: given.selection.into_iter().map(pair).collect(),
+        vocabulary_hash: vocabulary_hash(),
+        extra: Vec::new(),
+    })
+}
+
+/// Fills `bytes` from the system's random source.
+pub fn fill_random(bytes: &mut [u8; 16]) -> Result<()> {
+    let filled = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty());
+    match filled {
+        Ok(16) => Ok(()),
+        _ => Err(Error::new(ErrorKind::Environment, "the system gives no random bytes for a run id")),
+    }
+}
+
+fn files(model: &Model, hash: &ModelHash) -> Vec<ModelFileV1> {
+    let files = model.files().iter().zip(&hash.files);
+    files.map(|(file, blake3)| ModelFileV1 { name: file.name.clone(), size: file.size, blake3: *blake3 }).collect()
+}
+
+fn hyper_parameters(model: &Model) -> Vec<PairV1> {
+    let pair = |fact: &crate::model::Fact| PairV1 {
+        key: fact.key.to_owned(),
+        value: fact.value.clone(),
+        source: fact.source.name().to_owned(),
+    };
+    model.facts().iter().map(pair).collect()
+}
+
+/// The processor's name as the kernel knows it; empty where it does not say.
+fn cpu_name() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("model name"));
+    line.and_then(|line| line.split_once(':')).map_or_else(String::new, |(_, name)| name.trim().to_owned())
+}

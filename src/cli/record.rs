@@ -1,0 +1,387 @@
+//! `actrace record`: run a model, append what happened.
+
+use super::identity::{Given, fill_random, identity};
+use super::prompt::{Prompt, PromptSource};
+use super::{json, print, printable};
+use crate::backend::{Backend, CpuBackend, Semantics};
+use crate::capture::{Layers, Names, Plan, Positions, Selection};
+use crate::error::{Error, ErrorKind, Result};
+use crate::file::{FileHeader, FileStorage, Writer};
+use crate::forward::{Forward, Generation, Observer, Request, StepReport};
+use crate::graph::SiteId;
+use crate::model::{Format, Model};
+use crate::open::{append, hex};
+use crate::recorder::{Outcome, Recorder, Summary, now_us};
+use crate::tensor::Rows;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// Run a model and append what happened to a trace file
+#[derive(Debug, clap::Args)]
+#[command(
+    before_help = "Example:\n  actrace record --model model.gguf --tokenizer tokenizer.json --prompt \"What is 2+2?\" \\\n      --generate 8 --label before --out runs.actrace"
+)]
+pub struct Record {
+    /// A GGUF file, or a folder with config.json and safetensors
+    #[arg(long, value_name = "PATH")]
+    model: PathBuf,
+    #[command(flatten)]
+    prompt: PromptSource,
+    /// tokenizer.json (a safetensors folder's own is found by itself)
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+    /// Tokens to generate, greedily; the prefill yields the first
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    generate: u32,
+    /// Name of the run, unique in the file [default: the model's name and a number]
+    #[arg(long, value_name = "NAME")]
+    label: Option<String>,
+    /// cpu, cuda[:N] or auto
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// ggml or dequantize-f32 [default: ggml for GGUF, dequantize-f32 for safetensors]
+    #[arg(long)]
+    semantics: Option<String>,
+    /// Capture points, as comma-separated globs
+    #[arg(long, value_name = "GLOBS", default_value = "all")]
+    points: String,
+    /// Layers, for instance 0..3,7 (a range ends before its end)
+    #[arg(long, default_value = "all")]
+    layers: String,
+    /// Token positions: all, last or A..B
+    #[arg(long, default_value = "all")]
+    positions: String,
+    /// Points whose full tensors are kept: all, none or globs; statistics are kept of all
+    #[arg(long, value_name = "GLOBS", default_value = "all")]
+    tensors: String,
+    /// Threads [default: all cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+    /// Record although the disk may not hold it
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Where the recording goes.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Target {
+    /// The trace file: created, or appended to
+    #[arg(long, value_name = "FILE.actrace")]
+    out: Option<PathBuf>,
+    /// Run without recording, and print tokens, times and logits fingerprints
+    #[arg(long)]
+    untraced: bool,
+}
+
+impl Record {
+    /// Runs the command.
+    pub fn run(&self) -> Result<u8> {
+        let selection = self.selection()?;
+        self.check_device()?;
+        let model = Model::open(&self.model)?;
+        let semantics = self.semantics(&model)?;
+        let prompt = self.prompt.read(&model, self.tokenizer.as_deref())?;
+        let backend = CpuBackend::new(semantics, self.threads()?)?;
+        let mut forward = Forward::new(&model, backend)?;
+        let request = Request { tokens: &prompt.tokens, generate: self.generate as usize, stop_at: &[] };
+        forward.check(&request)?;
+        match &self.target.out {
+            None => self.untraced(&mut forward, &request, &prompt),
+            Some(out) => self.traced(&model, forward, &request, &prompt, semantics, &selection, out),
+        }
+    }
+
+    fn selection(&self) -> Result<Selection> {
+        Ok(Selection {
+            points: Names::parse(&self.points)?,
+            layers: Layers::parse(&self.layers)?,
+            positions: Positions::parse(&self.positions)?,
+            tensors: Names::parse(&self.tensors)?,
+        })
+    }
+
+    fn check_device(&self) -> Result<()> {
+        match self.device.as_str() {
+            "cpu" => Ok(()),
+            "auto" => {
+                eprintln!("device: cpu (this version runs on nothing else)");
+                Ok(())
+            }
+            cuda if cuda == "cuda" || cuda.starts_with("cuda:") => {
+                Err(Error::unsupported(format!("device `{cuda}` is not supported by this version; use --device cpu")))
+            }
+            other => Err(Error::usage(format!("`{other}` is no device: cpu, cuda[:N] or auto"))),
+        }
+    }
+
+    fn semantics(&self, model: &Model) -> Result<Semantics> {
+        match (self.semantics.as_deref(), model.format()) {
+            (Some("ggml"), _) | (None, Format::Gguf) => Ok(Semantics::Ggml),
+            (Some("dequantize-f32"), _) | (None, Format::Safetensors) => Ok(Semantics::DequantizeF32),
+            (Some(other), _) => Err(Error::usage(format!("`{other}` is no semantics: ggml or dequantize-f32"))),
+        }
+    }
+
+    fn threads(&self) -> Result<usize> {
+        match self.threads {
+            Some(0) => Err(Error::usage("--threads must be at least 1")),
+            Some(threads) => Ok(threads),
+            None => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
+        }
+    }
+
+    fn untraced<B: Backend>(&self, forward: &mut Forward<B>, request: &Request<'_>, prompt: &Prompt) -> Result<u8> {
+        let mut steps = Steps::default();
+        let generation = forward.generate(request, &mut steps)?;
+        let text = generated_text(prompt, &generation);
+        if self.json {
+            let steps: Vec<_> = steps.0.iter().map(step_json).collect();
+            print(&json(&serde_json::json!({ "tokens": generation.tokens, "text": text, "steps": steps }))?)?;
+        } else {
+            let mut lines = String::from("step  phase    tokens  next_token     logits_fingerprint  elapsed_ms\n");
+            for step in &steps.0 {
+                lines += &format!(
+                    "{:>4}  {:7}  {:>6}  {:>10}  {:>21}  {:>10.3}\n",
+                    step.step,
+                    step.phase.name(),
+                    step.tokens.len(),
+                    step.next_token,
+                    step.logits_fingerprint,
+                    step.elapsed.as_secs_f64() * 1e3
+                );
+            }
+            print(&(lines + &generated_lines(&generation, text.as_deref())))?;
+        }
+        Ok(0)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts that run() opened, each of another module")]
+    fn traced<B: Backend>(
+        &self,
+        model: &Model,
+        mut forward: Forward<B>,
+        request: &Request<'_>,
+        prompt: &Prompt,
+        semantics: Semantics,
+        selection: &Selection,
+        out: &Path,
+    ) -> Result<u8> {
+        let positions = request.tokens.len() + request.generate.saturating_sub(1);
+        let plan = Plan::new(model, forward.graph(), selection, request.tokens.len(), positions)?;
+        self.check_space(out, plan.expected_bytes())?;
+        let hash = model.hash()?;
+        let (writer, labels) = open_out(out)?;
+        let given = Given {
+            label: self.label(&labels)?,
+            semantics,
+            prompt,
+            generate: self.generate,
+            selection: vec![
+                ("points", self.points.clone()),
+                ("layers", self.layers.clone()),
+                ("positions", self.positions.clone()),
+                ("tensors", self.tensors.clone()),
+            ],
+        };
+        let run = identity(model, &hash, &forward.identity(), given)?;
+        let recorder = Recorder::begin(writer, &run, plan, self.threads()?)?;
+        let mut watched = Watched { recorder, bar: progress(request), fingerprints: Vec::new() };
+        let generated = forward.generate(request, &mut watched).and_then(|generation| {
+            model.check_unchanged()?;
+            Ok(generation)
+        });
+        watched.bar.finish_and_clear();
+        let outcome = match &generated {
+            Ok(_) => Outcome::Finished,
+            Err(error) => Outcome::Failed(error.to_string()),
+        };
+        let sealed = watched.recorder.finish(&outcome);
+        let (generation, summary) = (generated?, sealed?);
+        self.report(out, &run.label, &hex(&run.run_id), &generation, &watched.fingerprints, &summary, prompt)?;
+        Ok(0)
+    }
+
+    /// Says how much is expected, and refuses more than the disk has.
+    fn check_space(&self, out: &Path, expected: u64) -> Result<()> {
+        eprintln!("expected: at most {} before compression", bytes_text(expected));
+        let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let disk = rustix::fs::statvfs(folder)
+            .map_err(|cause| Error::io("open the folder of", out, std::io::Error::from(cause)))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if expected > free && !self.force {
+            return Err(Error::new(
+                ErrorKind::Environment,
+                format!(
+                    "{} may be written, and the disk has {} free: select less (--points, --tensors, --positions), or add --force",
+                    bytes_text(expected),
+                    bytes_text(free)
+                ),
+            )
+            .in_file(out));
+        }
+        Ok(())
+    }
+
+    fn label(&self, taken: &[String]) -> Result<String> {
+        if let Some(label) = &self.label {
+            return match taken.contains(label) {
+                _ if label.is_empty() => Err(Error::usage("an empty --label names nothing")),
+                true => Err(Error::usage(format!("the file already has a run `{label}`: choose another --label"))),
+                false => Ok(label.clone()),
+            };
+        }
+        let path = std::fs::canonicalize(&self.model).unwrap_or_else(|_| self.model.clone());
+        let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
+        let stem = name.map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned());
+        let free = (1..).map(|number| format!("{stem}-{number}")).find(|label| !taken.contains(label));
+        Ok(free.unwrap_or(stem))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "everything that a report shows")]
+    fn report(
+        &self,
+        out: &Path,
+        label: &str,
+        run: &str,
+        generation: &Generation,
+        fingerprints: &[u64],
+        summary: &Summary,
+        prompt: &Prompt,
+    ) -> Result<()> {
+        let text = generated_text(prompt, generation);
+        if self.json {
+            return print(&json(&serde_json::json!({
+                "file": out.display().to_string(),
+                "label": label,
+                "run": run,
+                "steps": summary.steps,
+                "rows": summary.rows,
+                "payloads": summary.payloads,
+                "tensor_bytes": summary.tensor_bytes,
+                "file_bytes": summary.file_bytes,
+                "content_root": hex(&summary.content_root),
+                "tokens": generation.tokens,
+                "text": text,
+                "logits_fingerprints": fingerprints,
+            }))?);
+        }
+        let summary = format!(
+            "run {label} ({run}) in {}\n{} steps, {} rows, {} of values; the file has {}\n",
+            out.display(),
+            summary.steps,
+            summary.rows,
+            bytes_text(summary.tensor_bytes),
+            bytes_text(summary.file_bytes)
+        );
+        print(&(summary + &generated_lines(generation, text.as_deref())))
+    }
+}
+
+fn open_out(out: &Path) -> Result<(Writer<FileStorage>, Vec<String>)> {
+    let mut uuid = [0; 16];
+    fill_random(&mut uuid)?;
+    append(out, FileHeader { uuid, created_us: now_us() })
+}
+
+fn generated_text(prompt: &Prompt, generation: &Generation) -> Option<String> {
+    prompt.tokenizer.as_ref().and_then(|tokenizer| tokenizer.decode(&generation.tokens).ok())
+}
+
+fn generated_lines(generation: &Generation, text: Option<&str>) -> String {
+    if generation.tokens.is_empty() {
+        return String::new();
+    }
+    let ids: Vec<String> = generation.tokens.iter().map(u32::to_string).collect();
+    let text = text.map_or_else(String::new, |text| format!("text: {}\n", printable(text)));
+    format!("tokens: {}\n{text}", ids.join(","))
+}
+
+fn step_json(step: &StepReport) -> serde_json::Value {
+    serde_json::json!({
+        "step": step.step,
+        "phase": step.phase.name(),
+        "first_position": step.first_position,
+        "tokens": step.tokens.len(),
+        "next_token": step.next_token,
+        "logits_fingerprint": step.logits_fingerprint,
+        "elapsed_ms": step.elapsed.as_secs_f64() * 1e3,
+    })
+}
+
+/// A length in the largest binary unit that keeps it above one.
+pub(super) fn bytes_text(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let unit = (bytes.max(1).ilog2() / 10).min(4) as usize;
+    if unit == 0 {
+        return format!("{bytes} B");
+    }
+    format!("{:.1} {}", bytes as f64 / (1u64 << (10 * unit)) as f64, UNITS[unit])
+}
+
+fn progress(request: &Request<'_>) -> ProgressBar {
+    let bar = ProgressBar::new(request.generate.max(1) as u64);
+    let style = ProgressStyle::with_template("recording {bar:30} step {pos}/{len} {elapsed}");
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// A recorder that shows progress.
+struct Watched {
+    recorder: Recorder<FileStorage>,
+    bar: ProgressBar,
+    fingerprints: Vec<u64>,
+}
+
+impl Observer for Watched {
+    fn wants(&mut self, site: SiteId, positions: Range<usize>) -> Option<Range<usize>> {
+        self.recorder.wants(site, positions)
+    }
+
+    fn capture(&mut self, step: u32, site: SiteId, first_position: usize, rows: Rows) -> Result<()> {
+        self.recorder.capture(step, site, first_position, rows)
+    }
+
+    fn step(&mut self, report: &StepReport) -> Result<()> {
+        self.bar.inc(1);
+        self.fingerprints.push(report.logits_fingerprint);
+        self.recorder.step(report)
+    }
+}
+
+/// Wants no tensor, keeps the steps' reports.
+#[derive(Default)]
+struct Steps(Vec<StepReport>);
+
+impl Observer for Steps {
+    fn wants(&mut self, _: SiteId, _: Range<usize>) -> Option<Range<usize>> {
+        None
+    }
+
+    fn capture(&mut self, _: u32, _: SiteId, _: usize, _: Rows) -> Result<()> {
+        Ok(())
+    }
+
+    fn step(&mut self, report: &StepReport) -> Result<()> {
+        self.0.push(report.clone());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes_text;
+
+    #[test]
+    fn lengths_read_well() {
+        assert_eq!(bytes_text(0), "0 B");
+        assert_eq!(bytes_text(1023), "1023 B");
+        assert_eq!(bytes_text(1536), "1.5 KiB");
+        assert_eq!(bytes_text(5 << 30), "5.0 GiB");
+    }
+}

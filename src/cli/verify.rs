@@ -1,0 +1,92 @@
+//! `actrace verify`: check every byte.
+
+use super::record::bytes_text;
+use super::{json, print};
+use crate::error::Result;
+use crate::open::{Fault, State, Verification, hex, verify};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// Check every byte of trace files
+#[derive(Debug, clap::Args)]
+#[command(
+    before_help = "Example:\n  actrace verify runs.actrace",
+    after_help = "Exit status: 0 sealed and every frame right, 1 torn or damaged, 2 no trace."
+)]
+pub struct Verify {
+    /// Trace files
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Verify {
+    /// Runs the command.
+    pub fn run(&self) -> Result<u8> {
+        let mut reports = Vec::new();
+        for file in &self.files {
+            let found = verify_with_progress(file)?;
+            if !self.json {
+                print(&text(file, &found))?;
+            }
+            reports.push((file, found));
+        }
+        if self.json {
+            let files: Vec<Value> = reports.iter().map(|(file, found)| report(file, found)).collect();
+            print(&json(&json!({ "files": files }))?)?;
+        }
+        Ok(u8::from(reports.iter().any(|(_, found)| found.state != State::Sealed)))
+    }
+}
+
+fn verify_with_progress(file: &Path) -> Result<Verification> {
+    let bar = ProgressBar::new(0);
+    let style = ProgressStyle::with_template("verifying {bar:30} {bytes}/{total_bytes} {bytes_per_sec}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let found = verify(file, |done, of| {
+        bar.set_length(of);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    found
+}
+
+fn text(file: &Path, found: &Verification) -> String {
+    let mut text =
+        format!("{}: {}, {} frames, {}\n", file.display(), found.state.name(), found.frames, bytes_text(found.bytes));
+    if let Some(root) = &found.root {
+        text += &format!("  root {}\n", hex(root));
+    }
+    if found.loose_bytes > 0 {
+        text += &format!("  {} bytes after the last whole frame are not part of the log\n", found.loose_bytes);
+    }
+    for fault in &found.faults {
+        text += &format!("  byte {}: {}{}\n", fault.offset, fault_frame(fault), fault.what);
+    }
+    text
+}
+
+fn fault_frame(fault: &Fault) -> String {
+    let run = fault.run.map_or_else(String::new, |run| format!(" of run {run}"));
+    match (fault.seq, fault.kind) {
+        (Some(seq), Some(kind)) => format!("frame {seq} ({kind}{run}): "),
+        (Some(seq), None) => format!("before frame {seq}: "),
+        _ => String::new(),
+    }
+}
+
+fn report(file: &Path, found: &Verification) -> Value {
+    let fault = |fault: &Fault| json!({ "seq": fault.seq, "offset": fault.offset, "kind": fault.kind, "run": fault.run, "what": fault.what });
+    json!({
+        "file": file.display().to_string(),
+        "state": found.state.name(),
+        "frames": found.frames,
+        "bytes": found.bytes,
+        "loose_bytes": found.loose_bytes,
+        "root": found.root.map(|root| hex(&root)),
+        "faults": found.faults.iter().map(fault).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,17 @@
+//! Two runs side by side: what may be compared, every error metric, where they part, and what to call it.
+
+mod metrics;
+mod pairing;
+mod row;
+mod rows;
+mod site;
+mod tolerance;
+mod verdict;
+
+pub use metrics::{Allclose, Difference, LogitsMetrics, Quantiles, Sums};
+pub use pairing::{LeftOut, Pairing, RowPair, SitePair};
+pub use row::{Detail, Evidence, RowComparer, RowComparison};
+pub use rows::{Row, RunRows, Token};
+pub use site::{SiteComparison, compare_sites};
+pub use tolerance::{Tolerance, unlike};
+pub use verdict::{Comparison, Divergence, Verdict};

@@ -1,0 +1,243 @@
+//! Which rows of two runs may be compared: equal point, equal position, equal tokens up to it. The rest is counted,
+//! with its reason.
+
+use super::rows::{Row, RunRows};
+use crate::capture::Status;
+use crate::error::{Error, ErrorKind, Result};
+use crate::open::RunRef;
+use crate::record::SiteV1;
+use std::collections::BTreeMap;
+
+/// A place that two runs share: layer (-1 outside), point, occurrence.
+type Place = (i32, String, u32);
+
+/// Rows of one place that are compared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SitePair {
+    /// Layer, -1 outside.
+    pub layer: i32,
+    /// Capture point.
+    pub point: String,
+    /// Which of several.
+    pub occurrence: u32,
+    /// Forward order, of the reference.
+    pub ordinal: u32,
+    /// Places that the reference's operation reads, as indices into [`Pairing::sites`].
+    pub inputs: Vec<usize>,
+    /// Rows by position.
+    pub rows: Vec<RowPair>,
+    /// Positions that one side should have and does not.
+    pub missing: Vec<u32>,
+}
+
+/// Two rows of one place and one token.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RowPair {
+    /// Position.
+    pub position: u32,
+    /// Token id there.
+    pub token: u32,
+    /// The reference's row.
+    pub reference: Row,
+    /// The target's row.
+    pub target: Row,
+}
+
+/// Rows that were left out for one reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Why.
+    pub reason: String,
+    /// How many rows of either side.
+    pub rows: u64,
+}
+
+/// Two runs, lined up.
+#[derive(Debug)]
+pub struct Pairing {
+    /// The reference.
+    pub reference: RunRef,
+    /// The target.
+    pub target: RunRef,
+    /// Comparable places in forward order.
+    pub sites: Vec<SitePair>,
+    /// What is not compared.
+    pub left_out: Vec<LeftOut>,
+    /// First position at which the token ids differ: (position, reference's, target's).
+    pub first_differing_token: Option<(u32, u32, u32)>,
+}
+
+impl Pairing {
+    /// Lines two runs up.
+    ///
+    /// # Errors
+    /// NotComparable, where the prompts differ or no row is left; otherwise those of reading.
+    pub fn new(reference: RunRef, target: RunRef) -> Result<Self> {
+        let (reference, target) = (RunRows::read(reference)?, RunRows::read(target)?);
+        check_prompts(&reference, &target)?;
+        let mut left_out = LeftOuts::default();
+        let places = places(&target);
+        let shared = shared_positions(&reference, &target);
+        let mut sites = Vec::new();
+        let mut numbers = BTreeMap::new();
+        let mut seen = Vec::new();
+        for site in in_order(&reference) {
+            let place = place(site);
+            let other = places.get(&place).copied();
+            seen.push(place);
+            if let Some(pair) = pair(&reference, &target, site, other, &shared, &mut left_out) {
+                numbers.insert(site.site, sites.len());
+                sites.push(SitePair {
+                    inputs: site.inputs.iter().filter_map(|i| numbers.get(i).copied()).collect(),
+                    ..pair
+                });
+            }
+        }
+        for (place, site) in &places {
+            if !seen.contains(place) {
+                left_out.add("point only in the target", rows_of(&target, site.site));
+            }
+        }
+        if sites.iter().all(|site| site.rows.is_empty() && site.missing.is_empty()) {
+            let reasons: Vec<String> =
+                left_out.list().iter().map(|l| format!("{} ({} rows)", l.reason, l.rows)).collect();
+            return Err(Error::new(
+                ErrorKind::NotComparable,
+                format!("no row of one run has its counterpart in the other: {}", reasons.join("; ")),
+            ));
+        }
+        Ok(Pairing {
+            first_differing_token: first_differing_token(&reference, &target),
+            reference: reference.run,
+            target: target.run,
+            sites,
+            left_out: left_out.list(),
+        })
+    }
+}
+
+/// Prompts of other tokens make other activations: there is nothing to compare.
+fn check_prompts(reference: &RunRows, target: &RunRows) -> Result<()> {
+    let prompt = |rows: &RunRows| rows.run.view().identity.prompt_tokens.clone();
+    let (r, t) = (prompt(reference), prompt(target));
+    if r == t {
+        return Ok(());
+    }
+    let at = r.iter().zip(&t).position(|(r, t)| r != t).unwrap_or(r.len().min(t.len()));
+    let id = |prompt: &[u32]| prompt.get(at).map_or_else(|| "none".to_owned(), u32::to_string);
+    Err(Error::new(
+        ErrorKind::NotComparable,
+        format!(
+            "the prompts differ: {} and {} tokens, first at position {at} (token {} against {})",
+            r.len(),
+            t.len(),
+            id(&r),
+            id(&t)
+        ),
+    ))
+}
+
+fn place(site: &SiteV1) -> Place {
+    (site.layer, site.point.clone(), site.occurrence)
+}
+
+/// Sites that a run planned to capture, or tried to.
+fn places(rows: &RunRows) -> BTreeMap<Place, &SiteV1> {
+    let captured = |site: &&SiteV1| site.status == Status::Captured as u8;
+    rows.run.view().plan.sites.iter().filter(captured).map(|site| (place(site), site)).collect()
+}
+
+fn in_order(rows: &RunRows) -> Vec<&SiteV1> {
+    let mut sites: Vec<&SiteV1> = places(rows).into_values().collect();
+    sites.sort_by_key(|site| (site.ordinal, site.occurrence));
+    sites
+}
+
+fn rows_of(rows: &RunRows, site: u32) -> u64 {
+    rows.sites.get(&site).map_or(0, |rows| rows.len() as u64)
+}
+
+/// Positions where both runs evaluated the same tokens up to and with the position, and both captured something.
+fn shared_positions(reference: &RunRows, target: &RunRows) -> BTreeMap<u32, u32> {
+    let captured = |rows: &RunRows, at: &u32| rows.sites.values().any(|site| site.contains_key(at));
+    let equal = |at: &u32| target.tokens.get(at) == reference.tokens.get(at);
+    reference
+        .tokens
+        .iter()
+        .filter(|(at, _)| equal(at) && captured(reference, at) && captured(target, at))
+        .map(|(at, token)| (*at, token.id))
+        .collect()
+}
+
+fn first_differing_token(reference: &RunRows, target: &RunRows) -> Option<(u32, u32, u32)> {
+    let differing = |(at, r): (&u32, &super::rows::Token)| {
+        target.tokens.get(at).filter(|t| t.id != r.id).map(|t| (*at, r.id, t.id))
+    };
+    reference.tokens.iter().find_map(differing)
+}
+
+fn pair(
+    reference: &RunRows,
+    target: &RunRows,
+    site: &SiteV1,
+    other: Option<&SiteV1>,
+    shared: &BTreeMap<u32, u32>,
+    left_out: &mut LeftOuts,
+) -> Option<SitePair> {
+    let empty = BTreeMap::new();
+    let ours = reference.sites.get(&site.site).unwrap_or(&empty);
+    let Some(other) = other else {
+        left_out.add("point only in the reference", ours.len() as u64);
+        return None;
+    };
+    let theirs = target.sites.get(&other.site).unwrap_or(&empty);
+    let mut pair = SitePair {
+        layer: site.layer,
+        point: site.point.clone(),
+        occurrence: site.occurrence,
+        ordinal: site.ordinal,
+        inputs: Vec::new(),
+        rows: Vec::new(),
+        missing: Vec::new(),
+    };
+    for (position, token) in shared {
+        match (ours.get(position), theirs.get(position)) {
+            (Some(r), Some(t)) if r.count == t.count => {
+                pair.rows.push(RowPair { position: *position, token: *token, reference: *r, target: *t });
+            }
+            (Some(_), Some(_)) => left_out.add("rows of different width", 1),
+            (None, None) => {}
+            _ => pair.missing.push(*position),
+        }
+    }
+    let unshared =
+        |rows: &BTreeMap<u32, Row>| rows.keys().filter(|at| !shared.contains_key(at)).copied().collect::<Vec<_>>();
+    for position in unshared(ours).into_iter().chain(unshared(theirs)) {
+        left_out.add(unshared_reason(reference, target, position), 1);
+    }
+    Some(pair)
+}
+
+fn unshared_reason(reference: &RunRows, target: &RunRows, position: u32) -> &'static str {
+    match (reference.tokens.get(&position), target.tokens.get(&position)) {
+        (Some(r), Some(t)) if r.prefix != t.prefix => "other tokens up to the position",
+        (Some(_), None) => "position only in the reference",
+        (None, Some(_)) => "position only in the target",
+        _ => "position captured by one run only",
+    }
+}
+
+#[derive(Default)]
+struct LeftOuts(BTreeMap<&'static str, u64>);
+
+impl LeftOuts {
+    fn add(&mut self, reason: &'static str, rows: u64) {
+        if rows > 0 {
+            *self.0.entry(reason).or_default() += rows;
+        }
+    }
+
+    fn list(&self) -> Vec<LeftOut> {
+        self.0.iter().map(|(reason, rows)| LeftOut { reason: (*reason).to_owned(), rows: *rows }).collect()
+    }
+}

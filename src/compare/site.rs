@@ -1,0 +1,147 @@
+//! Compares a place over all its rows.
+
+use super::metrics::{Difference, Sums};
+use super::pairing::{Pairing, RowPair, SitePair};
+use super::row::{Detail, Evidence, RowComparer, RowComparison};
+use crate::error::Result;
+use crate::stats::Moments;
+use rayon::prelude::*;
+
+/// Rows that are compared at a time by one thread.
+const CHUNK: usize = 256;
+
+/// One place, compared over all rows that both runs hold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SiteComparison {
+    /// Sums over all elements of rows whose values are known.
+    pub sums: Sums,
+    /// Rows whose bits are equal.
+    pub equal_rows: u64,
+    /// Rows compared by their values.
+    pub tensor_rows: u64,
+    /// Rows that differ, and of which no values were kept.
+    pub undecided_rows: u64,
+    /// Error of the worst row over its norm, or over the median norm of the rows if that is larger: one bad row shows
+    /// among many good ones, and a row of almost nothing does not shout. Infinite for disagreeing nonfinite values;
+    /// for rows without values a lower bound from their norms.
+    pub worst_row: f64,
+    /// Position of that row.
+    pub worst_position: Option<u32>,
+    /// The largest difference of that row.
+    pub worst_element: Option<Difference>,
+    /// Merged moments of the reference's rows.
+    pub reference: Moments,
+    /// Merged moments of the target's rows.
+    pub target: Moments,
+}
+
+impl SiteComparison {
+    /// The relative error that decides: of the whole tensor or of the worst row, whichever is larger.
+    pub fn distance(&self) -> f64 {
+        let whole = match self.sums.rel_l2() {
+            Some(whole) => whole,
+            None if self.sums.disagreeing > 0 => f64::INFINITY,
+            None => 0.0,
+        };
+        whole.max(self.worst_row)
+    }
+
+    /// Standard deviation of the target over the reference's; `None` where one is undefined or the reference's is 0.
+    pub fn ratio_std(&self) -> Option<f64> {
+        let (r, t) = (self.reference.std()?, self.target.std()?);
+        (r > 0.0).then(|| t / r)
+    }
+}
+
+/// Compares every place of `pairing`, on all cores; memory is bounded by a few payloads a core.
+pub fn compare_sites(pairing: &Pairing) -> Result<Vec<SiteComparison>> {
+    pairing.sites.par_iter().map(|site| compare_site(pairing, site)).collect()
+}
+
+fn compare_site(pairing: &Pairing, site: &SitePair) -> Result<SiteComparison> {
+    let median = median_norm(&site.rows);
+    let partial = |rows: &[RowPair]| {
+        let mut comparer = RowComparer::new(pairing, Detail::default());
+        let mut total = Total::new(median);
+        for pair in rows {
+            total.add(pair, &comparer.compare(site, pair)?);
+        }
+        Ok(total)
+    };
+    let totals = site.rows.par_chunks(CHUNK).map(partial).collect::<Result<Vec<_>>>()?;
+    Ok(totals.into_iter().fold(Total::new(median), Total::merge).site)
+}
+
+fn median_norm(rows: &[RowPair]) -> f64 {
+    let mut norms: Vec<f64> = rows.iter().filter_map(|pair| pair.reference.moments.l2()).collect();
+    let middle = norms.len() / 2;
+    if norms.is_empty() { 0.0 } else { *norms.select_nth_unstable_by(middle, f64::total_cmp).1 }
+}
+
+struct Total {
+    median: f64,
+    site: SiteComparison,
+}
+
+impl Total {
+    fn new(median: f64) -> Self {
+        Total {
+            median,
+            site: SiteComparison {
+                sums: Sums::default(),
+                equal_rows: 0,
+                tensor_rows: 0,
+                undecided_rows: 0,
+                worst_row: 0.0,
+                worst_position: None,
+                worst_element: None,
+                reference: Moments::default(),
+                target: Moments::default(),
+            },
+        }
+    }
+
+    fn add(&mut self, pair: &RowPair, row: &RowComparison) {
+        match row.evidence {
+            Evidence::Fingerprint => self.site.equal_rows += 1,
+            Evidence::Tensor => self.site.tensor_rows += 1,
+            Evidence::Statistics => self.site.undecided_rows += 1,
+        }
+        if let Some(sums) = row.sums {
+            self.site.sums = self.site.sums.merge(sums);
+        }
+        self.site.reference = self.site.reference.merge(pair.reference.moments);
+        self.site.target = self.site.target.merge(pair.target.moments);
+        let error = self.row_error(pair, row);
+        if error > self.site.worst_row {
+            self.site.worst_row = error;
+            self.site.worst_position = Some(pair.position);
+            self.site.worst_element = row.worst;
+        }
+    }
+
+    fn row_error(&self, pair: &RowPair, row: &RowComparison) -> f64 {
+        match row.sums {
+            Some(sums) if sums.disagreeing > 0 => f64::INFINITY,
+            Some(sums) if sums.error_squares == 0.0 => 0.0,
+            Some(sums) => sums.error_squares.sqrt() / sums.reference_squares.sqrt().max(self.median),
+            None => RowComparison::rel_l2_at_least(pair).unwrap_or(0.0),
+        }
+    }
+
+    fn merge(mut self, other: Total) -> Total {
+        let (ours, theirs) = (&mut self.site, other.site);
+        ours.sums = ours.sums.merge(theirs.sums);
+        ours.equal_rows += theirs.equal_rows;
+        ours.tensor_rows += theirs.tensor_rows;
+        ours.undecided_rows += theirs.undecided_rows;
+        ours.reference = ours.reference.merge(theirs.reference);
+        ours.target = ours.target.merge(theirs.target);
+        if theirs.worst_row > ours.worst_row {
+            ours.worst_row = theirs.worst_row;
+            ours.worst_position = theirs.worst_position;
+            ours.worst_element = theirs.worst_element;
+        }
+        self
+    }
+}

@@ -1,0 +1,81 @@
+//! How far two right runs may be apart, from what the runs say of themselves.
+
+use crate::record::RunV1;
+
+/// f32 arithmetic in another order: measured to 1.4e-6 between two engines on small models, and given room.
+const F32: f64 = 1e-5;
+
+/// A tolerance and where it comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tolerance {
+    /// Largest `rel_l2` that is no divergence.
+    pub value: f64,
+    /// Why, in words.
+    pub reason: String,
+    /// Whether it is a rounding floor: below it a fault may hide, and only an audit can decide.
+    pub floor: bool,
+}
+
+/// Largest relative error of any point that rounding weights and activations to a type was measured to bring about in
+/// a whole run, with room: docs/decisions/tolerance.md has the measurements.
+const ROUNDING: [(&str, f64); 7] =
+    [("f32", F32), ("f16", 3e-3), ("bf16", 2.5e-2), ("q8_0", 6e-2), ("q6_k", 1e-1), ("q5_k", 2e-1), ("q4_k", 4e-1)];
+
+impl Tolerance {
+    /// The tolerance that a user gave: absolute, whatever the runs are.
+    pub fn given(value: f64) -> Self {
+        Tolerance { value, reason: "given by --rtol".to_owned(), floor: false }
+    }
+
+    /// The tolerance between two runs.
+    pub fn between(reference: &RunV1, target: &RunV1) -> Self {
+        let unlike = unlike(reference, target);
+        if unlike.is_empty() {
+            return Tolerance {
+                value: F32,
+                reason: "one engine, kernel path, instruction set, weight type and semantics: deterministic, so f32's"
+                    .to_owned(),
+                floor: false,
+            };
+        }
+        let value = if reference.weight_type != target.weight_type {
+            rounding(&reference.weight_type).max(rounding(&target.weight_type))
+        } else if [reference, target].iter().any(|run| run.semantics == "ggml") {
+            // Rounding an activation flips between engines and semantics, whatever the file.
+            rounding(&reference.weight_type)
+        } else {
+            F32
+        };
+        let value = if reference.kv_type == target.kv_type {
+            value
+        } else {
+            value.max(rounding(&reference.kv_type)).max(rounding(&target.kv_type))
+        };
+        Tolerance { value, reason: format!("the runs differ in {}", unlike.join(", ")), floor: value > F32 }
+    }
+}
+
+fn rounding(name: &str) -> f64 {
+    // A type without a measurement gets the widest floor: nothing is called a fault that could be rounding.
+    ROUNDING.iter().find(|(known, _)| *known == name).map_or(4e-1, |(_, value)| *value)
+}
+
+/// What the runs' identities differ in, of what changes the arithmetic.
+pub fn unlike(reference: &RunV1, target: &RunV1) -> Vec<String> {
+    let fields = [
+        ("engine", &reference.engine, &target.engine),
+        ("device", &reference.device_kind, &target.device_kind),
+        ("kernel path", &reference.kernel_path, &target.kernel_path),
+        ("instruction set", &reference.instruction_set, &target.instruction_set),
+        ("semantics", &reference.semantics, &target.semantics),
+        ("weight type", &reference.weight_type, &target.weight_type),
+        ("compute type", &reference.compute_type, &target.compute_type),
+        ("cache type", &reference.kv_type, &target.kv_type),
+        ("attention", &reference.attention, &target.attention),
+    ];
+    fields
+        .into_iter()
+        .filter(|(_, reference, target)| reference != target)
+        .map(|(name, reference, target)| format!("{name} ({reference} against {target})"))
+        .collect()
+}

@@ -1,0 +1,150 @@
+//! GGUF files that break one rule each.
+
+use super::build::{Gguf, text};
+use super::refused;
+use crate::ErrorKind::{Malformed, Unsupported};
+use crate::model::open::Contents;
+use crate::model::{Bytes, Layout, Role, WeightKey};
+
+/// Words of the error, and the change that causes it.
+type Case = (&'static str, fn(&mut Gguf));
+
+fn open(file: &Gguf) -> crate::Result<Contents> {
+    Contents::of_gguf(&Bytes::from(file.bytes()))
+}
+
+#[test]
+fn llama_is_read_with_tied_output_and_paired_heads() {
+    for version in [2, 3] {
+        let contents = open(&Gguf { version, ..Gguf::llama() }).unwrap();
+        let hyper = contents.hyper();
+        assert_eq!((hyper.layers, hyper.heads, hyper.kv_heads, hyper.head_dim), (1, 2, 1, 4));
+        assert!(hyper.tied_embeddings && hyper.gated);
+        let output = contents.weight(WeightKey::outside(Role::Output)).unwrap();
+        assert_eq!(output.stored_name, "token_embd.weight");
+        let q = contents.weight(WeightKey::in_layer(0, Role::Q)).unwrap();
+        assert_eq!(q.layout, Layout::HeadPairs { head_dim: 4 });
+        let mut row = [0.0; 8];
+        q.dequantize_row(1, &mut row).unwrap();
+        assert_eq!(row[0], 16.0, "canonical row 1 of a head of 4 is stored row 2");
+    }
+}
+
+#[test]
+fn all_value_types_are_passed_over() {
+    let mut file = Gguf::llama();
+    for (kind, size) in [(0, 1), (1, 1), (2, 2), (3, 2), (4, 4), (5, 4), (6, 4), (7, 1), (10, 8), (11, 8), (12, 8)] {
+        file.set(&format!("general.of_type_{kind}"), kind, vec![1; size]);
+        let array = [kind.to_le_bytes().as_slice(), &3u64.to_le_bytes(), &vec![1; 3 * size]].concat();
+        file.set(&format!("general.array_of_{kind}"), 9, array);
+    }
+    let texts = [8u32.to_le_bytes().as_slice(), &2u64.to_le_bytes(), &text("a"), &text("bc")].concat();
+    file.set("tokenizer.ggml.tokens", 9, texts.clone());
+    let nested = [9u32.to_le_bytes().as_slice(), &1u64.to_le_bytes(), &texts].concat();
+    file.set("general.nested", 9, nested);
+    open(&file).unwrap();
+}
+
+#[test]
+fn broken_structure_is_malformed() {
+    let cases: [Case; 10] = [
+        ("cut short", |f| f.tensor_count = Some(u64::MAX)),
+        ("cut short", |f| f.set("general.x", 8, u64::MAX.to_le_bytes().to_vec())),
+        ("cut short", |f| {
+            let array = [8u32.to_le_bytes().as_slice(), &u64::MAX.to_le_bytes()].concat();
+            f.set("general.x", 9, array);
+        }),
+        ("nest deeper", |f| {
+            let level = [9u32.to_le_bytes().as_slice(), &1u64.to_le_bytes()].concat();
+            f.set("general.x", 9, level.repeat(9));
+        }),
+        ("no type of a metadata value", |f| f.set("general.x", 13, vec![0; 8])),
+        ("stands there twice", |f| f.pairs.push(f.pairs[0].clone())),
+        ("no power of two", |f| f.set_u32("general.alignment", 0)),
+        ("not aligned", |f| f.tensor("output_norm.weight").offset = Some(8)),
+        ("overlaps", |f| f.tensor("output_norm.weight").offset = Some(32)),
+        ("0 axes", |f| f.tensor("output_norm.weight").shape.clear()),
+    ];
+    for (words, change) in cases {
+        let mut file = Gguf::llama();
+        change(&mut file);
+        refused(open(&file), Malformed, words);
+    }
+}
+
+#[test]
+fn contradictions_are_malformed() {
+    let cases: [Case; 12] = [
+        ("layers is 0", |f| f.set_u32("llama.block_count", 0)),
+        ("tensors that are there", |f| f.set_u32("llama.block_count", u32::MAX)),
+        ("blk.1.attn_norm.weight", |f| f.set_u32("llama.block_count", 2)),
+        ("should be a count", |f| f.set("llama.block_count", 6, 1f32.to_le_bytes().to_vec())),
+        ("no llama.context_length", |f| f.pairs.retain(|(key, ..)| key != "llama.context_length")),
+        ("vocab_size is 11", |f| f.set_u32("llama.vocab_size", 11)),
+        ("epsilon of NaN", |f| {
+            f.set("llama.attention.layer_norm_rms_epsilon", 6, f32::NAN.to_le_bytes().to_vec());
+        }),
+        ("epsilon of -1", |f| {
+            f.set("llama.attention.layer_norm_rms_epsilon", 6, (-1f32).to_le_bytes().to_vec());
+        }),
+        ("cannot be split into 3 heads", |f| f.set_u32("llama.attention.head_count", 3)),
+        ("ask for [8, 8]", |f| {
+            f.set_u32("llama.attention.key_length", 8);
+            f.set_u32("llama.attention.value_length", 8);
+        }),
+        ("needs it as ffn_up", |f| f.tensors.retain(|tensor| tensor.name != "blk.0.ffn_up.weight")),
+        ("two tensors have this name", |f| f.tensor("output_norm.weight").name = "token_embd.weight".into()),
+    ];
+    for (words, change) in cases {
+        let mut file = Gguf::llama();
+        change(&mut file);
+        refused(open(&file), Malformed, words);
+    }
+}
+
+#[test]
+fn what_is_not_built_is_refused_by_name() {
+    let cases: [Case; 14] = [
+        ("architecture \"mamba\" is not known", |f| f.set("general.architecture", 8, text("mamba"))),
+        ("version 4", |f| f.version = 4),
+        ("big-endian", |f| f.version = 3u32.swap_bytes()),
+        ("split into 2 files", |f| f.set("split.count", 2, 2u16.to_le_bytes().to_vec())),
+        ("\"adapter\"", |f| f.set("general.type", 8, text("adapter"))),
+        ("tensor blk.0.ffn_up.weight: element type q4_0", |f| f.tensor("blk.0.ffn_up.weight").kind = 2),
+        ("rope.scaling.type = \"yarn\"", |f| f.set("llama.rope.scaling.type", 8, text("yarn"))),
+        ("rope.scaling.factor = 2", |f| f.set("llama.rope.scaling.factor", 6, 2f32.to_le_bytes().to_vec())),
+        ("attention.sliding_window = 16", |f| f.set_u32("llama.attention.sliding_window", 16)),
+        ("expert_count = 8", |f| f.set_u32("llama.expert_count", 8)),
+        ("differs between layers", |f| {
+            let array = [4u32.to_le_bytes().as_slice(), &1u64.to_le_bytes(), &2u32.to_le_bytes()].concat();
+            f.set("llama.attention.head_count", 9, array);
+        }),
+        ("llama.brand_new = 1", |f| f.set_u32("llama.brand_new", 1)),
+        ("scaled RoPE frequencies", |f| f.add("rope_freqs.weight", vec![2])),
+        ("tensor blk.0.ffn_gate.bias: it plays no part", |f| f.add("blk.0.ffn_gate.bias", vec![16])),
+    ];
+    for (words, change) in cases {
+        let mut file = Gguf::llama();
+        change(&mut file);
+        refused(open(&file), Unsupported, words);
+    }
+}
+
+#[test]
+fn features_at_their_neutral_values_are_no_reason_to_refuse() {
+    let mut file = Gguf::llama();
+    file.set("llama.rope.scaling.type", 8, text("linear"));
+    file.set("llama.rope.scaling.factor", 6, 1f32.to_le_bytes().to_vec());
+    file.set_u32("llama.attention.sliding_window", 32);
+    file.set_u32("llama.expert_count", 0);
+    file.set_u32("llama.rope.dimension_count", 4);
+    open(&file).unwrap();
+}
+
+#[test]
+fn every_cut_of_the_file_is_refused() {
+    let bytes = Gguf::llama().bytes();
+    for length in 0..bytes.len() {
+        assert!(Contents::of_gguf(&Bytes::from(bytes[..length].to_vec())).is_err(), "cut at {length}");
+    }
+}

@@ -1,0 +1,112 @@
+//! Small random damage to headers: whatever it does, reading ends with a model or an error, never with a panic.
+
+use super::build::{Gguf, llama_config, llama_tensors, safetensors};
+use super::safetensors::open;
+use crate::model::Bytes;
+use crate::model::open::Contents;
+
+/// Mutated inputs per format: a fraction of a second, and far more than the fields of a header.
+const ROUNDS: usize = 4000;
+
+/// Marsaglia's xorshift64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    /// Changes one to four places among the first `header` bytes: a byte, a number at its limits, a removed or a
+    /// repeated stretch, a cut.
+    fn damage(&mut self, bytes: &mut Vec<u8>, header: usize) {
+        for _ in 0..=self.below(4) {
+            let header = header.min(bytes.len());
+            if header < 16 {
+                return;
+            }
+            let at = self.below(header - 8);
+            match self.below(6) {
+                0 => bytes[at] = self.next() as u8,
+                1 => bytes[at] ^= 1 << self.below(8),
+                2 => {
+                    let limits = [0, 1, u64::from(u32::MAX), i64::MAX as u64, u64::MAX, bytes.len() as u64];
+                    bytes[at..at + 8].copy_from_slice(&limits[self.below(limits.len())].to_le_bytes());
+                }
+                3 => drop(bytes.drain(at..at + self.below(8))),
+                4 => {
+                    let stretch = bytes[at..at + 8].to_vec();
+                    bytes.splice(at..at, stretch);
+                }
+                _ => bytes.truncate(at + self.below(bytes.len() - at)),
+            }
+        }
+    }
+}
+
+/// Reads every row of what was accepted.
+fn read_all(contents: &Contents) {
+    for weight in contents.weights() {
+        let mut row = vec![0.0; weight.columns];
+        (0..weight.rows).for_each(|i| weight.dequantize_row(i, &mut row).unwrap());
+    }
+}
+
+#[test]
+fn damaged_gguf_headers_never_panic() {
+    let whole = Gguf::llama().bytes();
+    let data: usize = Gguf::llama().tensors.iter().map(|tensor| tensor.data.len().next_multiple_of(32)).sum();
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let (mut accepted, mut refused) = (0, 0);
+    for _ in 0..ROUNDS {
+        let mut bytes = whole.clone();
+        random.damage(&mut bytes, whole.len() - data);
+        match Contents::of_gguf(&Bytes::from(bytes)) {
+            Ok(contents) => {
+                read_all(&contents);
+                accepted += 1;
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(
+        accepted > 0 && refused > 0,
+        "{accepted} accepted, {refused} refused: the damage is too weak or too strong"
+    );
+}
+
+#[test]
+fn damaged_safetensors_headers_never_panic() {
+    let whole = safetensors(&llama_tensors("model."));
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let config = llama_config().to_string();
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let (mut accepted, mut refused) = (0, 0);
+    for _ in 0..ROUNDS {
+        let (mut bytes, mut config) = (whole.clone(), config.clone().into_bytes());
+        match random.below(4) {
+            0 => {
+                let length = config.len();
+                random.damage(&mut config, length);
+            }
+            _ => random.damage(&mut bytes, header),
+        }
+        match open(&config, bytes) {
+            Ok(contents) => {
+                read_all(&contents);
+                accepted += 1;
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(
+        accepted > 0 && refused > 0,
+        "{accepted} accepted, {refused} refused: the damage is too weak or too strong"
+    );
+}
