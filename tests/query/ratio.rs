@@ -79,7 +79,7 @@ fn bands_are_those_of_the_story() {
         values(layer, point, position).iter().map(|x| x * factor).collect()
     };
     write(&path, &[run("good", &[1, 2], &values), run("bad", &[1, 2], &scaled)], true);
-    let answer = ratios(&[path.clone()], &[("statistic", "absmax")]);
+    let answer = ratios(std::slice::from_ref(&path), &[("statistic", "absmax")]);
     assert_eq!(verdicts(&answer), ["fine", "alarm", "alarm", "alarm"]);
     let swapped = ratios(&[path], &[("reference", "bad"), ("target", "good"), ("statistic", "rms")]);
     assert_eq!(verdicts(&swapped), ["fine", "alarm", "alarm", "alarm"]);

@@ -71,7 +71,7 @@ fn what_is_not_there_is_null_and_never_zero() {
                FROM activations ORDER BY position";
     let expected = "nan,pos_inf,neg_inf,min,max,mean,std,rms,absmax,absmax_index,l2,data\n\
                     1,1,0,,,,,,,,,\n0,0,1,2,2,2,0,2,2,1,2,\n";
-    assert_eq!(ask(sql, &[path.clone()]), expected);
+    assert_eq!(ask(sql, std::slice::from_ref(&path)), expected);
     assert_eq!(ask("SELECT count(*) AS n FROM elements", &[path]), "n\n0\n");
 }
 
@@ -186,7 +186,7 @@ fn runs_are_found_by_label_and_by_the_first_digits_of_their_id() {
     let path = folder.path().join("a.actrace");
     write(&path, &[run("left", &[1], &values), run("right", &[1], &values)], true);
     let set = actrace::open::TraceSet::open(&[path]).unwrap();
-    let right = set.resolve("right").unwrap().id().unwrap();
-    assert_eq!(set.resolve(&right[..8]).unwrap().id().unwrap(), right);
+    let right = set.resolve("right").unwrap().id();
+    assert_eq!(set.resolve(&right[..8]).unwrap().id(), right);
     assert!(set.resolve("rigt").unwrap_err().to_string().ends_with("did you mean `right`?"));
 }
