@@ -14,7 +14,7 @@ pub fn from_datafusion(error: DataFusionError, tables: &[String]) -> Error {
     match error {
         DataFusionError::External(inner) => match inner.downcast::<Error>() {
             Ok(ours) => *ours,
-            Err(other) => Error::new(ErrorKind::Environment, one_line(&other.to_string())),
+            Err(other) => Error::internal(one_line(&other.to_string())),
         },
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => from_datafusion(*inner, tables),
         DataFusionError::Collection(errors) => match errors.into_iter().next() {
@@ -43,7 +43,7 @@ fn described(error: &DataFusionError, tables: &[String]) -> Error {
     match root {
         DataFusionError::External(inner) => match inner.downcast_ref::<Error>() {
             Some(ours) => Error::new(ours.kind(), ours.to_string()),
-            None => Error::new(ErrorKind::Environment, one_line(&inner.to_string())),
+            None => Error::internal(one_line(&inner.to_string())),
         },
         DataFusionError::SchemaError(schema, _) => Error::usage(schema_text(schema)),
         DataFusionError::Plan(text) => Error::usage(plan_text(text, tables)),

@@ -3,7 +3,7 @@
 use super::error::external;
 use super::filter::{Filters, cheap};
 use crate::tables::{Rows, Table, Unit};
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{filter, prep_null_mask_filter, take};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::stats::Precision;
@@ -135,6 +135,11 @@ impl ExecutionPlan for Scan {
     }
 }
 
+/// A filter's answer as a selection: only what is true passes.
+fn nulls_do_not_pass(passing: BooleanArray) -> BooleanArray {
+    if passing.null_count() > 0 { prep_null_mask_filter(&passing) } else { passing }
+}
+
 /// A partition that is being read.
 struct Reading {
     table: Arc<dyn Table>,
@@ -183,11 +188,11 @@ impl Reading {
     fn open(&self, unit: &Unit) -> Result<Opened> {
         let rows = self.table.open(unit).map_err(external)?;
         let mut built: HashMap<String, ArrayRef> = HashMap::new();
-        let passing = self.filters.passing(rows.as_ref(), &mut built)?.map(|passing| prep_null_mask_filter(&passing));
+        let passing = self.filters.passing(rows.as_ref(), &mut built)?.map(nulls_do_not_pass);
         let length = u32::try_from(rows.len()).map_err(|_| external(crate::Error::malformed("a unit is too long")))?;
         let mut numbers = UInt32Array::from_iter_values(0..length);
         if let Some(passing) = &passing {
-            numbers = arrow::array::AsArray::as_primitive(&filter(&numbers, passing)?).clone();
+            numbers = filter(&numbers, passing)?.as_primitive().clone();
         }
         let mut columns = Vec::with_capacity(self.cheap.fields().len());
         if !numbers.is_empty() {

@@ -24,7 +24,7 @@ pub fn run<'a>(label: &'a str, tokens: &[u32], values: &'a dyn Fn(i32, &str, u32
 /// A sealed file with a run `a`.
 pub fn one_run(folder: &Path) -> PathBuf {
     let path = folder.join("a.actrace");
-    write(&path, &run("a", &[5, 6, 7], &values), true);
+    write(&path, &[run("a", &[5, 6, 7], &values)], true);
     path
 }
 

@@ -79,8 +79,7 @@ fn bad_input_gets_one_clear_line() {
 fn runs_that_share_nothing_are_not_comparable() {
     let folder = tempdir().unwrap();
     let trace = folder.path().join("two.actrace");
-    write(&trace, &run("a", &[1, 2], &values), true);
-    write(&trace, &run("b", &[3, 2], &values), true);
+    write(&trace, &[run("a", &[1, 2], &values), run("b", &[3, 2], &values)], true);
     refused(&["run", "ratio-by-layer", path(&trace)], 3, "not comparable");
     refused(&["run", "bit-equality", path(&trace)], 3, "not comparable");
 }
@@ -89,8 +88,7 @@ fn runs_that_share_nothing_are_not_comparable() {
 fn every_named_query_answers() {
     let folder = tempdir().unwrap();
     let trace = folder.path().join("two.actrace");
-    write(&trace, &run("a", &[1, 2], &values), true);
-    write(&trace, &run("b", &[1, 2], &values), true);
+    write(&trace, &[run("a", &[1, 2], &values), run("b", &[1, 2], &values)], true);
     for named in actrace::sql::named::all().unwrap() {
         let output = query(&["run", &named.name, path(&trace), "--format", "csv"]);
         assert!(output.status.success(), "{}: {}", named.name, text(&output.stderr));
@@ -110,8 +108,7 @@ fn bit_equality_counts_rows_and_names_the_first_different_position() {
         row[0] = if layer == 0 && position == 0 { -row[0] } else { row[0] };
         row
     };
-    write(&trace, &run("a", &[1, 2], &values), true);
-    write(&trace, &run("b", &[1, 2], &negative_zero), true);
+    write(&trace, &[run("a", &[1, 2], &values), run("b", &[1, 2], &negative_zero)], true);
     let output = query(&["run", "bit-equality", path(&trace), "--format", "csv"]);
     let expected = "ordinal,layer,point,rows,equal,different,first_different\n\
                     0,,embed,2,2,0,\n1,0,ffn_act,2,1,1,0\n2,1,ffn_act,2,2,0,\n3,,logits,2,2,0,\n";
@@ -122,7 +119,7 @@ fn bit_equality_counts_rows_and_names_the_first_different_position() {
 fn a_torn_file_is_read_with_a_note() {
     let folder = tempdir().unwrap();
     let trace = folder.path().join("torn.actrace");
-    write(&trace, &run("a", &[1, 2], &values), false);
+    write(&trace, &[run("a", &[1, 2], &values)], false);
     let output = query(&["sql", "SELECT status, steps FROM runs", path(&trace), "--format", "csv"]);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(text(&output.stdout), "status,steps\nincomplete,1\n");

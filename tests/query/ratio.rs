@@ -51,8 +51,7 @@ fn only_rows_with_the_same_tokens_before_them_are_compared() {
         values(layer, point, position).iter().map(|x| x * factor).collect()
     };
     // Equal up to position 2; at position 4 the token is equal again, but what stands before it is not.
-    write(&path, &run("reference", &[1, 2, 3, 4, 5], &values), true);
-    write(&path, &run("target", &[1, 2, 3, 9, 5], &far), true);
+    write(&path, &[run("reference", &[1, 2, 3, 4, 5], &values), run("target", &[1, 2, 3, 9, 5], &far)], true);
     let answer = ratios(&[path], &[]);
     assert_eq!(column(&answer, "rows").as_primitive::<Int64Type>().values().to_vec(), [3; 4]);
     let (reference, ratio) = (floats(&answer, "reference"), floats(&answer, "ratio"));
@@ -79,9 +78,8 @@ fn bands_are_those_of_the_story() {
         };
         values(layer, point, position).iter().map(|x| x * factor).collect()
     };
-    write(&path, &run("good", &[1, 2], &values), true);
-    write(&path, &run("bad", &[1, 2], &scaled), true);
-    let answer = ratios(&[path.clone()], &[("statistic", "absmax")]);
+    write(&path, &[run("good", &[1, 2], &values), run("bad", &[1, 2], &scaled)], true);
+    let answer = ratios(std::slice::from_ref(&path), &[("statistic", "absmax")]);
     assert_eq!(verdicts(&answer), ["fine", "alarm", "alarm", "alarm"]);
     let swapped = ratios(&[path], &[("reference", "bad"), ("target", "good"), ("statistic", "rms")]);
     assert_eq!(verdicts(&swapped), ["fine", "alarm", "alarm", "alarm"]);
@@ -99,8 +97,7 @@ fn a_nonfinite_value_on_one_side_only_is_an_alarm_whatever_the_ratio() {
         }
         row
     };
-    write(&path, &run("good", &[1, 2], &values), true);
-    write(&path, &run("bad", &[1, 2], &broken), true);
+    write(&path, &[run("good", &[1, 2], &values), run("bad", &[1, 2], &broken)], true);
     assert_eq!(verdicts(&ratios(&[path], &[])), ["fine", "fine", "alarm", "fine"]);
 }
 
@@ -108,8 +105,7 @@ fn a_nonfinite_value_on_one_side_only_is_an_alarm_whatever_the_ratio() {
 fn nothing_in_common_is_an_empty_answer() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("two.actrace");
-    write(&path, &run("a", &[1, 2], &values), true);
-    write(&path, &run("b", &[3, 2], &values), true);
+    write(&path, &[run("a", &[1, 2], &values), run("b", &[3, 2], &values)], true);
     let answer = ratios(&[path], &[]);
     assert_eq!(answer.iter().map(RecordBatch::num_rows).sum::<usize>(), 0);
 }

@@ -1,6 +1,6 @@
 //! Traces with known values, written through the product's own writer.
 
-use actrace::file::FileHeader;
+use actrace::file::{FileHeader, FileStorage, Writer};
 use actrace::open::append;
 use actrace::record::{CoverageV1, EndV1, PayloadV1, PlanV1, RunV1, SiteV1, StatsV1, StepV1};
 use actrace::stats::RowStatistics;
@@ -21,10 +21,23 @@ pub struct Run<'a> {
     pub values: &'a dyn Fn(i32, &str, u32) -> Vec<f32>,
 }
 
-/// Appends `run` to `path`; without `seal` the file ends as a killed writer leaves it.
-pub fn write(path: &Path, run: &Run<'_>, seal: bool) {
+/// Writes `runs` to a new file; without `seal` it ends as a killed writer leaves it.
+///
+/// One writer writes them all: a second one could find the lock of the first still held by a process that another
+/// test is just starting.
+pub fn write(path: &Path, runs: &[Run<'_>], seal: bool) {
     let header = FileHeader { uuid: [7; 16], created_us: 0 };
     let (mut writer, _) = append(path, header).unwrap();
+    for run in runs {
+        write_run(&mut writer, run, seal);
+    }
+    if seal {
+        writer.seal().unwrap();
+    }
+    writer.sync().unwrap();
+}
+
+fn write_run(writer: &mut Writer<FileStorage>, run: &Run<'_>, ended: bool) {
     let ordinal = writer.begin_run(&identity(run.label, &run.tokens)).unwrap();
     writer.record(ordinal, 0, &plan(run)).unwrap();
     let mut stats = StatsV1::default();
@@ -38,12 +51,10 @@ pub fn write(path: &Path, run: &Run<'_>, seal: bool) {
     let rows = stats.site.len() as u64;
     writer.stats(ordinal, &stats).unwrap();
     writer.record(ordinal, 0, &step(0, 0, &run.tokens)).unwrap();
-    if seal {
+    if ended {
         writer.record(ordinal, 0, &coverage(run)).unwrap();
         writer.record(ordinal, 0, &end(rows)).unwrap();
-        writer.seal().unwrap();
     }
-    writer.sync().unwrap();
 }
 
 /// The run id that goes with a label.

@@ -66,12 +66,12 @@ fn what_is_not_there_is_null_and_never_zero() {
     let mut run = run("n", &[1, 2], &nonfinite);
     run.tensors = false;
     run.sites = vec![(0, "ffn_act")];
-    write(&path, &run, true);
+    write(&path, &[run], true);
     let sql = "SELECT nan, pos_inf, neg_inf, min, max, mean, std, rms, absmax, absmax_index, l2, data \
                FROM activations ORDER BY position";
     let expected = "nan,pos_inf,neg_inf,min,max,mean,std,rms,absmax,absmax_index,l2,data\n\
                     1,1,0,,,,,,,,,\n0,0,1,2,2,2,0,2,2,1,2,\n";
-    assert_eq!(ask(sql, &[path.clone()]), expected);
+    assert_eq!(ask(sql, std::slice::from_ref(&path)), expected);
     assert_eq!(ask("SELECT count(*) AS n FROM elements", &[path]), "n\n0\n");
 }
 
@@ -107,8 +107,8 @@ fn filters_on_any_cheap_column_give_what_filtering_afterwards_gives() {
 fn a_scan_leaves_out_units_that_cannot_match() {
     let folder = tempdir().unwrap();
     let (a, b) = (folder.path().join("a.actrace"), folder.path().join("b.actrace"));
-    write(&a, &run("a", &[1, 2], &values), true);
-    write(&b, &run("b", &[1, 2], &values), true);
+    write(&a, &[run("a", &[1, 2], &values)], true);
+    write(&b, &[run("b", &[1, 2], &values)], true);
     let units = |filter: &str| {
         let plan = ask(&format!("EXPLAIN SELECT mean FROM activations WHERE {filter}"), &[a.clone(), b.clone()]);
         plan.split("units=").nth(1).unwrap().split(|c: char| !c.is_ascii_digit()).next().unwrap().to_owned()
@@ -184,10 +184,9 @@ fn a_run_in_two_files_is_refused() {
 fn runs_are_found_by_label_and_by_the_first_digits_of_their_id() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("a.actrace");
-    write(&path, &run("left", &[1], &values), true);
-    write(&path, &run("right", &[1], &values), true);
+    write(&path, &[run("left", &[1], &values), run("right", &[1], &values)], true);
     let set = actrace::open::TraceSet::open(&[path]).unwrap();
-    let right = set.resolve("right").unwrap().id().unwrap();
-    assert_eq!(set.resolve(&right[..8]).unwrap().id().unwrap(), right);
-    assert!(set.resolve("rihgt").unwrap_err().to_string().ends_with("did you mean `right`?"));
+    let right = set.resolve("right").unwrap().id();
+    assert_eq!(set.resolve(&right[..8]).unwrap().id(), right);
+    assert!(set.resolve("rigt").unwrap_err().to_string().ends_with("did you mean `right`?"));
 }
