@@ -3,8 +3,10 @@
 mod exit;
 mod identity;
 mod info;
+mod interrupt;
 mod prompt;
 mod record;
+mod recording;
 mod verify;
 
 pub use exit::exit_code;

@@ -4,12 +4,15 @@
 
 use crate::codec::MAX_BODY_EXPANSION;
 use crate::error::{Error, Result};
-use crate::file::{FileHeader, FrameHeader, Kind, padded};
+use crate::file::{ALIGNMENT, FileHeader, FrameHeader, Kind, padded};
 use rkyv::util::AlignedVec;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes that a search for the next frame reads at a time; a multiple of [`ALIGNMENT`].
+const SEARCH_BYTES: usize = 1 << 18;
 
 /// An open file with its header.
 #[derive(Debug)]
@@ -96,8 +99,39 @@ impl Input {
         header.open_body(&stored).map_err(|error| error.in_file(&self.path))
     }
 
+    /// The first place from `offset` (a multiple of [`ALIGNMENT`]) on where the word stands that begins a frame, or
+    /// `length`. Read in large pieces: a long hole takes no longer than its bytes.
+    pub fn find_frame(&self, offset: u64, length: u64) -> Result<u64> {
+        let mut piece = vec![0; SEARCH_BYTES];
+        let mut start = offset;
+        while start < length {
+            let bytes = (length - start).min(SEARCH_BYTES as u64) as usize;
+            self.read(&mut piece[..bytes], start, &self.other_bytes)?;
+            let found = piece[..bytes].chunks(ALIGNMENT).position(FrameHeader::may_begin);
+            if let Some(block) = found {
+                return Ok(start + (block * ALIGNMENT) as u64);
+            }
+            start += bytes as u64;
+        }
+        Ok(length)
+    }
+
+    /// Whether the `rest` bytes at the end of the file, too few for a header, could be the beginning of one.
+    pub fn begins_frame(&self, offset: u64, rest: usize) -> Result<bool> {
+        let mut bytes = [0; FrameHeader::BYTES];
+        let bytes = bytes.get_mut(..rest).unwrap_or_default();
+        self.read(bytes, offset, &self.other_bytes)?;
+        Ok(FrameHeader::may_begin(bytes))
+    }
+
     fn read(&self, bytes: &mut [u8], offset: u64, counter: &AtomicU64) -> Result<()> {
-        self.file.read_exact_at(bytes, offset).map_err(|cause| Error::io("read", &self.path, cause).at(offset))?;
+        self.file.read_exact_at(bytes, offset).map_err(|cause| match cause.kind() {
+            // The next writer may cut what a killed one left behind the last whole frame.
+            std::io::ErrorKind::UnexpectedEof => {
+                Error::damaged("the file ends here by now").at(offset).in_file(&self.path)
+            }
+            _ => Error::io("read", &self.path, cause).at(offset),
+        })?;
         counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
     }

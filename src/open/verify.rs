@@ -1,20 +1,42 @@
 //! Reads a whole file and checks everything that can be checked: every checksum, every hash, every record.
 
-use super::directory::{State, Walk};
 use super::input::Input;
 use super::payload::Payload;
-use crate::error::{Error, Result};
-use crate::file::{FrameHeader, Kind, NO_RUN, seal_root};
+use super::walk::{State, Stretch, Walk};
+use crate::error::{Error, ErrorKind, Result};
+use crate::file::{FileHeader, FrameHeader, Kind, NO_RUN, seal_root};
 use crate::record::{
     CoverageV1, EndV1, IndexV1, LossV1, PayloadIndexV1, PayloadV1, PlanV1, Record, RunV1, SealV1, StatsV1, StepV1,
     SyncV1, VERSION,
 };
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// Frames that are checked at a time: memory is bounded by their bodies.
 const GROUP: usize = 64;
+
+/// What sort of fault it is: whether a lost tail explains it depends on that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Bytes are not those of a frame.
+    Bytes,
+    /// A whole frame speaks of another that is not there: behind lost bytes, their consequence.
+    Missing,
+    /// A whole frame says something that no writer says.
+    Record,
+}
+
+impl Cause {
+    /// The word in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::Bytes => "bytes",
+            Cause::Missing => "missing",
+            Cause::Record => "record",
+        }
+    }
+}
 
 /// One thing that is wrong with a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +49,8 @@ pub struct Fault {
     pub kind: Option<&'static str>,
     /// Run of the frame, where it belongs to one.
     pub run: Option<u32>,
+    /// What sort of fault.
+    pub cause: Cause,
     /// What is wrong.
     pub what: String,
 }
@@ -34,13 +58,15 @@ pub struct Fault {
 /// What [`verify`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verification {
-    /// Sealed, torn or damaged.
+    /// Sealed, torn, tail lost or damaged.
     pub state: State,
     /// Whole frames.
     pub frames: u64,
     /// Length of the file.
     pub bytes: u64,
-    /// Bytes behind the last whole frame.
+    /// Everything before this was once handed to stable storage, as far as the marks in the file tell.
+    pub durable_to: u64,
+    /// Bytes of a frame that the file ends in.
     pub loose_bytes: u64,
     /// Root of the seal at the end.
     pub root: Option<[u8; 32]>,
@@ -55,32 +81,34 @@ pub struct Verification {
 pub fn verify(path: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Verification> {
     let input = Input::open(path)?;
     let length = input.length()?;
-    let headers = Walk::new(&input, length).collect::<Result<Vec<_>>>()?;
+    let stretches = Walk::new(&input, length).collect::<Result<Vec<_>>>()?;
     let mut check = Check::new(input.header().uuid);
-    check.order(&headers);
+    check.order(&stretches);
+    let headers: Vec<FrameHeader> = stretches.iter().filter_map(frame).copied().collect();
     for group in headers.chunks(GROUP) {
         let results: Vec<_> = group.par_iter().map(|header| check_frame(&input, header)).collect();
         for (header, result) in group.iter().zip(results) {
-            check.take(header, result);
+            check.take(header, result?);
         }
         progress(group.last().map_or(0, FrameHeader::end), length);
     }
-    let end = headers.last().map_or(crate::file::FileHeader::BYTES as u64, FrameHeader::end);
-    let sealed = end == length && headers.last().is_some_and(|header| header.kind == Kind::Seal);
-    let state = match (check.faults.is_empty(), sealed) {
-        (false, _) => State::Damaged,
-        (true, true) => State::Sealed,
-        (true, false) => State::Torn,
-    };
+    let sealed = matches!(stretches.last(), Some(Stretch::Frame(header)) if header.kind == Kind::Seal);
+    let cut = stretches.last().map_or(0, |last| if let Stretch::Cut(start) = last { length - start } else { 0 });
     check.faults.sort_by_key(|fault| fault.offset);
+    let state = check.state(sealed);
     Ok(Verification {
         state,
         frames: headers.len() as u64,
         bytes: length,
-        loose_bytes: length.saturating_sub(end),
+        durable_to: check.durable_to,
+        loose_bytes: cut,
         root: check.root.filter(|_| sealed),
         faults: check.faults,
     })
+}
+
+fn frame(stretch: &Stretch) -> Option<&FrameHeader> {
+    if let Stretch::Frame(header) = stretch { Some(header) } else { None }
 }
 
 /// What a checked frame says that other frames are checked against.
@@ -90,31 +118,43 @@ enum Checked {
     Index { hash: [u8; 32], index: Box<IndexV1> },
     PayloadIndex { hash: [u8; 32], index: Box<PayloadIndexV1> },
     Seal { hash: [u8; 32], seal: SealV1 },
+    Sync { hash: [u8; 32], durable_to: u64 },
     Other { hash: [u8; 32] },
 }
 
-fn check_frame(input: &Input, header: &FrameHeader) -> Result<Checked> {
-    let body = input.body(header)?;
-    let hash = *blake3::hash(&body).as_bytes();
+/// What a frame says, or what is wrong with it.
+///
+/// # Errors
+/// Environment, where the file cannot be read.
+fn check_frame(input: &Input, header: &FrameHeader) -> Result<Result<Checked, (Cause, Error)>> {
+    Ok(match input.body(header) {
+        Ok(body) => check_record(header, &body).map_err(|error| (Cause::Record, error)),
+        Err(error) if error.kind() == ErrorKind::Damaged => Err((Cause::Bytes, error)),
+        Err(error) => return Err(error),
+    })
+}
+
+fn check_record(header: &FrameHeader, body: &[u8]) -> Result<Checked> {
+    let hash = *blake3::hash(body).as_bytes();
     if header.version != VERSION {
         return Err(Error::damaged(format!("record version {} is unknown", header.version)));
     }
     match header.kind {
-        Kind::Run => RunV1::decode(&body).map(|_| Checked::Other { hash }),
-        Kind::Plan => PlanV1::decode(&body).map(|_| Checked::Other { hash }),
-        Kind::Step => StepV1::decode(&body).map(|_| Checked::Other { hash }),
-        Kind::Coverage => CoverageV1::decode(&body).map(|_| Checked::Other { hash }),
-        Kind::Loss => LossV1::decode(&body).map(|_| Checked::Other { hash }),
-        Kind::End => EndV1::decode(&body).map(|_| Checked::Other { hash }),
-        Kind::Sync => SyncV1::decode(&body).map(|_| Checked::Other { hash }),
-        Kind::Seal => SealV1::decode(&body).map(|seal| Checked::Seal { hash, seal }),
-        Kind::Index => IndexV1::decode(&body).map(|index| Checked::Index { hash, index: Box::new(index) }),
+        Kind::Run => RunV1::decode(body).map(|_| Checked::Other { hash }),
+        Kind::Plan => PlanV1::decode(body).map(|_| Checked::Other { hash }),
+        Kind::Step => StepV1::decode(body).map(|_| Checked::Other { hash }),
+        Kind::Coverage => CoverageV1::decode(body).map(|_| Checked::Other { hash }),
+        Kind::Loss => LossV1::decode(body).map(|_| Checked::Other { hash }),
+        Kind::End => EndV1::decode(body).map(|_| Checked::Other { hash }),
+        Kind::Sync => SyncV1::decode(body).map(|sync| Checked::Sync { hash, durable_to: sync.durable_to }),
+        Kind::Seal => SealV1::decode(body).map(|seal| Checked::Seal { hash, seal }),
+        Kind::Index => IndexV1::decode(body).map(|index| Checked::Index { hash, index: Box::new(index) }),
         Kind::PayloadIndex => {
-            PayloadIndexV1::decode(&body).map(|index| Checked::PayloadIndex { hash, index: Box::new(index) })
+            PayloadIndexV1::decode(body).map(|index| Checked::PayloadIndex { hash, index: Box::new(index) })
         }
-        Kind::Stats => StatsV1::decode(&body)
+        Kind::Stats => StatsV1::decode(body)
             .map(|stats| Checked::Stats { hash, rows: stats.payload.into_iter().zip(stats.payload_row).collect() }),
-        Kind::Payload => check_payload(header, &PayloadV1::decode(&body)?),
+        Kind::Payload => check_payload(header, &PayloadV1::decode(body)?),
         Kind::Other(code) if header.critical => {
             Err(Error::damaged(format!("frame kind {code} is unknown and marked critical")))
         }
@@ -136,8 +176,10 @@ struct Check {
     faults: Vec<Fault>,
     /// Offset and hash of frames that no index has listed yet.
     unlisted: BTreeMap<u64, (u64, [u8; 32])>,
-    /// Rows of every payload, by number from 1.
-    payload_rows: Vec<u32>,
+    /// Rows of every whole payload, by number.
+    payload_rows: HashMap<u64, u32>,
+    next_payload: u64,
+    durable_to: u64,
     last_index: (u64, [u8; 32]),
     root: Option<[u8; 32]>,
 }
@@ -148,40 +190,75 @@ impl Check {
             uuid,
             faults: Vec::new(),
             unlisted: BTreeMap::new(),
-            payload_rows: Vec::new(),
+            payload_rows: HashMap::new(),
+            next_payload: 1,
+            durable_to: FileHeader::BYTES as u64,
             last_index: (0, [0; 32]),
             root: None,
         }
     }
 
-    fn fault(&mut self, header: &FrameHeader, what: impl Into<String>) {
+    /// What the file is, now that every fault and every mark is known.
+    fn state(&self, sealed: bool) -> State {
+        let holes = self.faults.iter().filter(|fault| fault.cause == Cause::Bytes).map(|fault| fault.offset);
+        let first = holes.clone().min().unwrap_or(u64::MAX);
+        let unexplained = |fault: &Fault| match fault.cause {
+            Cause::Bytes => false,
+            Cause::Missing => fault.offset < first,
+            Cause::Record => true,
+        };
+        match State::of_unsealed(holes, self.durable_to) {
+            _ if self.faults.iter().any(unexplained) => State::Damaged,
+            State::Torn if sealed => State::Sealed,
+            state => state,
+        }
+    }
+
+    fn fault(&mut self, header: &FrameHeader, cause: Cause, what: impl Into<String>) {
         self.faults.push(Fault {
             seq: Some(header.seq),
             offset: header.offset,
             kind: Some(header.kind.name()),
             run: (header.run != NO_RUN).then_some(header.run),
+            cause,
             what: what.into(),
         });
     }
 
-    /// Frames follow each other without a gap in place or number.
-    fn order(&mut self, headers: &[FrameHeader]) {
-        let mut end = crate::file::FileHeader::BYTES as u64;
+    /// Frames follow each other without a hole in place or number.
+    fn order(&mut self, stretches: &[Stretch]) {
         let mut seq = 0;
-        for header in headers {
-            if header.offset != end {
-                let what = format!("{} bytes hold no whole frame", header.offset - end);
-                self.faults.push(Fault { seq: Some(seq), offset: end, kind: None, run: None, what });
-            } else if header.seq != seq {
-                self.fault(header, format!("frame {seq} of the file says that it is frame {}", header.seq));
+        let mut behind_hole = false;
+        for stretch in stretches {
+            match stretch {
+                Stretch::Hole(start, end) => {
+                    let what = format!("{} bytes hold no whole frame", end - start);
+                    let cause = Cause::Bytes;
+                    self.faults.push(Fault { seq: Some(seq), offset: *start, kind: None, run: None, cause, what });
+                    behind_hole = true;
+                }
+                Stretch::Frame(header) => {
+                    if header.seq < seq || (header.seq > seq && !behind_hole) {
+                        let what = format!("frame {seq} of the file says that it is frame {}", header.seq);
+                        self.fault(header, Cause::Record, what);
+                    }
+                    seq = header.seq.saturating_add(1);
+                    behind_hole = false;
+                }
+                Stretch::Cut(_) => {}
             }
-            (end, seq) = (header.end(), header.seq.saturating_add(1));
         }
     }
 
-    fn take(&mut self, header: &FrameHeader, result: Result<Checked>) {
+    fn take(&mut self, header: &FrameHeader, result: Result<Checked, (Cause, Error)>) {
+        if header.kind == Kind::Payload {
+            if header.payload != self.next_payload {
+                self.fault(header, Cause::Missing, "payload numbers have a gap");
+            }
+            self.next_payload = header.payload.saturating_add(1);
+        }
         let hash = match result {
-            Err(error) => return self.fault(header, error.to_string()),
+            Err((cause, error)) => return self.fault(header, cause, error.to_string()),
             Ok(Checked::Index { hash, index }) => return self.take_index(header, &index, hash),
             Ok(Checked::PayloadIndex { hash, index }) => {
                 self.compare_listed(header, &index.seq, &index.offset, &index.blake3);
@@ -192,14 +269,18 @@ impl Check {
                 hash
             }
             Ok(Checked::Payload { hash, rows }) => {
-                self.payload_rows.push(rows);
-                if header.payload != self.payload_rows.len() as u64 {
-                    self.fault(header, "payload numbers have a gap");
-                }
+                self.payload_rows.insert(header.payload, rows);
                 hash
             }
             Ok(Checked::Stats { hash, rows }) => {
                 self.take_stats(header, &rows);
+                hash
+            }
+            Ok(Checked::Sync { hash, durable_to }) => {
+                if durable_to > header.offset {
+                    self.fault(header, Cause::Record, "a mark that claims more than what stands before it");
+                }
+                self.durable_to = self.durable_to.max(durable_to.min(header.offset));
                 hash
             }
             Ok(Checked::Other { hash }) => hash,
@@ -208,20 +289,18 @@ impl Check {
     }
 
     fn take_stats(&mut self, header: &FrameHeader, rows: &[(u64, u32)]) {
-        let known =
-            |payload: u64| payload.checked_sub(1).and_then(|at| self.payload_rows.get(usize::try_from(at).ok()?));
         let stray = rows
             .iter()
             .filter(|(payload, _)| *payload != 0)
-            .find(|(payload, row)| known(*payload).is_none_or(|rows| row >= rows));
+            .find(|(payload, row)| self.payload_rows.get(payload).is_none_or(|rows| row >= rows));
         if let Some((payload, row)) = stray.copied() {
-            self.fault(header, format!("names row {row} of payload {payload}, which is not there"));
+            self.fault(header, Cause::Missing, format!("names row {row} of payload {payload}, which is not there"));
         }
     }
 
     fn take_index(&mut self, header: &FrameHeader, index: &IndexV1, hash: [u8; 32]) {
         if (index.previous, index.previous_chain) != self.last_index {
-            self.fault(header, "the index chain is broken");
+            self.fault(header, Cause::Missing, "the index chain is broken");
         }
         self.compare_listed(header, &index.seq, &index.offset, &index.blake3);
         self.last_index = (header.offset, hash);
@@ -232,8 +311,8 @@ impl Check {
         for ((seq, offset), hash) in seq.iter().zip(offset).zip(hashes) {
             match self.unlisted.remove(seq) {
                 Some(found) if found == (*offset, *hash) => {}
-                Some(_) => self.fault(header, format!("frame {seq} is not the one that was indexed")),
-                None => self.fault(header, format!("lists frame {seq}, which is not there or broken")),
+                Some(_) => self.fault(header, Cause::Record, format!("frame {seq} is not the one that was indexed")),
+                None => self.fault(header, Cause::Missing, format!("lists frame {seq}, which is not there or broken")),
             }
         }
     }
@@ -241,12 +320,13 @@ impl Check {
     fn take_seal(&mut self, header: &FrameHeader, seal: &SealV1) {
         let root = seal_root(&self.uuid, &self.last_index.1, header.seq);
         if (seal.index, seal.frames, seal.root) != (self.last_index.0, header.seq, root) {
-            self.fault(header, "the seal does not match what it seals");
+            self.fault(header, Cause::Missing, "the seal does not match what it seals");
         }
         if !self.unlisted.is_empty() {
             let missed = std::mem::take(&mut self.unlisted).len();
-            self.fault(header, format!("the index misses {missed} frames"));
+            self.fault(header, Cause::Missing, format!("the index misses {missed} frames"));
         }
         self.root = Some(seal.root);
+        self.durable_to = self.durable_to.max(header.offset);
     }
 }
