@@ -3,7 +3,7 @@
 //! A live file may be cut by its next writer, and a cut file under a map is a SIGBUS: so reads, not maps.
 
 use crate::codec::MAX_BODY_EXPANSION;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::file::{ALIGNMENT, FileHeader, FrameHeader, Kind, padded};
 use rkyv::util::AlignedVec;
 use std::fs::File;
@@ -31,23 +31,44 @@ impl Input {
         Self::of(file, path)
     }
 
+    /// Opens `path` although its header may be damaged, as long as frames can be told to be its own: what they need of
+    /// the header is the identity alone.
+    pub fn open_damaged(path: &Path) -> Result<Self> {
+        let error = match Self::open(path) {
+            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign) => error,
+            opened => return opened,
+        };
+        let Ok(file) = File::open(path) else { return Err(error) };
+        let mut bytes = [0; FileHeader::BYTES];
+        if file.read_exact_at(&mut bytes, 0).is_err() {
+            return Err(error);
+        }
+        let input = Self::new(file, path, FileHeader::unchecked(&bytes));
+        let first = input.frame_header(FileHeader::BYTES as u64, input.length()?);
+        if first.is_ok() { Ok(input) } else { Err(error) }
+    }
+
     /// Reads the header of an open file.
     pub fn of(file: File, path: &Path) -> Result<Self> {
         let metadata = file.metadata().map_err(|cause| Error::io("read", path, cause))?;
         if metadata.is_dir() {
-            return Err(Error::new(crate::ErrorKind::Foreign, "this is a folder, not a trace").in_file(path));
+            return Err(Error::new(ErrorKind::Foreign, "this is a folder, not a trace").in_file(path));
         }
         let mut bytes = [0; FileHeader::BYTES];
         let found = metadata.len().min(FileHeader::BYTES as u64) as usize;
         file.read_exact_at(&mut bytes[..found], 0).map_err(|cause| Error::io("read", path, cause))?;
         let header = FileHeader::decode(&bytes[..found]).map_err(|error| error.in_file(path))?;
-        Ok(Input {
+        Ok(Self::new(file, path, header))
+    }
+
+    fn new(file: File, path: &Path, header: FileHeader) -> Self {
+        Input {
             file,
             path: path.to_path_buf(),
             header,
             payload_bytes: AtomicU64::new(0),
             other_bytes: AtomicU64::new(FileHeader::BYTES as u64),
-        })
+        }
     }
 
     /// The path as given.

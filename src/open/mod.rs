@@ -3,8 +3,10 @@
 mod append;
 mod directory;
 mod input;
+mod inventory;
 mod payload;
 mod payload_directory;
+mod recover;
 mod stats;
 mod verify;
 mod walk;
@@ -12,6 +14,7 @@ mod walk;
 pub use append::append;
 pub use directory::FrameEntry;
 pub use payload::Payload;
+pub use recover::{Recovery, recover};
 pub use stats::StatsFrame;
 pub use verify::{Cause, Fault, Verification, verify};
 pub use walk::State;

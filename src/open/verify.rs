@@ -112,7 +112,7 @@ fn frame(stretch: &Stretch) -> Option<&FrameHeader> {
 }
 
 /// What a checked frame says that other frames are checked against.
-enum Checked {
+pub(super) enum Checked {
     Stats { hash: [u8; 32], rows: Vec<(u64, u32)> },
     Payload { hash: [u8; 32], rows: u32 },
     Index { hash: [u8; 32], index: Box<IndexV1> },
@@ -134,7 +134,7 @@ fn check_frame(input: &Input, header: &FrameHeader) -> Result<Result<Checked, (C
     })
 }
 
-fn check_record(header: &FrameHeader, body: &[u8]) -> Result<Checked> {
+pub(super) fn check_record(header: &FrameHeader, body: &[u8]) -> Result<Checked> {
     let hash = *blake3::hash(body).as_bytes();
     if header.version != VERSION {
         return Err(Error::damaged(format!("record version {} is unknown", header.version)));
