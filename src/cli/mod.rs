@@ -5,6 +5,8 @@ mod identity;
 mod info;
 mod interrupt;
 mod prompt;
+#[cfg(feature = "query")]
+pub mod query;
 mod record;
 mod recording;
 mod recover;

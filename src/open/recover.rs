@@ -13,7 +13,7 @@ use super::walk::{State, Stretch, Walk};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::{FileHeader, FileStorage, FrameHeader, Kind, NO_RUN, Writer, sync_folder};
 use crate::record::{LossV1, PayloadV1, Record, StatsV1};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 /// Reasons that a LOSS record lists; of more it says how many.
@@ -133,7 +133,7 @@ struct Notes {
     why: Vec<String>,
     /// Rows whose payload is lost.
     bare_rows: u64,
-    lost_payloads: Vec<u64>,
+    lost_payloads: BTreeSet<u64>,
     /// Rows of steps without a commit mark so far.
     uncommitted: BTreeMap<u32, u64>,
 }
@@ -229,9 +229,7 @@ impl Copier<'_> {
             match self.payloads.get(payload) {
                 Some(number) => *payload = *number,
                 None => {
-                    if !self.notes.lost_payloads.contains(payload) {
-                        self.notes.lost_payloads.push(*payload);
-                    }
+                    self.notes.lost_payloads.insert(*payload);
                     self.notes.bare_rows += 1;
                     (*payload, *row) = (0, 0);
                 }
