@@ -3,7 +3,7 @@
 use super::record::bytes_text;
 use super::{json, print};
 use crate::error::Result;
-use crate::open::{Fault, State, Verification, hex, verify};
+use crate::open::{Fault, Input, State, Verification, hex, verify};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -46,7 +46,7 @@ fn verify_with_progress(file: &Path) -> Result<Verification> {
     let bar = ProgressBar::new(0);
     let style = ProgressStyle::with_template("verifying {bar:30} {bytes}/{total_bytes} {bytes_per_sec}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let found = verify(file, |done, of| {
+    let found = verify(&Input::open(file)?, |done, of| {
         bar.set_length(of);
         bar.set_position(done);
     });

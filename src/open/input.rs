@@ -7,14 +7,47 @@ use crate::error::{Error, Result};
 use crate::file::{FileHeader, FrameHeader, Kind, padded};
 use rkyv::util::AlignedVec;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// An open file with its header.
+/// Bytes that are read by place: a file, or an image of one in memory.
+pub trait Source: Send + Sync + std::fmt::Debug {
+    /// Present length; that of a live file grows.
+    fn length(&self) -> io::Result<u64>;
+
+    /// Fills `bytes` from `offset` on; an end within is an error.
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+impl Source for File {
+    fn length(&self) -> io::Result<u64> {
+        let metadata = self.metadata()?;
+        if metadata.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(metadata.len()) }
+    }
+
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        FileExt::read_exact_at(self, bytes, offset)
+    }
+}
+
+impl Source for Vec<u8> {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.len() as u64)
+    }
+
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        let held = usize::try_from(offset).ok().and_then(|start| self.get(start..)?.get(..bytes.len()));
+        bytes.copy_from_slice(held.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
+/// An open trace with its header.
 #[derive(Debug)]
 pub struct Input {
-    file: File,
+    source: Box<dyn Source>,
     path: PathBuf,
     header: FileHeader,
     payload_bytes: AtomicU64,
@@ -28,18 +61,23 @@ impl Input {
         Self::of(file, path)
     }
 
-    /// Reads the header of an open file.
-    pub fn of(file: File, path: &Path) -> Result<Self> {
-        let metadata = file.metadata().map_err(|cause| Error::io("read", path, cause))?;
-        if metadata.is_dir() {
-            return Err(Error::new(crate::ErrorKind::Foreign, "this is a folder, not a trace").in_file(path));
-        }
+    /// Reads the header of an open file; `path` names it in errors.
+    ///
+    /// # Errors
+    /// Foreign, where this is no trace; Damaged or Unsupported, as the header says; Environment.
+    pub fn of(source: impl Source + 'static, path: &Path) -> Result<Self> {
+        let length = source.length().map_err(|cause| match cause.kind() {
+            io::ErrorKind::IsADirectory => {
+                Error::new(crate::ErrorKind::Foreign, "this is a folder, not a trace").in_file(path)
+            }
+            _ => Error::io("read", path, cause),
+        })?;
         let mut bytes = [0; FileHeader::BYTES];
-        let found = metadata.len().min(FileHeader::BYTES as u64) as usize;
-        file.read_exact_at(&mut bytes[..found], 0).map_err(|cause| Error::io("read", path, cause))?;
+        let found = length.min(FileHeader::BYTES as u64) as usize;
+        source.read_exact_at(&mut bytes[..found], 0).map_err(|cause| Error::io("read", path, cause))?;
         let header = FileHeader::decode(&bytes[..found]).map_err(|error| error.in_file(path))?;
         Ok(Input {
-            file,
+            source: Box::new(source),
             path: path.to_path_buf(),
             header,
             payload_bytes: AtomicU64::new(0),
@@ -59,8 +97,7 @@ impl Input {
 
     /// The file's present length.
     pub fn length(&self) -> Result<u64> {
-        let metadata = self.file.metadata().map_err(|cause| Error::io("read", &self.path, cause))?;
-        Ok(metadata.len())
+        self.source.length().map_err(|cause| Error::io("read", &self.path, cause))
     }
 
     /// Bytes read so far: of payload frames, and of everything else.
@@ -97,7 +134,7 @@ impl Input {
     }
 
     fn read(&self, bytes: &mut [u8], offset: u64, counter: &AtomicU64) -> Result<()> {
-        self.file.read_exact_at(bytes, offset).map_err(|cause| Error::io("read", &self.path, cause).at(offset))?;
+        self.source.read_exact_at(bytes, offset).map_err(|cause| Error::io("read", &self.path, cause).at(offset))?;
         counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
     }

@@ -9,6 +9,7 @@ mod verify;
 
 pub use append::append;
 pub use directory::{FrameEntry, State};
+pub use input::{Input, Source};
 pub use payload::Payload;
 pub use stats::StatsFrame;
 pub use verify::{Fault, Verification, verify};
@@ -17,7 +18,6 @@ use crate::error::{Error, Result};
 use crate::file::{FileHeader, Kind};
 use crate::record::{CoverageV1, EndV1, LossV1, PayloadV1, PlanV1, Record, RunV1, StepV1};
 use directory::{Directory, PayloadDirectory};
-use input::Input;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -76,7 +76,14 @@ impl Trace {
     /// # Errors
     /// Foreign, where the file is no trace; Damaged, where its directory or a run's identity is; Environment.
     pub fn open(path: &Path) -> Result<Arc<Trace>> {
-        let input = Input::open(path)?;
+        Self::of(Input::open(path)?)
+    }
+
+    /// Opens what `input` reads.
+    ///
+    /// # Errors
+    /// As [`Trace::open`].
+    pub fn of(input: Input) -> Result<Arc<Trace>> {
         let directory = Directory::read(&input)?;
         let runs = runs(&input, &directory)?;
         Ok(Arc::new(Trace { input, directory, runs, payloads: OnceLock::new() }))

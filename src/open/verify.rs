@@ -11,7 +11,6 @@ use crate::record::{
 };
 use rayon::prelude::*;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// Frames that are checked at a time: memory is bounded by their bodies.
 const GROUP: usize = 64;
@@ -48,18 +47,17 @@ pub struct Verification {
     pub faults: Vec<Fault>,
 }
 
-/// Checks every frame of `path` on all cores. `progress` is told the bytes checked so far, and of how many.
+/// Checks every frame of `input` on all cores. `progress` is told the bytes checked so far, and of how many.
 ///
 /// # Errors
-/// Foreign or Environment, where the file cannot be read as a trace at all; damage is no error but a fault.
-pub fn verify(path: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Verification> {
-    let input = Input::open(path)?;
+/// Environment, where the file cannot be read; damage is no error but a fault.
+pub fn verify(input: &Input, mut progress: impl FnMut(u64, u64)) -> Result<Verification> {
     let length = input.length()?;
-    let headers = Walk::new(&input, length).collect::<Result<Vec<_>>>()?;
+    let headers = Walk::new(input, length).collect::<Result<Vec<_>>>()?;
     let mut check = Check::new(input.header().uuid);
     check.order(&headers);
     for group in headers.chunks(GROUP) {
-        let results: Vec<_> = group.par_iter().map(|header| check_frame(&input, header)).collect();
+        let results: Vec<_> = group.par_iter().map(|header| check_frame(input, header)).collect();
         for (header, result) in group.iter().zip(results) {
             check.take(header, result);
         }
