@@ -2,7 +2,7 @@
 
 use super::record::bytes_text;
 use super::{json, print};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::open::{Fault, Input, State, Verification, hex, verify};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -12,25 +12,50 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, clap::Args)]
 #[command(
     before_help = "Example:\n  actrace verify runs.actrace",
-    after_help = "Exit status: 0 sealed and every frame right, 1 torn or damaged, 2 no trace."
+    after_help = "Exit status: 0 sealed and every frame right, 1 torn, damaged or of another root, 2 no trace."
 )]
 pub struct Verify {
     /// Trace files
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Root that the one file must have: a file that was cut at an earlier seal is whole, and has another
+    #[arg(long, value_name = "HEX", value_parser = root)]
+    root: Option<Root>,
     /// Print as JSON
     #[arg(long)]
     json: bool,
 }
 
+/// Root of a seal.
+type Root = [u8; 32];
+
+fn root(digits: &str) -> std::result::Result<Root, String> {
+    let digits: Option<Vec<u8>> =
+        digits.chars().map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
+    let bytes: Option<Vec<u8>> = digits
+        .filter(|digits| digits.len().is_multiple_of(2))
+        .map(|digits| digits.as_chunks::<2>().0.iter().map(|[high, low]| high << 4 | low).collect());
+    bytes
+        .and_then(|bytes| Root::try_from(bytes).ok())
+        .ok_or_else(|| "a root is 64 hexadecimal digits, as `actrace verify` prints it".to_owned())
+}
+
 impl Verify {
     /// Runs the command.
     pub fn run(&self) -> Result<u8> {
+        if self.root.is_some() && self.files.len() > 1 {
+            return Err(Error::usage("--root says what one file must be: give one file"));
+        }
         let mut reports = Vec::new();
         for file in &self.files {
             let found = verify_with_progress(file)?;
             if !self.json {
                 print(&text(file, &found))?;
+                if self.is_another(&found) {
+                    print(
+                        "  this is not the root that --root asks for: another file, or this one cut or gone on with\n",
+                    )?;
+                }
             }
             reports.push((file, found));
         }
@@ -38,7 +63,13 @@ impl Verify {
             let files: Vec<Value> = reports.iter().map(|(file, found)| report(file, found)).collect();
             print(&json(&json!({ "files": files }))?)?;
         }
-        Ok(u8::from(reports.iter().any(|(_, found)| found.state != State::Sealed)))
+        let sound = |found: &Verification| found.state == State::Sealed && !self.is_another(found);
+        Ok(u8::from(!reports.iter().all(|(_, found)| sound(found))))
+    }
+
+    /// Whether a root is asked for and this is not it.
+    fn is_another(&self, found: &Verification) -> bool {
+        self.root.is_some() && found.root != self.root
     }
 }
 

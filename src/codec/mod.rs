@@ -72,6 +72,21 @@ pub fn compress_body(body: &[u8]) -> Option<Vec<u8>> {
     (packed.len() < body.len() && believable).then_some(packed)
 }
 
+/// The most times that a plane may grow: zstd spends at least four bytes on a block, which holds at most 128 KiB.
+const MAX_PLANE_EXPANSION: usize = 1 << 15;
+
+/// Refuses a stated length that `packed` cannot hold, before memory is taken for it.
+///
+/// # Errors
+/// Damaged, where `length` is more than `expansion` times the packed bytes or more than their blocks can give.
+pub fn check_expansion(packed: &[u8], length: usize, expansion: usize) -> Result<()> {
+    let held = zstd::zstd_safe::decompress_bound(packed).unwrap_or(0);
+    if length > packed.len().saturating_mul(expansion) || length as u64 > held {
+        return Err(Error::damaged(format!("{} compressed bytes cannot hold the stated {length}", packed.len())));
+    }
+    Ok(())
+}
+
 /// Decompresses one zstd frame into exactly `out`; anything longer or shorter is an error.
 pub fn decompress_exact(packed: &[u8], out: &mut [u8]) -> Result<()> {
     let length = zstd::bulk::decompress_to_buffer(packed, out)
@@ -176,6 +191,7 @@ fn unpack<'a>(plane: &PlaneV1, elements: usize, bytes: &'a [u8]) -> Result<std::
         RAW if stored.len() == elements => Ok(stored.into()),
         RAW => Err(Error::damaged(format!("a raw plane of {} bytes, expected {elements}", stored.len()))),
         ZSTD => {
+            check_expansion(stored, elements, MAX_PLANE_EXPANSION)?;
             let mut plane = vec![0; elements];
             decompress_exact(stored, &mut plane)?;
             Ok(plane.into())

@@ -67,7 +67,7 @@ impl Tail {
 /// Writer of a trace file. A failed write poisons it: nothing is written afterwards and nothing pretends to be sealed.
 pub struct Writer<S> {
     storage: S,
-    uuid: [u8; 16],
+    header: FileHeader,
     end: u64,
     seq: u64,
     payload: u64,
@@ -93,7 +93,7 @@ impl<S: Storage> Writer<S> {
     pub fn resume(storage: S, header: FileHeader, tail: Tail) -> Self {
         let mut writer = Writer {
             storage,
-            uuid: header.uuid,
+            header,
             end: tail.end,
             seq: tail.seq,
             payload: tail.payload,
@@ -166,6 +166,7 @@ impl<S: Storage> Writer<S> {
         pending.stored_length.push(header.stored_length);
         pending.raw_length.push(header.raw_length);
         pending.run.push(run);
+        pending.step.push(step);
         pending.blake3.extend_from_slice(&payload.blake3);
         self.remember(payload.blake3, payload.payload);
         self.payload += 1;
@@ -180,7 +181,7 @@ impl<S: Storage> Writer<S> {
             frames: self.seq,
             runs: self.runs,
             payloads: self.payload - 1,
-            root: seal_root(&self.uuid, &self.index.1, self.seq),
+            root: seal_root(&self.header, &self.index.1, self.seq),
         };
         let body = self.archive(&seal)?;
         let header = self.append(Kind::Seal, NO_RUN, 0, 0, BODY_RAW, &body, body.len())?;
@@ -191,6 +192,7 @@ impl<S: Storage> Writer<S> {
 
     /// Hands everything written so far to stable storage.
     pub fn sync(&mut self) -> Result<()> {
+        self.refuse_poisoned()?;
         let synced = self.storage.sync();
         self.poisoning(synced, "sync")
     }
@@ -275,10 +277,7 @@ impl<S: Storage> Writer<S> {
         stored: &[u8],
         raw_length: usize,
     ) -> Result<FrameHeader> {
-        if let Some(poison) = &self.poison {
-            return Err(Error::new(ErrorKind::Environment, format!("an earlier write failed: {poison}"))
-                .in_file(self.storage.path()));
-        }
+        self.refuse_poisoned()?;
         let length = |length: usize| {
             u32::try_from(length).ok().filter(|length| *length <= MAX_BODY_BYTES).ok_or_else(|| {
                 Error::internal(format!("a {} record of {length} bytes is above the cap of 1 GiB", kind.name()))
@@ -301,11 +300,19 @@ impl<S: Storage> Writer<S> {
             payload,
             body_crc: crc32c::crc32c_append(crc32c::crc32c(stored), padding),
         };
-        let written = self.storage.append(&[&header.encode(&self.uuid), stored, padding]);
+        let written = self.storage.append(&[&header.encode(&self.header.uuid), stored, padding]);
         self.poisoning(written, "write")?;
         self.end = header.end();
         self.seq += 1;
         Ok(header)
+    }
+
+    /// A sync that succeeds after one that failed proves nothing: the system may have dropped the pages.
+    fn refuse_poisoned(&self) -> Result<()> {
+        self.poison.as_ref().map_or(Ok(()), |poison| {
+            Err(Error::new(ErrorKind::Environment, format!("an earlier write failed: {poison}"))
+                .in_file(self.storage.path()))
+        })
     }
 
     fn poisoning(&mut self, outcome: std::io::Result<()>, what: &str) -> Result<()> {
@@ -334,9 +341,9 @@ pub fn list(index: &mut IndexV1, header: &FrameHeader, blake3: &[u8; 32], span: 
     index.blake3.extend_from_slice(blake3);
 }
 
-/// The root of a seal: it covers the file's identity, every indexed frame (through the chain) and their number.
-pub fn seal_root(uuid: &[u8; 16], chain: &[u8; 32], frames: u64) -> [u8; 32] {
+/// The root of a seal: it covers the file's header, every indexed frame (through the chain) and their number.
+pub fn seal_root(header: &FileHeader, chain: &[u8; 32], frames: u64) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_derive_key("actrace 1 seal root");
-    hasher.update(uuid).update(chain).update(&frames.to_le_bytes());
+    hasher.update(&header.encode()).update(chain).update(&frames.to_le_bytes());
     *hasher.finalize().as_bytes()
 }

@@ -107,7 +107,7 @@ impl Directory {
     fn indexed(input: &Input, length: u64, seal_header: &FrameHeader, seal: &SealV1) -> Result<Self> {
         let chain = index_chain(input, length, seal.index)?;
         let last_chain = chain.last().map_or([0; 32], |(.., chain)| *chain);
-        if seal_root(&input.header().uuid, &last_chain, seal.frames) != seal.root {
+        if (seal_header.seq, seal.root) != (seal.frames, seal_root(input.header(), &last_chain, seal.frames)) {
             return Err(Error::damaged("the seal does not match the index")
                 .at(seal_header.offset)
                 .in_file(input.path()));
@@ -129,7 +129,7 @@ impl Directory {
             payload_indexes,
             last_index: (seal.index, last_chain),
             end: length,
-            next_seq: seal_header.seq + 1,
+            next_seq: after(seal_header)?,
             gaps: Vec::new(),
         })
     }
@@ -158,7 +158,7 @@ impl Directory {
 
     fn take(&mut self, input: &Input, header: &FrameHeader) -> Result<()> {
         self.end = header.end();
-        self.next_seq = header.seq + 1;
+        self.next_seq = after(header)?;
         match header.kind {
             Kind::Payload => {
                 self.loose_payloads.push(*header);
@@ -178,6 +178,11 @@ impl Directory {
         self.frames.push(FrameEntry::new(header, span));
         Ok(())
     }
+}
+
+/// The number of the frame behind `header`.
+fn after(header: &FrameHeader) -> Result<u64> {
+    header.seq.checked_add(1).ok_or_else(|| Error::damaged("frame numbers are used up").at(header.offset))
 }
 
 /// The seal that ends the file, if one does.
@@ -216,6 +221,9 @@ fn index_chain(input: &Input, length: u64, last: u64) -> Result<Vec<(FrameHeader
         if index.previous >= offset {
             return Err(place(Error::damaged("the index chain does not lead back")));
         }
+        if !lists_its_stretch(&index, offset) {
+            return Err(place(Error::damaged("an index lists frames outside its stretch of the file")));
+        }
         (offset, expected) = (index.previous, Some(index.previous_chain));
         chain.push((header, index, hash));
     }
@@ -223,7 +231,15 @@ fn index_chain(input: &Input, length: u64, last: u64) -> Result<Vec<(FrameHeader
     Ok(chain)
 }
 
-fn listed(index: &IndexV1, row: usize) -> FrameEntry {
+/// Whether everything that the index at `offset` names lies behind the previous index and before itself.
+fn lists_its_stretch(index: &IndexV1, offset: u64) -> bool {
+    let inside = |place: &u64| index.previous < *place && *place < offset;
+    let payloads = index.payload_index == 0 || inside(&index.payload_index);
+    payloads && index.offset.first().is_none_or(inside) && index.offset.last().is_none_or(inside)
+}
+
+/// The frame in row `row` of an index.
+pub(super) fn listed(index: &IndexV1, row: usize) -> FrameEntry {
     FrameEntry {
         seq: index.seq[row],
         kind: Kind::from_code(index.kind[row]),
@@ -237,6 +253,23 @@ fn listed(index: &IndexV1, row: usize) -> FrameEntry {
         sites: (index.first_site[row], index.last_site[row]),
         positions: (index.first_position[row], index.last_position[row]),
     }
+}
+
+/// The payload frames that an index lists.
+pub(super) fn listed_payloads(index: &PayloadIndexV1) -> impl Iterator<Item = FrameEntry> + '_ {
+    (0..index.seq.len()).map(|row| FrameEntry {
+        seq: index.seq[row],
+        kind: Kind::Payload,
+        version: crate::record::VERSION,
+        offset: index.offset[row],
+        stored_length: index.stored_length[row],
+        raw_length: index.raw_length[row],
+        run: Some(index.run[row]),
+        step: index.step[row],
+        rows: 0,
+        sites: (0, 0),
+        positions: (0, 0),
+    })
 }
 
 /// Whole frames from the first on. Where none begins, the next 64-byte boundary is tried.
@@ -325,21 +358,7 @@ impl PayloadDirectory {
 
     /// Entries of all payload frames for the log.
     pub fn entries(&self) -> impl Iterator<Item = FrameEntry> + '_ {
-        self.stretches.iter().flat_map(|stretch| {
-            (0..stretch.seq.len()).map(|row| FrameEntry {
-                seq: stretch.seq[row],
-                kind: Kind::Payload,
-                version: crate::record::VERSION,
-                offset: stretch.offset[row],
-                stored_length: stretch.stored_length[row],
-                raw_length: stretch.raw_length[row],
-                run: Some(stretch.run[row]),
-                step: 0,
-                rows: 0,
-                sites: (0, 0),
-                positions: (0, 0),
-            })
-        })
+        self.stretches.iter().flat_map(listed_payloads)
     }
 
     /// The stretch behind the last index.
@@ -355,7 +374,8 @@ fn loose(input: &Input, headers: &[FrameHeader]) -> Result<PayloadIndexV1> {
         ..PayloadIndexV1::default()
     };
     for header in headers {
-        if header.payload != index.first_payload + index.seq.len() as u64 {
+        let expected = index.first_payload.checked_add(index.seq.len() as u64);
+        if header.payload == 0 || Some(header.payload) != expected || header.payload == u64::MAX {
             return Err(Error::damaged("payload numbers have a gap").at(header.offset).in_file(input.path()));
         }
         let body = input.body(header)?;
@@ -366,6 +386,7 @@ fn loose(input: &Input, headers: &[FrameHeader]) -> Result<PayloadIndexV1> {
         index.stored_length.push(header.stored_length);
         index.raw_length.push(header.raw_length);
         index.run.push(header.run);
+        index.step.push(header.step);
         index.blake3.extend_from_slice(&payload.blake3);
     }
     Ok(index)

@@ -2,7 +2,7 @@
 //!
 //! A live file may be cut by its next writer, and a cut file under a map is a SIGBUS: so reads, not maps.
 
-use crate::codec::MAX_BODY_EXPANSION;
+use crate::codec::{self, MAX_BODY_EXPANSION};
 use crate::error::{Error, Result};
 use crate::file::{FileHeader, FrameHeader, Kind, padded};
 use rkyv::util::AlignedVec;
@@ -122,15 +122,19 @@ impl Input {
 
     /// Reads, checks and decompresses a frame's body.
     pub fn body(&self, header: &FrameHeader) -> Result<AlignedVec<64>> {
-        if u64::from(header.raw_length) > u64::from(header.stored_length).saturating_mul(MAX_BODY_EXPANSION as u64) {
-            return Err(Error::damaged("a body states an impossible compression")
-                .at(header.offset)
-                .in_file(&self.path));
-        }
+        let place = |error: Error| error.at(header.offset).in_file(&self.path);
         let counter = if header.kind == Kind::Payload { &self.payload_bytes } else { &self.other_bytes };
-        let mut stored = vec![0; padded(u64::from(header.stored_length)) as usize];
+        let mut stored = zeros(padded(u64::from(header.stored_length)) as usize);
         self.read(&mut stored, header.offset + FrameHeader::BYTES as u64, counter)?;
-        header.open_body(&stored).map_err(|error| error.in_file(&self.path))
+        header.check_body(&stored).map_err(place)?;
+        stored.resize(header.stored_length as usize, 0);
+        if !header.is_compressed() {
+            return Ok(stored);
+        }
+        codec::check_expansion(&stored, header.raw_length as usize, MAX_BODY_EXPANSION).map_err(place)?;
+        let mut body = zeros(header.raw_length as usize);
+        codec::decompress_exact(&stored, &mut body).map_err(place)?;
+        Ok(body)
     }
 
     fn read(&self, bytes: &mut [u8], offset: u64, counter: &AtomicU64) -> Result<()> {
@@ -138,4 +142,10 @@ impl Input {
         counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
     }
+}
+
+fn zeros(length: usize) -> AlignedVec<64> {
+    let mut bytes = AlignedVec::with_capacity(length);
+    bytes.resize(length, 0);
+    bytes
 }
