@@ -255,7 +255,7 @@ impl Check {
     fn take_run(&mut self, header: &FrameHeader) {
         let belongs = match header.kind {
             Kind::Run => {
-                self.require(header, header.run == self.runs, "runs are not numbered in order");
+                self.require(header, header.run >= self.runs, "runs are not numbered in order");
                 self.runs = header.run.saturating_add(1);
                 true
             }
