@@ -3,7 +3,7 @@
 use super::record::bytes_text;
 use super::{exit_code, json, print};
 use crate::error::{Error, ErrorKind, Result};
-use crate::open::{Fault, State, Verification, hex, verify};
+use crate::open::{Fault, Input, State, Verification, hex, verify};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -12,28 +12,48 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, clap::Args)]
 #[command(
     before_help = "Example:\n  actrace verify runs.actrace",
-    after_help = "Exit status: 0 sealed and every frame right, 1 torn or damaged, 3 tail lost (bytes that were not \
+    after_help = "Exit status: 0 sealed and every frame right, 1 torn, damaged or of another root, 3 tail lost (bytes that were not \
 synced yet), 2 no trace or not readable; of several files the worst: 1 before 2 before 3."
 )]
 pub struct Verify {
     /// Trace files
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Root that the one file must have: a file that was cut at an earlier seal is whole, and has another
+    #[arg(long, value_name = "HEX", value_parser = root)]
+    root: Option<Root>,
     /// Print as JSON
     #[arg(long)]
     json: bool,
 }
 
+/// Root of a seal.
+type Root = [u8; 32];
+
+fn root(digits: &str) -> std::result::Result<Root, String> {
+    let digits: Option<Vec<u8>> =
+        digits.chars().map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
+    let bytes: Option<Vec<u8>> = digits
+        .filter(|digits| digits.len().is_multiple_of(2))
+        .map(|digits| digits.as_chunks::<2>().0.iter().map(|[high, low]| high << 4 | low).collect());
+    bytes
+        .and_then(|bytes| Root::try_from(bytes).ok())
+        .ok_or_else(|| "a root is 64 hexadecimal digits, as `actrace verify` prints it".to_owned())
+}
+
 impl Verify {
     /// Runs the command.
     pub fn run(&self) -> Result<u8> {
+        if self.root.is_some() && self.files.len() > 1 {
+            return Err(Error::usage("--root says what one file must be: give one file"));
+        }
         let mut reports = Vec::new();
         let mut statuses = Vec::new();
         for file in &self.files {
             match verify_with_progress(file) {
                 Ok(found) => {
-                    statuses.push(exit_status(found.state));
-                    if self.json { reports.push(report(file, &found)) } else { print(&text(file, &found))? }
+                    statuses.push(if self.is_another(&found) { 1 } else { exit_status(found.state) });
+                    if self.json { reports.push(report(file, &found)) } else { self.print(file, &found)? }
                 }
                 // Every other file is checked all the same.
                 Err(error) => {
@@ -47,6 +67,19 @@ impl Verify {
             print(&json(&json!({ "files": reports }))?)?;
         }
         Ok([1, 2, 3].into_iter().find(|status| statuses.contains(status)).unwrap_or(0))
+    }
+
+    fn print(&self, file: &Path, found: &Verification) -> Result<()> {
+        print(&text(file, found))?;
+        if self.is_another(found) {
+            print("  this is not the root that --root asks for: another file, or this one cut or gone on with\n")?;
+        }
+        Ok(())
+    }
+
+    /// Whether a root is asked for and this is not it.
+    fn is_another(&self, found: &Verification) -> bool {
+        self.root.is_some() && found.root != self.root
     }
 }
 
@@ -72,7 +105,7 @@ fn verify_with_progress(file: &Path) -> Result<Verification> {
     let bar = ProgressBar::new(0);
     let style = ProgressStyle::with_template("verifying {bar:30} {bytes}/{total_bytes} {bytes_per_sec}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let found = verify(file, |done, of| {
+    let found = verify(&Input::open(file)?, |done, of| {
         bar.set_length(of);
         bar.set_position(done);
     });

@@ -94,7 +94,7 @@ pub struct Writer<S> {
     durability: Durability,
     /// When the oldest frame that is not synced yet was written; `None` where everything but marks is.
     unsynced_since: Option<Instant>,
-    uuid: [u8; 16],
+    header: FileHeader,
     end: u64,
     seq: u64,
     payload: u64,
@@ -125,7 +125,7 @@ impl<S: Storage> Writer<S> {
             storage,
             durability: Durability::None,
             unsynced_since: None,
-            uuid: header.uuid,
+            header,
             end: tail.end,
             seq: tail.seq,
             payload: tail.payload,
@@ -232,6 +232,7 @@ impl<S: Storage> Writer<S> {
         pending.stored_length.push(header.stored_length);
         pending.raw_length.push(header.raw_length);
         pending.run.push(run);
+        pending.step.push(step);
         pending.blake3.extend_from_slice(&payload.blake3);
         self.remember(payload.blake3, payload.payload);
         self.payload += 1;
@@ -250,7 +251,7 @@ impl<S: Storage> Writer<S> {
             frames: self.seq,
             runs: self.runs,
             payloads: self.payload - 1,
-            root: seal_root(&self.uuid, &self.index.1, self.seq),
+            root: seal_root(&self.header, &self.index.1, self.seq),
         };
         let body = self.archive(&seal)?;
         let draft = Draft { raw_length: body.len(), ..Draft::of(Kind::Seal, NO_RUN, 0) };
@@ -382,7 +383,7 @@ impl<S: Storage> Writer<S> {
             payload: draft.payload,
             body_crc: crc32c::crc32c_append(crc32c::crc32c(stored), padding),
         };
-        let written = self.storage.append(&[&header.encode(&self.uuid), stored, padding]);
+        let written = self.storage.append(&[&header.encode(&self.header.uuid), stored, padding]);
         self.poisoning(written, "write")?;
         self.end = header.end();
         self.seq += 1;
@@ -441,9 +442,9 @@ pub fn list(index: &mut IndexV1, header: &FrameHeader, blake3: &[u8; 32], span: 
     index.blake3.extend_from_slice(blake3);
 }
 
-/// The root of a seal: it covers the file's identity, every indexed frame (through the chain) and their number.
-pub fn seal_root(uuid: &[u8; 16], chain: &[u8; 32], frames: u64) -> [u8; 32] {
+/// The root of a seal: it covers the file's header, every indexed frame (through the chain) and their number.
+pub fn seal_root(header: &FileHeader, chain: &[u8; 32], frames: u64) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_derive_key("actrace 1 seal root");
-    hasher.update(uuid).update(chain).update(&frames.to_le_bytes());
+    hasher.update(&header.encode()).update(chain).update(&frames.to_le_bytes());
     *hasher.finalize().as_bytes()
 }

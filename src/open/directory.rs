@@ -99,7 +99,7 @@ impl Directory {
     fn indexed(input: &Input, length: u64, seal_header: &FrameHeader, seal: &SealV1) -> Result<Self> {
         let chain = index_chain(input, length, seal.index)?;
         let last_chain = chain.last().map_or([0; 32], |(.., chain)| *chain);
-        if seal_root(&input.header().uuid, &last_chain, seal.frames) != seal.root {
+        if (seal_header.seq, seal.root) != (seal.frames, seal_root(input.header(), &last_chain, seal.frames)) {
             return Err(Error::damaged("the seal does not match the index")
                 .at(seal_header.offset)
                 .in_file(input.path()));
@@ -239,6 +239,9 @@ fn index_chain(input: &Input, length: u64, last: u64) -> Result<Vec<(FrameHeader
         if index.previous >= offset {
             return Err(place(Error::damaged("the index chain does not lead back")));
         }
+        if !lists_its_stretch(&index, offset) {
+            return Err(place(Error::damaged("an index lists frames outside its stretch of the file")));
+        }
         (offset, expected) = (index.previous, Some(index.previous_chain));
         chain.push((header, index, hash));
     }
@@ -246,7 +249,15 @@ fn index_chain(input: &Input, length: u64, last: u64) -> Result<Vec<(FrameHeader
     Ok(chain)
 }
 
-fn listed(index: &IndexV1, row: usize) -> FrameEntry {
+/// Whether everything that the index at `offset` names lies behind the previous index and before itself.
+fn lists_its_stretch(index: &IndexV1, offset: u64) -> bool {
+    let inside = |place: &u64| index.previous < *place && *place < offset;
+    let payloads = index.payload_index == 0 || inside(&index.payload_index);
+    payloads && index.offset.first().is_none_or(inside) && index.offset.last().is_none_or(inside)
+}
+
+/// The frame in row `row` of an index.
+pub(super) fn listed(index: &IndexV1, row: usize) -> FrameEntry {
     FrameEntry {
         seq: index.seq[row],
         kind: Kind::from_code(index.kind[row]),
@@ -260,4 +271,21 @@ fn listed(index: &IndexV1, row: usize) -> FrameEntry {
         sites: (index.first_site[row], index.last_site[row]),
         positions: (index.first_position[row], index.last_position[row]),
     }
+}
+
+/// The payload frames that an index lists.
+pub(super) fn listed_payloads(index: &PayloadIndexV1) -> impl Iterator<Item = FrameEntry> + '_ {
+    (0..index.seq.len()).map(|row| FrameEntry {
+        seq: index.seq[row],
+        kind: Kind::Payload,
+        version: crate::record::VERSION,
+        offset: index.offset[row],
+        stored_length: index.stored_length[row],
+        raw_length: index.raw_length[row],
+        run: Some(index.run[row]),
+        step: index.step[row],
+        rows: 0,
+        sites: (0, 0),
+        positions: (0, 0),
+    })
 }

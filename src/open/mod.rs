@@ -14,6 +14,7 @@ mod walk;
 
 pub use append::append;
 pub use directory::FrameEntry;
+pub use input::{Input, Source};
 pub use payload::Payload;
 pub use recover::{Recovery, recover};
 pub use set::{RunRef, TraceSet};
@@ -25,7 +26,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::file::{FileHeader, Kind};
 use crate::record::{CoverageV1, EndV1, LossV1, PayloadV1, PlanV1, Record, RunV1, StepV1};
 use directory::Directory;
-use input::Input;
 use payload_directory::PayloadDirectory;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -87,7 +87,14 @@ impl Trace {
     /// # Errors
     /// Foreign, where the file is no trace; Damaged, where its header is; Environment.
     pub fn open(path: &Path) -> Result<Arc<Trace>> {
-        let input = Input::open(path)?;
+        Self::of(Input::open(path)?)
+    }
+
+    /// Opens what `input` reads.
+    ///
+    /// # Errors
+    /// As [`Trace::open`].
+    pub fn of(input: Input) -> Result<Arc<Trace>> {
         let mut directory = Directory::read(&input)?;
         let mut runs = runs(&input, &directory);
         if directory.state == State::Sealed && runs.as_ref().is_err_and(|error| error.kind() == ErrorKind::Damaged) {

@@ -1,6 +1,6 @@
 //! Where payloads lie, by number.
 
-use super::directory::{Directory, FrameEntry};
+use super::directory::{Directory, FrameEntry, listed_payloads};
 use super::input::Input;
 use crate::error::{Error, Result};
 use crate::file::{FrameHeader, Kind};
@@ -63,21 +63,7 @@ impl PayloadDirectory {
 
     /// Entries of all payload frames for the log.
     pub fn entries(&self) -> impl Iterator<Item = FrameEntry> + '_ {
-        self.stretches.iter().flat_map(|stretch| {
-            (0..stretch.seq.len()).map(|row| FrameEntry {
-                seq: stretch.seq[row],
-                kind: Kind::Payload,
-                version: crate::record::VERSION,
-                offset: stretch.offset[row],
-                stored_length: stretch.stored_length[row],
-                raw_length: stretch.raw_length[row],
-                run: Some(stretch.run[row]),
-                step: 0,
-                rows: 0,
-                sites: (0, 0),
-                positions: (0, 0),
-            })
-        })
+        self.stretches.iter().flat_map(listed_payloads)
     }
 
     /// The payload index that the next one will have to begin with: payloads that none lists, with their hashes.
@@ -110,4 +96,5 @@ fn push(index: &mut PayloadIndexV1, header: &FrameHeader) {
     index.stored_length.push(header.stored_length);
     index.raw_length.push(header.raw_length);
     index.run.push(header.run);
+    index.step.push(header.step);
 }

@@ -2,8 +2,9 @@
 //!
 //! The input is only read. Frames are numbered anew; runs keep their numbers, payloads get new ones, and statistics
 //! rows follow them. A row whose payload is lost says that it has none. A LOSS record in each run concerned says what
-//! is missing and why. Nothing is invented: a run without an end stays without one, and coverage and content root stay
-//! what the recorder wrote, so that they tell what was there.
+//! is missing and why. Nothing is invented: a run without an end stays without one, coverage and content root stay
+//! what the recorder wrote, so that they tell what was there, and a run whose identity is lost is lost (but for
+//! payloads that rows of other runs share).
 
 use super::input::Input;
 use super::inventory::Inventory;
@@ -11,7 +12,7 @@ use super::payload::Payload;
 use super::verify::{Verification, check_record, verify};
 use super::walk::{State, Stretch, Walk};
 use crate::error::{Error, ErrorKind, Result};
-use crate::file::{FileHeader, FileStorage, FrameHeader, Kind, NO_RUN, Writer, sync_folder};
+use crate::file::{FileHeader, FileStorage, FrameHeader, Kind, Writer, sync_folder};
 use crate::record::{LossV1, PayloadV1, Record, StatsV1};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -26,7 +27,7 @@ pub struct Recovery {
     pub kept: BTreeMap<&'static str, u64>,
     /// Frames that could not be copied, by kind; `unknown` where nothing tells the kind.
     pub lost: BTreeMap<&'static str, u64>,
-    /// What each run lost, as written to the new file; of the file itself where there is no run.
+    /// What each run lost, as written to the new file; without a run, what no run of the new file can tell.
     pub losses: Vec<(Option<u32>, LossV1)>,
     /// Stretches of the input that hold no whole frame, first and end.
     pub holes: Vec<(u64, u64)>,
@@ -73,6 +74,8 @@ fn copy(
         inventory: Inventory::of(input, &stretches)?,
         writer: Writer::create(storage, header)?,
         payloads: HashMap::new(),
+        strays: HashMap::new(),
+        strangers: BTreeMap::new(),
         seq: 0,
         hole: None,
         notes: Notes::default(),
@@ -93,7 +96,7 @@ fn copy(
     }
     copier.end()?;
     sync_folder(to)?;
-    let verification = verify(to, |_, _| {})?;
+    let verification = verify(&Input::open(to)?, |_, _| {})?;
     if verification.state != State::Sealed {
         return Err(Error::internal("what was recovered does not verify").in_file(to));
     }
@@ -114,6 +117,10 @@ struct Copier<'a> {
     writer: Writer<FileStorage>,
     /// New number of every payload that was copied, by its old one.
     payloads: HashMap<u64, u64>,
+    /// Payloads of runs whose identity is lost, by number.
+    strays: HashMap<u64, FrameHeader>,
+    /// Number of other frames of such runs.
+    strangers: BTreeMap<u32, u64>,
     /// Number that the next frame should have.
     seq: u64,
     /// A hole before the next frame.
@@ -142,30 +149,25 @@ impl Copier<'_> {
     fn frame(&mut self, header: &FrameHeader) -> Result<()> {
         self.account_for_hole(header.seq);
         self.seq = header.seq.saturating_add(1);
-        match self.checked(header) {
-            Ok(Checked::Own) => {}
-            Ok(Checked::Payload(record)) => {
-                let number = self.writer.payload(header.run, header.step, *record)?;
-                self.payloads.insert(header.payload, number);
-                self.keep(header.kind);
+        match header.kind {
+            Kind::Index | Kind::PayloadIndex | Kind::Seal | Kind::Sync => return Ok(()),
+            Kind::Payload if self.notes.run != Some(header.run) => {
+                self.strays.insert(header.payload, *header);
+                return Ok(());
             }
-            Ok(Checked::Stats(mut stats)) => {
-                self.follow_payloads(&mut stats);
-                *self.notes.uncommitted.entry(stats.step).or_default() += stats.site.len() as u64;
-                self.writer.stats(header.run, &stats)?;
-                self.keep(header.kind);
+            Kind::Run => {
+                self.note_losses()?;
+                self.notes.run = None;
             }
-            Ok(Checked::Other(body)) => {
-                if header.kind == Kind::Run {
-                    self.note_losses()?;
-                    self.notes.run = Some(header.run);
-                }
-                if header.kind == Kind::Step {
-                    self.notes.uncommitted.remove(&header.step);
-                }
-                self.writer.copy(header, &body)?;
-                self.keep(header.kind);
+            _ if self.notes.run != Some(header.run) => {
+                *self.strangers.entry(header.run).or_default() += 1;
+                *self.lost.entry(header.kind.name()).or_default() += 1;
+                return Ok(());
             }
+            _ => {}
+        }
+        match self.copy(header) {
+            Ok(()) => *self.kept.entry(header.kind.name()).or_default() += 1,
             Err(error) if error.kind() == ErrorKind::Damaged => {
                 let rows = self.inventory.rows(header.seq);
                 self.lose(header.kind.name(), 1, rows);
@@ -176,22 +178,33 @@ impl Copier<'_> {
         Ok(())
     }
 
-    /// Reads and checks a frame.
-    fn checked(&self, header: &FrameHeader) -> Result<Checked> {
-        if matches!(header.kind, Kind::Index | Kind::PayloadIndex | Kind::Seal | Kind::Sync) {
-            return Ok(Checked::Own);
-        }
+    /// Copies a frame that is right.
+    ///
+    /// # Errors
+    /// Damaged, where it is not: nothing was written then.
+    fn copy(&mut self, header: &FrameHeader) -> Result<()> {
         let body = self.input.body(header)?;
         check_record(header, &body)?;
         match header.kind {
-            Kind::Payload => {
-                let record = PayloadV1::decode(&body)?;
-                Payload::decode(&record)?;
-                Ok(Checked::Payload(Box::new(record)))
+            Kind::Payload => return self.copy_payload(header, header.run, PayloadV1::decode(&body)?),
+            Kind::Stats => {
+                let mut stats = StatsV1::decode(&body)?;
+                self.follow_payloads(header.run, &mut stats)?;
+                *self.notes.uncommitted.entry(stats.step).or_default() += stats.site.len() as u64;
+                return self.writer.stats(header.run, &stats);
             }
-            Kind::Stats => Ok(Checked::Stats(Box::new(StatsV1::decode(&body)?))),
-            _ => Ok(Checked::Other(body)),
+            Kind::Run => self.notes.run = Some(header.run),
+            Kind::Step => drop(self.notes.uncommitted.remove(&header.step)),
+            _ => {}
         }
+        self.writer.copy(header, &body)
+    }
+
+    fn copy_payload(&mut self, header: &FrameHeader, run: u32, record: PayloadV1) -> Result<()> {
+        Payload::decode(&record)?;
+        let number = self.writer.payload(run, header.step, record)?;
+        self.payloads.insert(header.payload, number);
+        Ok(())
     }
 
     /// Frames between the last one and number `next` are missing: says which, as far as anything tells.
@@ -219,13 +232,13 @@ impl Copier<'_> {
         self.notes.rows += rows;
     }
 
-    fn keep(&mut self, kind: Kind) {
-        *self.kept.entry(kind.name()).or_default() += 1;
-    }
-
-    fn follow_payloads(&mut self, stats: &mut StatsV1) {
+    /// Gives rows of run `run` the new numbers of their payloads, and no payload where theirs is lost.
+    fn follow_payloads(&mut self, run: u32, stats: &mut StatsV1) -> Result<()> {
         for (payload, row) in stats.payload.iter_mut().zip(&mut stats.payload_row).filter(|(payload, _)| **payload != 0)
         {
+            if let Some(stray) = self.strays.remove(payload) {
+                self.adopt(&stray, run)?;
+            }
             match self.payloads.get(payload) {
                 Some(number) => *payload = *number,
                 None => {
@@ -235,6 +248,21 @@ impl Copier<'_> {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Copies a payload of a run that is lost for a row of run `run` that shares it.
+    fn adopt(&mut self, stray: &FrameHeader, run: u32) -> Result<()> {
+        let copied = self.input.body(stray).and_then(|body| {
+            check_record(stray, &body)?;
+            self.copy_payload(stray, run, PayloadV1::decode(&body)?)
+        });
+        let (count, result) = match copied {
+            Err(error) if error.kind() == ErrorKind::Damaged => (&mut self.lost, Ok(())),
+            copied => (&mut self.kept, copied),
+        };
+        *count.entry(Kind::Payload.name()).or_default() += 1;
+        result
     }
 
     /// Writes what the run that ends here lost.
@@ -265,7 +293,9 @@ impl Copier<'_> {
     }
 
     fn lost_in(&mut self, run: Option<u32>, loss: LossV1) -> Result<()> {
-        self.writer.record(run.unwrap_or(NO_RUN), 0, &loss)?;
+        if let Some(run) = run {
+            self.writer.record(run, 0, &loss)?;
+        }
         self.losses.push((run, loss));
         Ok(())
     }
@@ -278,17 +308,16 @@ impl Copier<'_> {
             self.notes.why.push(format!("bytes {start} to {end}, the last, hold no whole frame"));
         }
         self.note_losses()?;
+        if !self.strays.is_empty() {
+            *self.lost.entry(Kind::Payload.name()).or_default() += self.strays.len() as u64;
+        }
+        for (run, frames) in std::mem::take(&mut self.strangers) {
+            let what = format!("run {run} of the original file: {frames} frames");
+            let why = "its identity is lost".to_owned();
+            self.losses.push((None, LossV1 { what, rows: 0, why }));
+        }
         self.writer.seal()
     }
-}
-
-/// A frame that was read and found right.
-enum Checked {
-    /// Of the file itself: the new one has its own.
-    Own,
-    Payload(Box<PayloadV1>),
-    Stats(Box<StatsV1>),
-    Other(rkyv::util::AlignedVec<64>),
 }
 
 /// The first few of `items`, and how many more there are.

@@ -5,8 +5,10 @@
 mod support;
 
 mod running;
+mod traces;
 
 mod activations_match_hugging_face;
+mod damaged_bytes_are_detected;
 mod fixtures_are_reproducible;
 mod planted_faults_show;
 mod products_match_llama_cpp;
