@@ -117,7 +117,7 @@ impl<'a> Packer<'a> {
             )));
         }
         let width = rows.width().unwrap_or(0) as u32;
-        let shape = Shape { dtype, rows: range.len() as u32, width, offsets: &offsets };
+        let shape = Shape { captured: dtype, stored: dtype, rows: range.len() as u32, width, offsets: &offsets };
         let blake3 = shape.content_hash(&self.raw);
         let encoder = match &mut self.encoder {
             Some(encoder) => encoder,

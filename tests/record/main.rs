@@ -4,11 +4,21 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod commands;
 mod running;
+mod traces;
 
 mod activations_match_hugging_face;
+mod damaged_bytes_are_detected;
+mod durable_levels;
 mod fixtures_are_reproducible;
+mod killed_while_recording;
+mod one_writer_at_a_time;
 mod planted_faults_show;
 mod products_match_llama_cpp;
+mod recover_keeps_what_is_whole;
 mod results_do_not_depend_on_scheduling;
 mod runs_that_are_refused;
+mod signals_seal;
+mod states_on_open;
+mod write_errors;
