@@ -4,12 +4,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[global_allocator]
+static COUNTED: support::memory::Counting = support::memory::Counting;
+
 mod running;
 mod traces;
 
 mod activations_match_hugging_face;
 mod damaged_bytes_are_detected;
 mod fixtures_are_reproducible;
+mod hostile_files_are_refused;
 mod planted_faults_show;
 mod products_match_llama_cpp;
 mod results_do_not_depend_on_scheduling;
