@@ -12,9 +12,11 @@ mod traces;
 
 mod activations_match_hugging_face;
 mod damaged_bytes_are_detected;
+mod failed_writes_are_reported;
 mod fixtures_are_reproducible;
 mod hostile_files_are_refused;
 mod planted_faults_show;
+mod power_loss_keeps_what_was_synced;
 mod products_match_llama_cpp;
 mod results_do_not_depend_on_scheduling;
 mod runs_that_are_refused;

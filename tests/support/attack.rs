@@ -405,7 +405,8 @@ pub fn attack_all(package: &Path, numbers: Range<u64>, threads: usize) -> (Tally
 /// One thread's share, in a pool of one thread, so that all its memory is counted there.
 fn attack_some(package: &Path, numbers: impl Iterator<Item = u64> + Send) -> (Tally, Vec<String>) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    let folder = tempfile::tempdir().unwrap();
+    // A folder in memory, where there is one: model files are written anew for every input.
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     pool.install(|| {
         let attacker = Attacker::new(package, folder.path());
         let (mut tally, mut failures) = (Tally::new(), Vec::new());
