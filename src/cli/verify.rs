@@ -1,8 +1,8 @@
 //! `actrace verify`: check every byte.
 
 use super::record::bytes_text;
-use super::{json, print};
-use crate::error::{Error, Result};
+use super::{exit_code, json, print};
+use crate::error::{Error, ErrorKind, Result};
 use crate::open::{Fault, Input, State, Verification, hex, verify};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, clap::Args)]
 #[command(
     before_help = "Example:\n  actrace verify runs.actrace",
-    after_help = "Exit status: 0 sealed and every frame right, 1 torn, damaged or of another root, 2 no trace."
+    after_help = "Exit status: 0 sealed and every frame right, 1 torn, damaged or of another root, 3 tail lost (bytes that were not \
+synced yet), 2 no trace or not readable; of several files the worst: 1 before 2 before 3."
 )]
 pub struct Verify {
     /// Trace files
@@ -47,30 +48,57 @@ impl Verify {
             return Err(Error::usage("--root says what one file must be: give one file"));
         }
         let mut reports = Vec::new();
+        let mut statuses = Vec::new();
         for file in &self.files {
-            let found = verify_with_progress(file)?;
-            if !self.json {
-                print(&text(file, &found))?;
-                if self.is_another(&found) {
-                    print(
-                        "  this is not the root that --root asks for: another file, or this one cut or gone on with\n",
-                    )?;
+            match verify_with_progress(file) {
+                Ok(found) => {
+                    statuses.push(if self.is_another(&found) { 1 } else { exit_status(found.state) });
+                    if self.json { reports.push(report(file, &found)) } else { self.print(file, &found)? }
+                }
+                // Every other file is checked all the same.
+                Err(error) => {
+                    eprintln!("error: {error}");
+                    statuses.push(exit_code(&error));
+                    reports.push(refused(file, &error));
                 }
             }
-            reports.push((file, found));
         }
         if self.json {
-            let files: Vec<Value> = reports.iter().map(|(file, found)| report(file, found)).collect();
-            print(&json(&json!({ "files": files }))?)?;
+            print(&json(&json!({ "files": reports }))?)?;
         }
-        let sound = |found: &Verification| found.state == State::Sealed && !self.is_another(found);
-        Ok(u8::from(!reports.iter().all(|(_, found)| sound(found))))
+        Ok([1, 2, 3].into_iter().find(|status| statuses.contains(status)).unwrap_or(0))
+    }
+
+    fn print(&self, file: &Path, found: &Verification) -> Result<()> {
+        print(&text(file, found))?;
+        if self.is_another(found) {
+            print("  this is not the root that --root asks for: another file, or this one cut or gone on with\n")?;
+        }
+        Ok(())
     }
 
     /// Whether a root is asked for and this is not it.
     fn is_another(&self, found: &Verification) -> bool {
         self.root.is_some() && found.root != self.root
     }
+}
+
+fn exit_status(state: State) -> u8 {
+    match state {
+        State::Sealed => 0,
+        State::Torn | State::Damaged => 1,
+        State::TailLost => 3,
+    }
+}
+
+/// The report of a file that is no trace, or whose header is damaged.
+fn refused(file: &Path, error: &Error) -> Value {
+    let state = match error.kind() {
+        ErrorKind::Foreign => "foreign",
+        ErrorKind::Damaged => "damaged",
+        _ => "unreadable",
+    };
+    json!({ "file": file.display().to_string(), "state": state, "error": error.to_string() })
 }
 
 fn verify_with_progress(file: &Path) -> Result<Verification> {
@@ -92,7 +120,7 @@ fn text(file: &Path, found: &Verification) -> String {
         text += &format!("  root {}\n", hex(root));
     }
     if found.loose_bytes > 0 {
-        text += &format!("  {} bytes after the last whole frame are not part of the log\n", found.loose_bytes);
+        text += &format!("  {} bytes at the end are the beginning of a frame\n", found.loose_bytes);
     }
     for fault in &found.faults {
         text += &format!("  byte {}: {}{}\n", fault.offset, fault_frame(fault), fault.what);
@@ -110,12 +138,13 @@ fn fault_frame(fault: &Fault) -> String {
 }
 
 fn report(file: &Path, found: &Verification) -> Value {
-    let fault = |fault: &Fault| json!({ "seq": fault.seq, "offset": fault.offset, "kind": fault.kind, "run": fault.run, "what": fault.what });
+    let fault = |fault: &Fault| json!({ "seq": fault.seq, "offset": fault.offset, "kind": fault.kind, "run": fault.run, "cause": fault.cause.name(), "what": fault.what });
     json!({
         "file": file.display().to_string(),
         "state": found.state.name(),
         "frames": found.frames,
         "bytes": found.bytes,
+        "durable_to": found.durable_to,
         "loose_bytes": found.loose_bytes,
         "root": found.root.map(|root| hex(&root)),
         "faults": found.faults.iter().map(fault).collect::<Vec<_>>(),

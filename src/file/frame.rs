@@ -187,6 +187,12 @@ impl FrameHeader {
         fault.map_or(Ok(header), |fault| Err(Error::damaged(fault).at(offset)))
     }
 
+    /// Whether `bytes`, 64 of them or as many as the file has left, could begin a header: the sync word as far as it
+    /// goes.
+    pub fn may_begin(bytes: &[u8]) -> bool {
+        bytes.iter().zip(SYNC_WORD).all(|(byte, expected)| *byte == expected)
+    }
+
     /// Checks a stored body with its padding: the checksum, and that the padding is zero.
     ///
     /// # Errors

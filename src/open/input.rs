@@ -3,14 +3,17 @@
 //! A live file may be cut by its next writer, and a cut file under a map is a SIGBUS: so reads, not maps.
 
 use crate::codec::{self, MAX_BODY_EXPANSION};
-use crate::error::{Error, Result};
-use crate::file::{FileHeader, FrameHeader, Kind, padded};
+use crate::error::{Error, ErrorKind, Result};
+use crate::file::{ALIGNMENT, FileHeader, FrameHeader, Kind, padded};
 use rkyv::util::AlignedVec;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes that a search for the next frame reads at a time; a multiple of [`ALIGNMENT`].
+const SEARCH_BYTES: usize = 1 << 18;
 
 /// Bytes that are read by place: a file, or an image of one in memory.
 pub trait Source: Send + Sync + std::fmt::Debug {
@@ -61,6 +64,26 @@ impl Input {
         Self::of(file, path)
     }
 
+    /// Opens `path` although its header may be damaged, as long as frames can be told to be its own: what they need of
+    /// the header is the identity alone.
+    ///
+    /// # Errors
+    /// As [`Input::of`].
+    pub fn open_damaged(path: &Path) -> Result<Self> {
+        let error = match Self::open(path) {
+            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign) => error,
+            opened => return opened,
+        };
+        let Ok(file) = File::open(path) else { return Err(error) };
+        let mut bytes = [0; FileHeader::BYTES];
+        if Source::read_exact_at(&file, &mut bytes, 0).is_err() {
+            return Err(error);
+        }
+        let input = Self::new(file, path, FileHeader::unchecked(&bytes));
+        let first = input.frame_header(FileHeader::BYTES as u64, input.length()?);
+        if first.is_ok() { Ok(input) } else { Err(error) }
+    }
+
     /// Reads the header of an open file; `path` names it in errors.
     ///
     /// # Errors
@@ -68,7 +91,7 @@ impl Input {
     pub fn of(source: impl Source + 'static, path: &Path) -> Result<Self> {
         let length = source.length().map_err(|cause| match cause.kind() {
             io::ErrorKind::IsADirectory => {
-                Error::new(crate::ErrorKind::Foreign, "this is a folder, not a trace").in_file(path)
+                Error::new(ErrorKind::Foreign, "this is a folder, not a trace").in_file(path)
             }
             _ => Error::io("read", path, cause),
         })?;
@@ -76,13 +99,17 @@ impl Input {
         let found = length.min(FileHeader::BYTES as u64) as usize;
         source.read_exact_at(&mut bytes[..found], 0).map_err(|cause| Error::io("read", path, cause))?;
         let header = FileHeader::decode(&bytes[..found]).map_err(|error| error.in_file(path))?;
-        Ok(Input {
+        Ok(Self::new(source, path, header))
+    }
+
+    fn new(source: impl Source + 'static, path: &Path, header: FileHeader) -> Self {
+        Input {
             source: Box::new(source),
             path: path.to_path_buf(),
             header,
             payload_bytes: AtomicU64::new(0),
             other_bytes: AtomicU64::new(FileHeader::BYTES as u64),
-        })
+        }
     }
 
     /// The path as given.
@@ -137,8 +164,37 @@ impl Input {
         Ok(body)
     }
 
+    /// The first place from `offset` (a multiple of [`ALIGNMENT`]) on where the word stands that begins a frame, or
+    /// `length`. Read in large pieces: a long hole takes no longer than its bytes.
+    pub fn find_frame(&self, offset: u64, length: u64) -> Result<u64> {
+        let mut piece = vec![0; SEARCH_BYTES];
+        let mut start = offset;
+        while start < length {
+            let bytes = (length - start).min(SEARCH_BYTES as u64) as usize;
+            self.read(&mut piece[..bytes], start, &self.other_bytes)?;
+            let found = piece[..bytes].chunks(ALIGNMENT).position(FrameHeader::may_begin);
+            if let Some(block) = found {
+                return Ok(start + (block * ALIGNMENT) as u64);
+            }
+            start += bytes as u64;
+        }
+        Ok(length)
+    }
+
+    /// Whether the `rest` bytes at the end of the file, too few for a header, could be the beginning of one.
+    pub fn begins_frame(&self, offset: u64, rest: usize) -> Result<bool> {
+        let mut bytes = [0; FrameHeader::BYTES];
+        let bytes = bytes.get_mut(..rest).unwrap_or_default();
+        self.read(bytes, offset, &self.other_bytes)?;
+        Ok(FrameHeader::may_begin(bytes))
+    }
+
     fn read(&self, bytes: &mut [u8], offset: u64, counter: &AtomicU64) -> Result<()> {
-        self.source.read_exact_at(bytes, offset).map_err(|cause| Error::io("read", &self.path, cause).at(offset))?;
+        self.source.read_exact_at(bytes, offset).map_err(|cause| match cause.kind() {
+            // The next writer may cut what a killed one left behind the last whole frame.
+            io::ErrorKind::UnexpectedEof => Error::damaged("the file ends here by now").at(offset).in_file(&self.path),
+            _ => Error::io("read", &self.path, cause).at(offset),
+        })?;
         counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
     }

@@ -1,9 +1,10 @@
 //! Reads a whole file and checks everything that can be checked: every checksum, every hash, every record.
 
-use super::directory::{FrameEntry, State, Walk, listed, listed_payloads};
+use super::directory::{FrameEntry, listed, listed_payloads};
 use super::input::Input;
 use super::payload::Payload;
-use crate::error::{Error, Result};
+use super::walk::{State, Stretch, Walk};
+use crate::error::{Error, ErrorKind, Result};
 use crate::file::{FileHeader, FrameHeader, Kind, NO_RUN, Span, seal_root};
 use crate::record::{
     CoverageV1, EndV1, IndexV1, LossV1, PayloadIndexV1, PayloadV1, PlanV1, Record, RunV1, SealV1, StatsV1, StepV1,
@@ -14,6 +15,28 @@ use std::collections::BTreeMap;
 
 /// Frames that are checked at a time: memory is bounded by their bodies.
 const GROUP: usize = 64;
+
+/// What sort of fault it is: whether a lost tail explains it depends on that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Bytes are not those of a frame.
+    Bytes,
+    /// A whole frame speaks of another that is not there: behind lost bytes, their consequence.
+    Missing,
+    /// A whole frame says something that no writer says.
+    Record,
+}
+
+impl Cause {
+    /// The word in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::Bytes => "bytes",
+            Cause::Missing => "missing",
+            Cause::Record => "record",
+        }
+    }
+}
 
 /// One thing that is wrong with a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +49,8 @@ pub struct Fault {
     pub kind: Option<&'static str>,
     /// Run of the frame, where it belongs to one.
     pub run: Option<u32>,
+    /// What sort of fault.
+    pub cause: Cause,
     /// What is wrong.
     pub what: String,
 }
@@ -33,13 +58,15 @@ pub struct Fault {
 /// What [`verify`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verification {
-    /// Sealed, torn or damaged.
+    /// Sealed, torn, tail lost or damaged.
     pub state: State,
     /// Whole frames.
     pub frames: u64,
     /// Length of the file.
     pub bytes: u64,
-    /// Bytes behind the last whole frame.
+    /// Everything before this was once handed to stable storage, as far as the marks in the file tell.
+    pub durable_to: u64,
+    /// Bytes of a frame that the file ends in.
     pub loose_bytes: u64,
     /// Root of the seal at the end.
     pub root: Option<[u8; 32]>,
@@ -53,32 +80,33 @@ pub struct Verification {
 /// Environment, where the file cannot be read; damage is no error but a fault.
 pub fn verify(input: &Input, mut progress: impl FnMut(u64, u64)) -> Result<Verification> {
     let length = input.length()?;
-    let headers = Walk::new(input, length).collect::<Result<Vec<_>>>()?;
+    let stretches = Walk::new(input, length).collect::<Result<Vec<_>>>()?;
     let mut check = Check::new(*input.header());
-    check.order(&headers);
+    check.order(&stretches);
+    let headers: Vec<FrameHeader> = stretches.iter().filter_map(frame).copied().collect();
     for group in headers.chunks(GROUP) {
         let results: Vec<_> = group.par_iter().map(|header| check_frame(input, header)).collect();
         for (header, result) in group.iter().zip(results) {
-            check.take(header, result);
+            check.take(header, result?);
         }
         progress(group.last().map_or(0, FrameHeader::end), length);
     }
-    let end = headers.last().map_or(FileHeader::BYTES as u64, FrameHeader::end);
-    let sealed = end == length && headers.last().is_some_and(|header| header.kind == Kind::Seal);
-    let state = match (check.faults.is_empty(), sealed) {
-        (false, _) => State::Damaged,
-        (true, true) => State::Sealed,
-        (true, false) => State::Torn,
-    };
+    let sealed = matches!(stretches.last(), Some(Stretch::Frame(header)) if header.kind == Kind::Seal);
+    let cut = stretches.last().map_or(0, |last| if let Stretch::Cut(start) = last { length - start } else { 0 });
     check.faults.sort_by_key(|fault| fault.offset);
     Ok(Verification {
-        state,
+        state: check.state(sealed),
         frames: headers.len() as u64,
         bytes: length,
-        loose_bytes: length.saturating_sub(end),
+        durable_to: check.durable_to,
+        loose_bytes: cut,
         root: check.root.filter(|_| sealed),
         faults: check.faults,
     })
+}
+
+fn frame(stretch: &Stretch) -> Option<&FrameHeader> {
+    if let Stretch::Frame(header) = stretch { Some(header) } else { None }
 }
 
 /// What a checked frame says that other frames are checked against, and the hash that an index lists.
@@ -87,25 +115,36 @@ struct Checked {
     body: Body,
 }
 
-enum Body {
+pub(super) enum Body {
     Stats { span: Span, rows: Vec<(u64, u32)> },
     Payload { rows: u32 },
     Index(Box<IndexV1>),
     PayloadIndex(Box<PayloadIndexV1>),
     Seal(SealV1),
+    Sync(SyncV1),
     Other,
 }
 
-fn check_frame(input: &Input, header: &FrameHeader) -> Result<Checked> {
-    let body = input.body(header)?;
-    if header.kind == Kind::Payload {
-        return check_payload(header, &body);
-    }
-    let hash = *blake3::hash(&body).as_bytes();
-    Ok(Checked { hash, body: check_record(header, &body)? })
+/// What a frame says, or what is wrong with it.
+///
+/// # Errors
+/// Environment, where the file cannot be read.
+fn check_frame(input: &Input, header: &FrameHeader) -> Result<Result<Checked, (Cause, Error)>> {
+    Ok(match input.body(header) {
+        Ok(body) => check_body(header, &body).map_err(|error| (Cause::Record, error)),
+        Err(error) if error.kind() == ErrorKind::Damaged => Err((Cause::Bytes, error)),
+        Err(error) => return Err(error),
+    })
 }
 
-fn check_record(header: &FrameHeader, body: &[u8]) -> Result<Body> {
+fn check_body(header: &FrameHeader, body: &[u8]) -> Result<Checked> {
+    if header.kind == Kind::Payload {
+        return check_payload(header, body);
+    }
+    Ok(Checked { hash: *blake3::hash(body).as_bytes(), body: check_record(header, body)? })
+}
+
+pub(super) fn check_record(header: &FrameHeader, body: &[u8]) -> Result<Body> {
     if let Kind::Other(code) = header.kind {
         return match header.critical {
             true => Err(Error::damaged(format!("frame kind {code} is unknown and marked critical"))),
@@ -128,7 +167,7 @@ fn check_record(header: &FrameHeader, body: &[u8]) -> Result<Body> {
         Kind::Coverage => CoverageV1::decode(body).map(|_| Body::Other)?,
         Kind::Loss => LossV1::decode(body).map(|_| Body::Other)?,
         Kind::End => EndV1::decode(body).map(|_| Body::Other)?,
-        Kind::Sync => SyncV1::decode(body).map(|_| Body::Other)?,
+        Kind::Sync => Body::Sync(SyncV1::decode(body)?),
         Kind::Index => Body::Index(Box::new(IndexV1::decode(body)?)),
         Kind::PayloadIndex => Body::PayloadIndex(Box::new(PayloadIndexV1::decode(body)?)),
         Kind::Seal => Body::Seal(SealV1::decode(body)?),
@@ -146,7 +185,7 @@ fn check_payload(header: &FrameHeader, body: &[u8]) -> Result<Checked> {
     Ok(Checked { hash: record.blake3, body: Body::Payload { rows: record.rows } })
 }
 
-fn known_version(header: &FrameHeader) -> Result<()> {
+pub(super) fn known_version(header: &FrameHeader) -> Result<()> {
     if header.version == VERSION {
         Ok(())
     } else {
@@ -176,6 +215,7 @@ struct Check {
     payload_index: u64,
     last_index: (u64, [u8; 32]),
     root: Option<[u8; 32]>,
+    durable_to: u64,
 }
 
 impl Check {
@@ -190,15 +230,38 @@ impl Check {
             payload_index: 0,
             last_index: (0, [0; 32]),
             root: None,
+            durable_to: FileHeader::BYTES as u64,
         }
     }
 
+    /// What the file is, now that every fault and every mark is known.
+    fn state(&self, sealed: bool) -> State {
+        let holes = self.faults.iter().filter(|fault| fault.cause == Cause::Bytes).map(|fault| fault.offset);
+        let first = holes.clone().min().unwrap_or(u64::MAX);
+        let unexplained = |fault: &Fault| match fault.cause {
+            Cause::Bytes => false,
+            Cause::Missing => fault.offset < first,
+            Cause::Record => true,
+        };
+        match State::of_unsealed(holes, self.durable_to) {
+            _ if self.faults.iter().any(unexplained) => State::Damaged,
+            State::Torn if sealed => State::Sealed,
+            state => state,
+        }
+    }
+
+    /// A frame does not fit those before it.
     fn fault(&mut self, header: &FrameHeader, what: impl Into<String>) {
+        self.fault_of(header, Cause::Missing, what);
+    }
+
+    fn fault_of(&mut self, header: &FrameHeader, cause: Cause, what: impl Into<String>) {
         self.faults.push(Fault {
             seq: Some(header.seq),
             offset: header.offset,
             kind: Some(header.kind.name()),
             run: (header.run != NO_RUN).then_some(header.run),
+            cause,
             what: what.into(),
         });
     }
@@ -209,30 +272,40 @@ impl Check {
         }
     }
 
-    /// Frames follow each other without a gap in place or number.
-    fn order(&mut self, headers: &[FrameHeader]) {
-        let mut end = FileHeader::BYTES as u64;
+    /// Frames follow each other without a hole in place or number.
+    fn order(&mut self, stretches: &[Stretch]) {
         let mut seq = 0;
-        for header in headers {
-            if header.offset != end {
-                let what = format!("{} bytes hold no whole frame", header.offset - end);
-                self.faults.push(Fault { seq: Some(seq), offset: end, kind: None, run: None, what });
-            } else if header.seq != seq {
-                self.fault(header, format!("frame {seq} of the file says that it is frame {}", header.seq));
+        let mut behind_hole = false;
+        for stretch in stretches {
+            match stretch {
+                Stretch::Hole(start, end) => {
+                    let what = format!("{} bytes hold no whole frame", end - start);
+                    let cause = Cause::Bytes;
+                    self.faults.push(Fault { seq: Some(seq), offset: *start, kind: None, run: None, cause, what });
+                    behind_hole = true;
+                }
+                Stretch::Frame(header) => {
+                    if header.seq < seq || (header.seq > seq && !behind_hole) {
+                        let what = format!("frame {seq} of the file says that it is frame {}", header.seq);
+                        self.fault_of(header, Cause::Record, what);
+                    }
+                    seq = header.seq.saturating_add(1);
+                    behind_hole = false;
+                }
+                Stretch::Cut(_) => {}
             }
-            (end, seq) = (header.end(), header.seq.saturating_add(1));
         }
     }
 
-    fn take(&mut self, header: &FrameHeader, result: Result<Checked>) {
+    fn take(&mut self, header: &FrameHeader, result: Result<Checked, (Cause, Error)>) {
         self.take_run(header);
         let Checked { hash, body } = match result {
-            Err(error) => {
+            Err((cause, error)) => {
                 // One broken frame is one fault: rows that name a broken payload are not blamed for it.
                 if header.kind == Kind::Payload {
                     self.take_payload(header, u32::MAX);
                 }
-                return self.fault(header, error.to_string());
+                return self.fault_of(header, cause, error.to_string());
             }
             Ok(checked) => checked,
         };
@@ -241,6 +314,7 @@ impl Check {
             Body::Index(index) => return self.take_index(header, &index, hash),
             Body::PayloadIndex(index) => self.take_payload_index(header, &index),
             Body::Seal(seal) => self.take_seal(header, &seal),
+            Body::Sync(sync) => self.take_sync(header, &sync),
             Body::Payload { rows } => self.take_payload(header, rows),
             Body::Stats { span: covered, rows } => {
                 span = covered;
@@ -267,7 +341,9 @@ impl Check {
         let expected = if belongs { self.runs.checked_sub(1) } else { Some(NO_RUN) };
         self.require(header, expected == Some(header.run), "a frame of another run than the one it stands in");
         let numbered = header.kind == Kind::Payload || header.payload == 0;
-        self.require(header, numbered, "a payload number on a frame of another kind");
+        if !numbered {
+            self.fault_of(header, Cause::Record, "a payload number on a frame of another kind");
+        }
     }
 
     fn take_payload(&mut self, header: &FrameHeader, rows: u32) {
@@ -331,5 +407,13 @@ impl Check {
             self.fault(header, format!("the index misses {missed} frames"));
         }
         self.root = Some(seal.root);
+        self.durable_to = self.durable_to.max(header.offset);
+    }
+
+    fn take_sync(&mut self, header: &FrameHeader, sync: &SyncV1) {
+        if sync.durable_to > header.offset {
+            self.fault_of(header, Cause::Record, "a mark that claims more than what stands before it");
+        }
+        self.durable_to = self.durable_to.max(sync.durable_to.min(header.offset));
     }
 }
