@@ -8,10 +8,9 @@ use crate::support::attack::{attack_all, read_everything};
 use crate::support::forge::{append, encoded, fix_checksums, fix_seal, input, uncompressed};
 use crate::support::memory::peak;
 use crate::support::package;
-use crate::support::trace::{frames, payload, run, sample, verified};
-use actrace::ErrorKind;
+use crate::support::trace::{HEADER, frames, payload, run, sample, verified};
 use actrace::file::{FrameHeader, Kind};
-use actrace::open::{Payload, State, Trace};
+use actrace::open::{Payload, State, Trace, append as go_on, recover};
 use actrace::record::*;
 use actrace::tensor::Dtype;
 
@@ -47,13 +46,16 @@ fn with_body(kind: Kind, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Vec<u8> {
     image
 }
 
-/// Opening and verifying both end without a panic in little memory; gives what opening said.
-fn opened(image: &[u8]) -> actrace::Result<bool> {
+/// Verifying and opening both end without a panic in little memory, and neither takes the file for a sealed one.
+fn opened(image: &[u8]) {
     let (found, verify_peak) = peak(|| verified(image.to_vec()));
     assert!(found.is_err() || found.is_ok_and(|found| found.state != State::Sealed), "verify calls it sealed");
-    let (opened, open_peak) = peak(|| Trace::of(input(image.to_vec())).map(|trace| read_everything(&trace)));
+    let ((state, sound), open_peak) = peak(|| match Trace::of(input(image.to_vec())) {
+        Ok(trace) => (Some(trace.state()), read_everything(&trace)),
+        Err(_) => (None, false),
+    });
     assert!(verify_peak.max(open_peak) < SMALL + 8 * image.len(), "{verify_peak} and {open_peak} bytes");
-    opened
+    assert!(state != Some(State::Sealed) || !sound, "it opens as sealed, and sound");
 }
 
 fn behind(kind: Kind, change: impl FnOnce(&mut FrameHeader), stored: &[u8]) -> Vec<u8> {
@@ -69,8 +71,10 @@ fn behind(kind: Kind, change: impl FnOnce(&mut FrameHeader), stored: &[u8]) -> V
 fn a_body_that_claims_a_gigabyte() {
     let packed = zstd::bulk::compress(&[0; 4096], 1).unwrap();
     let lie = |header: &mut FrameHeader| (header.codec, header.raw_length) = (1, 1 << 30);
-    let error = opened(&behind(Kind::Run, lie, &packed)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Damaged);
+    let image = behind(Kind::Run, lie, &packed);
+    opened(&image);
+    let faults = verified(image).unwrap().faults;
+    assert!(faults.iter().any(|fault| fault.what.contains("cannot hold")), "{faults:?}");
 }
 
 /// 64 KiB that hold 1 GiB of zeros: real, and refused, since no writer makes a body that is so much smaller.
@@ -79,8 +83,10 @@ fn a_body_that_holds_a_gigabyte() {
     let block = zstd::bulk::compress(&vec![0; 64 << 20], 1).unwrap();
     let bomb = block.repeat(16);
     let lie = |header: &mut FrameHeader| (header.codec, header.raw_length) = (1, 1 << 30);
-    let error = opened(&behind(Kind::Run, lie, &bomb)).unwrap_err();
-    assert!(error.to_string().contains("cannot hold"), "{error}");
+    let image = behind(Kind::Run, lie, &bomb);
+    opened(&image);
+    let faults = verified(image).unwrap().faults;
+    assert!(faults.iter().any(|fault| fault.what.contains("cannot hold")), "{faults:?}");
 }
 
 #[test]
@@ -110,7 +116,8 @@ fn an_index_that_lists_one_frame_again_and_again() {
         index.offset = vec![index.offset[1]; rows];
         encoded(&index)
     });
-    assert!(opened(&image).unwrap_err().to_string().contains("out of order"));
+    opened(&image);
+    assert!(verified(image).unwrap().faults.iter().any(|fault| fault.what.contains("out of order")));
 }
 
 #[test]
@@ -119,7 +126,8 @@ fn an_index_that_names_what_is_not_in_its_stretch() {
         let image = with_body(Kind::Index, |body| {
             encoded(&IndexV1 { payload_index: place, ..IndexV1::decode(&body).unwrap() })
         });
-        assert!(opened(&image).is_err(), "{place}");
+        opened(&image);
+        assert_eq!(verified(image).unwrap().state, State::Damaged, "{place}");
     }
 }
 
@@ -128,7 +136,8 @@ fn an_index_chain_that_leads_in_a_circle() {
     let last = frames(&uncompressed(&sample())).iter().rfind(|frame| frame.kind == Kind::Index).unwrap().offset;
     for previous in [last, last + 64, u64::MAX] {
         let image = with_body(Kind::Index, |body| encoded(&IndexV1 { previous, ..IndexV1::decode(&body).unwrap() }));
-        assert!(opened(&image).is_err(), "{previous}");
+        opened(&image);
+        assert_eq!(verified(image).unwrap().state, State::Damaged, "{previous}");
     }
 }
 
@@ -138,12 +147,13 @@ fn payload_numbers_at_the_end_of_all_numbers() {
         let image = with_body(Kind::PayloadIndex, |body| {
             encoded(&PayloadIndexV1 { first_payload, ..PayloadIndexV1::decode(&body).unwrap() })
         });
-        assert!(!opened(&image).is_ok_and(|sound| sound), "{first_payload}");
+        opened(&image);
+        assert_ne!(verified(image).unwrap().faults, [], "{first_payload}");
     }
     let body = encoded(&payload(Dtype::F32, 1, Vec::new(), &[0; 4]));
     for number in [0, 3, 6, u64::MAX] {
         let image = behind(Kind::Payload, |header| header.payload = number, &body);
-        let _ = opened(&image);
+        opened(&image);
         assert_ne!(verified(image).unwrap().faults, [], "{number}");
     }
 }
@@ -151,7 +161,8 @@ fn payload_numbers_at_the_end_of_all_numbers() {
 #[test]
 fn frame_numbers_at_the_end_of_all_numbers() {
     let image = behind(Kind::Run, |header| header.seq = u64::MAX, &encoded(&run()));
-    assert!(!opened(&image).is_ok_and(|sound| sound));
+    opened(&image);
+    assert_ne!(verified(image).unwrap().faults, []);
 }
 
 #[test]
@@ -167,7 +178,7 @@ fn a_frame_of_another_run_or_step_with_checksums_that_fit() {
             let mut header = *frame;
             change(&mut header);
             let start = frame.offset as usize;
-            image[start..start + 64].copy_from_slice(&header.encode(&crate::support::trace::HEADER.uuid));
+            image[start..start + 64].copy_from_slice(&header.encode(&HEADER.uuid));
             let found = verified(image).unwrap();
             assert_eq!(found.state, State::Damaged, "{header:?}");
         }
@@ -196,4 +207,29 @@ fn an_unknown_kind_is_skipped_unless_it_is_critical() {
         |critical| behind(Kind::Other(77), |header| (header.critical, header.version) = (critical, 9), b"new");
     assert!(verified(unknown(false)).unwrap().faults.is_empty());
     assert!(verified(unknown(true)).unwrap().faults[0].what.contains("critical"));
+}
+
+/// What recover copies is checked as a whole: a lie of the input must not end as a broken output.
+#[test]
+fn recover_and_append_do_not_pass_lies_on() {
+    let stats = StatsV1 { payload_row: vec![65, 65], ..crate::support::trace::stats(0) };
+    let last = encoded(&payload(Dtype::F32, 1, Vec::new(), &[0; 4]));
+    let run_number = |number| behind(Kind::Run, move |header| header.run = number, &encoded(&run()));
+    let lies = [
+        run_number(0),
+        run_number(1),
+        run_number(u32::MAX),
+        behind(Kind::Stats, |_| (), &encoded(&stats)),
+        behind(Kind::Payload, |header| header.payload = u64::MAX, &last),
+    ];
+    for (which, lie) in lies.into_iter().enumerate() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from.actrace"), folder.path().join("to.actrace"));
+        std::fs::write(&from, lie).unwrap();
+        let recovery = recover(&from, &to, HEADER, |_, _| {}).unwrap_or_else(|error| panic!("lie {which}: {error}"));
+        assert_eq!(recovery.verification.state, State::Sealed, "lie {which}");
+        if let Ok((mut writer, _)) = go_on(&from, HEADER) {
+            writer.seal().unwrap();
+        }
+    }
 }

@@ -7,9 +7,10 @@ use super::forge::{append, encoded, fix_checksums, fix_seal, uncompressed};
 use super::memory::peak;
 use super::trace::{coverage, end, loss, payloads, plan, run, stats, step};
 use super::trace::{frames, sample};
+use actrace::ErrorKind;
 use actrace::file::{FileHeader, FrameHeader, Kind};
 use actrace::model::Model;
-use actrace::open::{Input, Payload, StatsFrame, Trace, append as go_on, verify};
+use actrace::open::{Input, Payload, StatsFrame, Trace, append as go_on, recover, verify};
 use actrace::record::*;
 use rkyv::util::AlignedVec;
 use std::collections::BTreeMap;
@@ -164,6 +165,7 @@ impl Attacker {
                 self.read("appended", &image, held)
             }
             10 if number % 256 == 10 => self.go_on(&mut random),
+            11 if number % 256 == 11 => self.recover(&mut random),
             10..13 => self.record(&mut random),
             13 => self.model(&mut random),
             14 => self.weights(&mut random),
@@ -273,6 +275,28 @@ impl Attacker {
             Err(_) => false,
         });
         Outcome { group: "go on", accepted, peak, allowed: allowed(image.len() + self.raw.len() + held) }
+    }
+
+    /// What is whole, copied into a new file; it must verify, and recover makes sure of that itself.
+    fn recover(&self, random: &mut Random) -> Outcome {
+        let (image, held) = match random.below(3) {
+            0 => self.appended(random),
+            1 => (self.frame(random), 0),
+            _ => (self.loose_bytes(random), 0),
+        };
+        let (from, to) = (self.folder.join("trace.actrace"), self.folder.join("recovered.actrace"));
+        std::fs::write(&from, &image).unwrap();
+        let _ = std::fs::remove_file(&to);
+        let header = FileHeader { uuid: [2; 16], created_us: 0 };
+        let (recovered, peak) = peak(|| recover(&from, &to, header, |_, _| {}));
+        let bug = recovered.as_ref().err().filter(|error| error.kind() == ErrorKind::Internal);
+        assert!(bug.is_none(), "{bug:?}");
+        Outcome {
+            group: "recover",
+            accepted: recovered.is_ok(),
+            peak,
+            allowed: allowed(image.len() + self.raw.len() + held),
+        }
     }
 
     fn model(&self, random: &mut Random) -> Outcome {
