@@ -5,6 +5,9 @@
 mod support;
 
 mod commands;
+#[global_allocator]
+static COUNTED: support::memory::Counting = support::memory::Counting;
+
 mod running;
 mod traces;
 
@@ -14,7 +17,11 @@ mod durable_levels;
 mod fixtures_are_reproducible;
 mod killed_while_recording;
 mod one_writer_at_a_time;
+mod failed_writes_are_reported;
+mod fixtures_are_reproducible;
+mod hostile_files_are_refused;
 mod planted_faults_show;
+mod power_loss_keeps_what_was_synced;
 mod products_match_llama_cpp;
 mod recover_keeps_what_is_whole;
 mod results_do_not_depend_on_scheduling;
