@@ -4,11 +4,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod command;
 mod running;
 
 mod activations_match_hugging_face;
+mod bad_input;
 mod fixtures_are_reproducible;
 mod planted_faults_show;
 mod products_match_llama_cpp;
 mod results_do_not_depend_on_scheduling;
 mod runs_that_are_refused;
+mod statistics_match_numpy;
+mod tracing_changes_nothing;
