@@ -15,7 +15,12 @@ pub mod open;
 pub mod record;
 #[cfg(feature = "record")]
 pub mod recorder;
+pub mod report;
+#[cfg(feature = "query")]
+pub mod sql;
 pub mod stats;
+#[cfg(feature = "query")]
+pub mod tables;
 pub mod tensor;
 
 pub use error::{Error, ErrorKind, Result};

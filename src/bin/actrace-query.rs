@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! SQL over traces.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    actrace::cli::query::main()
+}

@@ -4,6 +4,8 @@ mod exit;
 mod identity;
 mod info;
 mod prompt;
+#[cfg(feature = "query")]
+pub mod query;
 mod record;
 mod verify;
 

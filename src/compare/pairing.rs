@@ -1,9 +1,10 @@
 //! Which rows of two runs may be compared: equal point, equal position, equal tokens up to it. The rest is counted,
 //! with its reason.
 
-use super::rows::{Row, RunRef, RunRows};
+use super::rows::{Row, RunRows};
 use crate::capture::Status;
 use crate::error::{Error, ErrorKind, Result};
+use crate::open::RunRef;
 use crate::record::SiteV1;
 use std::collections::BTreeMap;
 

@@ -2,9 +2,10 @@
 
 use super::metrics::{Allclose, Difference, LogitsMetrics, Quantiles, Sums};
 use super::pairing::{Pairing, RowPair, SitePair};
-use super::rows::{Row, RunRef};
+use super::rows::Row;
 use crate::error::{Error, Result};
 use crate::open::Payload;
+use crate::open::RunRef;
 use crate::stats::Moments;
 
 /// What a comparison of two rows rests on.

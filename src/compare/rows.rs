@@ -1,41 +1,10 @@
 //! The rows of one run, by site and position: what a comparison lines up.
 
-use crate::error::{Error, Result};
-use crate::open::{RunView, Trace};
+use crate::error::Result;
+use crate::open::RunRef;
 use crate::record::SiteV1;
 use crate::stats::Moments;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-
-/// A run of an open trace.
-#[derive(Debug, Clone)]
-pub struct RunRef {
-    trace: Arc<Trace>,
-    index: usize,
-}
-
-impl RunRef {
-    /// Run number `index` of `trace`.
-    ///
-    /// # Errors
-    /// Usage, where the file has fewer runs.
-    pub fn new(trace: Arc<Trace>, index: usize) -> Result<Self> {
-        if index >= trace.runs().len() {
-            return Err(Error::usage(format!("the file has no run {index}")).in_file(trace.path()));
-        }
-        Ok(RunRef { trace, index })
-    }
-
-    /// The trace that holds it.
-    pub fn trace(&self) -> &Trace {
-        &self.trace
-    }
-
-    /// The run.
-    pub fn view(&self) -> &RunView {
-        &self.trace.runs()[self.index]
-    }
-}
 
 /// One token's row of one site: its statistics, and where its values are.
 #[derive(Debug, Clone, Copy, PartialEq)]

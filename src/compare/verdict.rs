@@ -1,10 +1,10 @@
 //! What a comparison comes to: equal, within tolerance, diverged and where first, or not comparable.
 
 use super::pairing::Pairing;
-use super::rows::RunRef;
 use super::site::{SiteComparison, compare_sites};
 use super::tolerance::{Tolerance, unlike};
 use crate::error::{Error, ErrorKind, Result};
+use crate::open::RunRef;
 
 /// A divergence has this many times the error of its inputs: less is inherited.
 const INHERITED: f64 = 10.0;

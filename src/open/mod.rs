@@ -4,12 +4,14 @@ mod append;
 mod directory;
 mod input;
 mod payload;
+mod set;
 mod stats;
 mod verify;
 
 pub use append::append;
 pub use directory::{FrameEntry, State};
 pub use payload::Payload;
+pub use set::{RunRef, TraceSet};
 pub use stats::StatsFrame;
 pub use verify::{Fault, Verification, verify};
 

@@ -1,0 +1,41 @@
+-- question: How do two runs' statistics compare, layer by layer, on equal positions and tokens only?
+-- parameter: reference run = first the run to compare with
+-- parameter: target run = second the run that is asked about
+-- parameter: statistic std|rms|absmax = std which statistic
+-- columns: ordinal (forward order), layer, point, rows (on equal positions and tokens), reference, target, ratio (target / reference), verdict (fine: 0.5 to 2; alarm: from 10 or to 0.1, or only one side zero or nonfinite; else watch)
+-- empty: the two runs have no capture point in common on equal positions, tokens and row widths
+WITH rows AS (
+  SELECT run, ordinal, layer, coalesce(layer, -1) AS place, point, occurrence, position, prefix, width, mean, rms, absmax,
+         CAST(nullif(count - nan - pos_inf - neg_inf, 0) AS DOUBLE) AS n, nan + pos_inf + neg_inf AS nonfinite
+  FROM activations
+), merged AS (
+  SELECT r.ordinal, r.layer, r.point, count(*) AS rows,
+         sum(r.nonfinite) AS r_nonfinite, sum(t.nonfinite) AS t_nonfinite,
+         sum(r.n * r.mean) / sum(r.n) AS r_mean, sum(t.n * t.mean) / sum(t.n) AS t_mean,
+         sum(r.n * r.rms * r.rms) / sum(r.n) AS r_square, sum(t.n * t.rms * t.rms) / sum(t.n) AS t_square,
+         max(r.absmax) AS r_absmax, max(t.absmax) AS t_absmax
+  FROM rows r
+  JOIN rows t
+    ON r.prefix = t.prefix AND r.position = t.position AND r.point = t.point AND r.place = t.place
+   AND r.occurrence = t.occurrence AND r.width = t.width
+  WHERE r.run = $reference AND t.run = $target
+  GROUP BY r.ordinal, r.layer, r.point
+), chosen AS (
+  SELECT ordinal, layer, point, rows, r_nonfinite = t_nonfinite AS same_nonfinite,
+         -- f64 leaves digits enough for this form: the square of the mean is at most some 1e5 times the variance
+         CASE $statistic WHEN 'std' THEN sqrt(greatest(r_square - r_mean * r_mean, 0.0))
+                         WHEN 'rms' THEN sqrt(r_square) ELSE r_absmax END AS reference,
+         CASE $statistic WHEN 'std' THEN sqrt(greatest(t_square - t_mean * t_mean, 0.0))
+                         WHEN 'rms' THEN sqrt(t_square) ELSE t_absmax END AS target
+  FROM merged
+), divided AS (
+  SELECT *, target / nullif(reference, 0.0) AS ratio FROM chosen
+)
+SELECT ordinal, layer, point, rows, reference, target, ratio,
+       CASE WHEN NOT same_nonfinite THEN 'alarm'
+            WHEN reference IS NOT DISTINCT FROM target THEN 'fine'
+            WHEN ratio IS NULL OR ratio >= 10.0 OR ratio <= 0.1 THEN 'alarm'
+            WHEN ratio BETWEEN 0.5 AND 2.0 THEN 'fine'
+            ELSE 'watch' END AS verdict
+FROM divided
+ORDER BY ordinal

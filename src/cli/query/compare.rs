@@ -1,0 +1,74 @@
+//! `actrace-query compare`: two runs, layer by layer, with a verdict.
+
+use crate::cli::{json, print};
+use crate::compare::{Comparison, Verdict};
+use crate::error::{Error, Result};
+use crate::open::{RunRef, TraceSet};
+use crate::report::{comparison_json, comparison_text};
+use std::path::PathBuf;
+
+/// Compare two runs, layer by layer, and say where they part
+#[derive(Debug, clap::Args)]
+#[command(
+    before_help = "Example:\n  actrace-query compare runs.actrace --reference before --target after",
+    after_help = "Exit status: 0 equal or within tolerance, 1 diverged, 2 usage or environment, 3 not comparable."
+)]
+pub struct Compare {
+    /// Trace files
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Label or id of the run to compare with
+    #[arg(long, value_name = "RUN")]
+    reference: String,
+    /// Label or id of the run that is asked about
+    #[arg(long, value_name = "RUN")]
+    target: String,
+    /// Largest rel_l2 that is no divergence, whatever the runs are
+    #[arg(long, value_name = "NUMBER", value_parser = tolerance)]
+    rtol: Option<f64>,
+    /// Refuse to compare where any row has to be left out
+    #[arg(long)]
+    strict: bool,
+    /// How the answer is written
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+/// How a comparison is written. (Its rows are a SQL table: `SELECT * FROM compare('before', 'after')`.)
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Format {
+    /// A page of text
+    Table,
+    /// One JSON object
+    Json,
+}
+
+impl Compare {
+    /// Runs the command.
+    pub fn answer(&self) -> Result<u8> {
+        let set = TraceSet::open(&self.files)?;
+        super::note_unsealed(&set);
+        let (reference, target) = (set.resolve(&self.reference)?, set.resolve(&self.target)?);
+        show(&reference, &target, self.rtol, self.strict, matches!(self.format, Format::Json))
+    }
+}
+
+/// Compares and prints; gives the exit status.
+pub fn show(reference: &RunRef, target: &RunRef, rtol: Option<f64>, strict: bool, as_json: bool) -> Result<u8> {
+    let comparison = Comparison::new(reference.clone(), target.clone(), rtol, strict)?;
+    if as_json {
+        print(&json(&comparison_json(reference, target, &comparison))?)?;
+    } else {
+        print(&comparison_text(reference, target, &comparison))?;
+    }
+    Ok(match comparison.verdict {
+        Verdict::Equal | Verdict::WithinTolerance => 0,
+        Verdict::Diverged => 1,
+        Verdict::NotComparable => 3,
+    })
+}
+
+fn tolerance(text: &str) -> std::result::Result<f64, String> {
+    let wrong = || Error::usage(format!("`{text}` is no tolerance: a number from 0 on")).to_string();
+    text.parse::<f64>().ok().filter(|value| *value >= 0.0 && value.is_finite()).ok_or_else(wrong)
+}

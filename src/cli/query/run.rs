@@ -1,0 +1,46 @@
+//! `actrace-query run`: a named query.
+
+use super::output::Output;
+use super::{Opening, block_on};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql::named;
+
+/// Answer a named query
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Example:\n  actrace-query run ratio-by-layer runs.actrace -p statistic=rms")]
+pub struct Run {
+    /// Name of the query, from `actrace-query list`
+    name: String,
+    #[command(flatten)]
+    opening: Opening,
+    /// Value of a parameter
+    #[arg(short = 'p', long = "parameter", value_name = "KEY=VALUE", value_parser = pair)]
+    parameters: Vec<(String, String)>,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Run {
+    /// Runs the command.
+    pub fn answer(&self) -> Result<u8> {
+        let query = named::find(&self.name)?;
+        self.output.check(&self.opening.files)?;
+        let session = self.opening.session()?;
+        let values = query.values(&self.parameters, session.set())?;
+        let rows = block_on(async {
+            let answer = session.query(&query.sql, &values).await?;
+            self.output.write(answer).await
+        })?;
+        match &query.empty {
+            Some(reason) if rows == 0 => Err(Error::new(ErrorKind::NotComparable, format!("not comparable: {reason}"))),
+            _ => Ok(0),
+        }
+    }
+}
+
+fn pair(text: &str) -> std::result::Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a parameter is KEY=VALUE".to_owned()),
+    }
+}

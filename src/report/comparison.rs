@@ -1,0 +1,153 @@
+//! A comparison of two runs, as text and as JSON.
+
+use crate::compare::{Comparison, Divergence, SiteComparison, SitePair};
+use crate::open::RunRef;
+use crate::record::RunV1;
+use serde_json::{Value, json};
+
+/// The comparison as a page: who, how far apart they may be, each layer and point, the verdict last.
+pub fn comparison_text(reference: &RunRef, target: &RunRef, comparison: &Comparison) -> String {
+    let mut text = format!("reference {}\ntarget    {}\n", run_text(reference), run_text(target));
+    if !comparison.sites.is_empty() {
+        text += &sites_text(comparison);
+    }
+    if let Some(pairing) = &comparison.pairing {
+        for left_out in &pairing.left_out {
+            text += &format!("left out: {} rows, {}\n", left_out.rows, left_out.reason);
+        }
+        if let Some((position, reference, target)) = pairing.first_differing_token {
+            text += &format!("first differing token: position {position}, {reference} against {target}\n");
+        }
+    }
+    if !comparison.unlike.is_empty() {
+        text += &format!("unlike: {}\n", comparison.unlike.join(", "));
+    }
+    text += &format!("tolerance: {:.1e} ({})\n", comparison.tolerance.value, comparison.tolerance.reason);
+    let first = match &comparison.first_divergence {
+        Some(divergence) => divergence_text(divergence),
+        None => "none".to_owned(),
+    };
+    text += &format!("first divergence: {first}\n");
+    text + &format!("verdict: {} - {}\n", comparison.verdict.name(), comparison.reason)
+}
+
+fn run_text(run: &RunRef) -> String {
+    let RunV1 { label, architecture, model_format, weight_type, semantics, device_kind, .. } = &*run.view().identity;
+    let line = format!("{label} ({architecture} {model_format} {weight_type}, {semantics}, {device_kind})");
+    line.replace(char::is_control, "\u{FFFD}")
+}
+
+fn sites_text(comparison: &Comparison) -> String {
+    let mut text =
+        String::from("layer  point             rows     rel_l2  worst_row  position     cosine  ratio_std  beyond\n");
+    let pairs = comparison.pairing.iter().flat_map(|pairing| &pairing.sites);
+    for (pair, site) in pairs.zip(&comparison.sites) {
+        text += &site_text(pair, site, comparison.tolerance.value);
+    }
+    text
+}
+
+fn site_text(pair: &SitePair, site: &SiteComparison, tolerance: f64) -> String {
+    let layer = u32::try_from(pair.layer).map_or_else(|_| "-".to_owned(), |layer| layer.to_string());
+    let point = match pair.occurrence {
+        0 => pair.point.clone(),
+        occurrence => format!("{}#{occurrence}", pair.point),
+    };
+    let number = |value: Option<f64>, digits: usize| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.digits$}"));
+    let small = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2e}"));
+    let beyond = match site.distance() > tolerance || !pair.missing.is_empty() {
+        _ if !pair.missing.is_empty() => "  missing",
+        true => "  *",
+        false => "",
+    };
+    let line = format!(
+        "{layer:>5}  {point:16} {:>5} {:>10} {:>10} {:>9} {:>10} {:>10}{beyond}",
+        pair.rows.len(),
+        small(site.sums.rel_l2().filter(|_| site.sums.count > 0)),
+        small(Some(site.worst_row)),
+        site.worst_position.map_or_else(|| "-".to_owned(), |position| position.to_string()),
+        number(site.sums.cosine(), 6),
+        number(site.ratio_std(), 4),
+    );
+    line.trim_end().to_owned() + "\n"
+}
+
+fn divergence_text(divergence: &Divergence) -> String {
+    let layer = divergence.layer.map_or_else(String::new, |layer| format!("layer {layer} "));
+    let position = divergence.position.map_or_else(String::new, |position| format!(", position {position}"));
+    let size = divergence.rel_l2.map_or_else(String::new, |rel_l2| format!(", rel_l2 {rel_l2:.2e}"));
+    format!("{layer}{}{position}{size}", divergence.point)
+}
+
+/// The comparison as an object: at least `verdict`, `reason` and `first_divergence`.
+pub fn comparison_json(reference: &RunRef, target: &RunRef, comparison: &Comparison) -> Value {
+    let pairs = comparison.pairing.iter().flat_map(|pairing| &pairing.sites);
+    let sites: Vec<Value> = pairs.zip(&comparison.sites).map(|(pair, site)| site_json(pair, site)).collect();
+    let left_out = comparison.pairing.iter().flat_map(|pairing| &pairing.left_out);
+    let left_out: Vec<Value> =
+        left_out.map(|left_out| json!({ "rows": left_out.rows, "reason": left_out.reason })).collect();
+    let differing = comparison.pairing.as_ref().and_then(|pairing| pairing.first_differing_token);
+    json!({
+        "reference": run_json(reference),
+        "target": run_json(target),
+        "verdict": comparison.verdict.name(),
+        "reason": comparison.reason,
+        "first_divergence": comparison.first_divergence.as_ref().map(divergence_json),
+        "tolerance": { "rel_l2": comparison.tolerance.value, "reason": comparison.tolerance.reason },
+        "unlike": comparison.unlike,
+        "left_out": left_out,
+        "first_differing_token": differing.map(|(position, reference, target)| {
+            json!({ "position": position, "reference": reference, "target": target })
+        }),
+        "sites": sites,
+    })
+}
+
+fn run_json(run: &RunRef) -> Value {
+    let identity = &run.view().identity;
+    json!({
+        "label": identity.label,
+        "run": run.id(),
+        "architecture": identity.architecture,
+        "format": identity.model_format,
+        "weight_type": identity.weight_type,
+        "semantics": identity.semantics,
+        "device": identity.device_kind,
+    })
+}
+
+fn divergence_json(divergence: &Divergence) -> Value {
+    json!({
+        "layer": divergence.layer,
+        "point": divergence.point,
+        "position": divergence.position,
+        "rel_l2": divergence.rel_l2,
+    })
+}
+
+fn site_json(pair: &SitePair, site: &SiteComparison) -> Value {
+    json!({
+        "layer": u32::try_from(pair.layer).ok(),
+        "point": pair.point,
+        "occurrence": pair.occurrence,
+        "rows": pair.rows.len(),
+        "missing": pair.missing.len(),
+        "equal_rows": site.equal_rows,
+        "rel_l2": number(site.sums.rel_l2()),
+        "worst_row": number(Some(site.worst_row)),
+        "worst_position": site.worst_position,
+        "max_abs_diff": number(site.sums.max_abs_diff()),
+        "cosine": number(site.sums.cosine()),
+        "ratio_std": number(site.ratio_std()),
+    })
+}
+
+/// A number, `null` where there is none, and the words of the documentation where JSON has no number.
+fn number(value: Option<f64>) -> Value {
+    match value {
+        None => Value::Null,
+        Some(value) if value.is_finite() => json!(value),
+        Some(value) if value.is_nan() => json!("NaN"),
+        Some(value) => json!(if value > 0.0 { "Infinity" } else { "-Infinity" }),
+    }
+}

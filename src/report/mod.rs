@@ -1,0 +1,5 @@
+//! What people and programs read.
+
+mod comparison;
+
+pub use comparison::{comparison_json, comparison_text};

@@ -1,0 +1,68 @@
+//! `compare('reference', 'target' [, atol, rtol])` as a table function: lines two runs up, then scans their pairs.
+
+use super::error::external;
+use super::provider::Provider;
+use crate::compare::{Allclose, Pairing};
+use crate::error::Error;
+use crate::open::TraceSet;
+use crate::tables::Compare;
+use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::common::ScalarValue;
+use datafusion::error::Result;
+use datafusion::logical_expr::Expr;
+use std::sync::Arc;
+
+/// The function over a set of traces.
+#[derive(Debug)]
+pub struct CompareFunction {
+    set: Arc<TraceSet>,
+}
+
+impl CompareFunction {
+    /// The function over `set`.
+    pub fn new(set: Arc<TraceSet>) -> Self {
+        CompareFunction { set }
+    }
+
+    fn table(&self, arguments: &[Expr]) -> crate::Result<Compare> {
+        let (reference, target, rule) = match arguments {
+            [reference, target] => (text(reference)?, text(target)?, Allclose::default()),
+            [reference, target, absolute, relative] => {
+                let rule = Allclose { absolute: number(absolute)?, relative: number(relative)? };
+                (text(reference)?, text(target)?, rule)
+            }
+            other => return Err(usage(&format!("it has {} arguments", other.len()))),
+        };
+        let pairing = Pairing::new(self.set.resolve(reference)?, self.set.resolve(target)?)?;
+        Ok(Compare::new(Arc::new(pairing), rule))
+    }
+}
+
+impl TableFunctionImpl for CompareFunction {
+    fn call_with_args(&self, arguments: TableFunctionArgs<'_, '_>) -> Result<Arc<dyn TableProvider>> {
+        let table = self.table(arguments.exprs()).map_err(external)?;
+        Ok(Arc::new(Provider::new(Arc::new(table), Arc::clone(&self.set))))
+    }
+}
+
+fn usage(what: &str) -> Error {
+    Error::usage(format!("compare('reference', 'target' [, atol, rtol]) takes two runs and two numbers: {what}"))
+}
+
+fn text(argument: &Expr) -> crate::Result<&str> {
+    match argument {
+        Expr::Literal(ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)), _) => Ok(text),
+        other => Err(usage(&format!("{other} is no run's label or id"))),
+    }
+}
+
+fn number(argument: &Expr) -> crate::Result<f64> {
+    let number = match argument {
+        Expr::Literal(value, _) => value.cast_to(&arrow::datatypes::DataType::Float64).ok(),
+        _ => None,
+    };
+    match number {
+        Some(ScalarValue::Float64(Some(number))) if number >= 0.0 => Ok(number),
+        _ => Err(usage(&format!("{argument} is no tolerance"))),
+    }
+}

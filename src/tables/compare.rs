@@ -1,0 +1,273 @@
+//! `compare('reference', 'target')`: one row for each pair of rows that two runs have in common.
+//!
+//! What statistics tell is cheap; error metrics decode each payload once and come from one pass over both rows.
+
+use super::{Rows, Table, Unit, column, unknown_column};
+use crate::compare::{
+    Allclose, Detail, Evidence, LogitsMetrics, Pairing, RowComparer, RowComparison, RowPair, SitePair, Sums,
+};
+use crate::error::{Error, Result};
+use crate::open::TraceSet;
+use crate::stats::Moments;
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use std::sync::Arc;
+
+/// Rows of one unit: the work of one partition at a time.
+const ROWS_PER_UNIT: usize = 1024;
+
+/// Rows whose payloads are decoded for one batch.
+const ROWS_PER_BATCH: usize = 64;
+
+/// Columns that statistics tell.
+const CHEAP: [(&str, DataType); 13] = [
+    ("ordinal", DataType::Int64),
+    ("layer", DataType::Int32),
+    ("occurrence", DataType::Int64),
+    ("position", DataType::Int64),
+    ("token_id", DataType::Int64),
+    ("reference_step", DataType::Int64),
+    ("target_step", DataType::Int64),
+    ("width", DataType::Int64),
+    ("bit_equal", DataType::Boolean),
+    ("ratio_std", DataType::Float64),
+    ("ratio_rms", DataType::Float64),
+    ("ratio_absmax", DataType::Float64),
+    ("rel_l2_at_least", DataType::Float64),
+];
+
+/// A metric of the sums over a pair of rows.
+type OfSums = fn(&Sums) -> Option<f64>;
+
+/// Columns that come from the sums.
+const SUMS: [(&str, OfSums); 22] = [
+    ("compared", |sums| Some(sums.count as f64)),
+    ("disagreeing", |sums| Some(sums.disagreeing as f64)),
+    ("max_abs_diff", Sums::max_abs_diff),
+    ("mean_abs_diff", Sums::mean_abs_diff),
+    ("mse", Sums::mse),
+    ("rmse", Sums::rmse),
+    ("rel_l2", Sums::rel_l2),
+    ("rel_linf", Sums::rel_linf),
+    ("cosine", Sums::cosine),
+    ("rel_diff", Sums::rel_diff),
+    ("sqnr_db", Sums::sqnr_db),
+    ("nmse", Sums::nmse),
+    ("pearson", Sums::pearson),
+    ("slope", Sums::slope),
+    ("ulp_max", |sums| Some(sums.ulp_max as f64)),
+    ("mismatches", |sums| Some((sums.mismatches + sums.disagreeing) as f64)),
+    ("required_atol", Sums::max_abs_diff),
+    ("required_rtol", Sums::required_rtol),
+    ("share_rel_1e3", Sums::share_rel_1e3),
+    ("share_rel_5e3", Sums::share_rel_5e3),
+    ("error_l2", |sums| Some(sums.error_squares.sqrt())),
+    ("reference_l2", |sums| Some(sums.reference_squares.sqrt())),
+];
+
+/// A number of a compared pair of rows.
+type OfRow = fn(&RowComparison) -> Option<f64>;
+
+/// Columns that come from elsewhere in a compared pair.
+const OTHERS: [(&str, OfRow); 11] = [
+    ("max_abs_diff_index", |row| row.worst.map(|worst| f64::from(worst.index))),
+    ("reference_value", |row| row.worst.map(|worst| f64::from(worst.reference))),
+    ("target_value", |row| row.worst.map(|worst| f64::from(worst.target))),
+    ("p50_abs_diff", |row| row.quantiles.map(|quantiles| quantiles.error_p50)),
+    ("p99_abs_diff", |row| row.quantiles.map(|quantiles| quantiles.error_p99)),
+    ("ulp_p99", |row| row.quantiles.map(|quantiles| quantiles.ulp_p99 as f64)),
+    ("kl_divergence", |row| row.logits.map(|logits| logits.kl_divergence)),
+    ("top10_overlap", |row| row.logits.map(|logits| logits.top10_overlap)),
+    ("rank", |row| row.logits.map(|logits| f64::from(logits.rank))),
+    ("reference_gap", |row| row.logits.map(|logits| logits.reference_gap)),
+    ("target_gap", |row| row.logits.map(|logits| logits.target_gap)),
+];
+
+/// Numbers that are counts or indices: integers in SQL.
+const INTEGERS: [&str; 7] =
+    ["compared", "disagreeing", "ulp_max", "mismatches", "max_abs_diff_index", "ulp_p99", "rank"];
+
+const QUANTILES: [&str; 3] = ["p50_abs_diff", "p99_abs_diff", "ulp_p99"];
+const LOGITS: [&str; 6] = ["kl_divergence", "top1_equal", "top10_overlap", "rank", "reference_gap", "target_gap"];
+
+/// The rows that two runs have in common, compared.
+#[derive(Debug)]
+pub struct Compare {
+    pairing: Arc<Pairing>,
+    rule: Allclose,
+}
+
+impl Compare {
+    /// The table over `pairing`; `rule` counts mismatches.
+    pub fn new(pairing: Arc<Pairing>, rule: Allclose) -> Self {
+        Compare { pairing, rule }
+    }
+}
+
+impl Table for Compare {
+    fn name(&self) -> &'static str {
+        "compare"
+    }
+
+    fn schema(&self) -> SchemaRef {
+        let kind = |name: &str| if INTEGERS.contains(&name) { DataType::Int64 } else { DataType::Float64 };
+        let mut fields: Vec<_> = CHEAP.iter().map(|(name, kind)| column::field(name, kind.clone())).collect();
+        fields.insert(2, column::repeated("point"));
+        fields.insert(9, column::repeated("evidence"));
+        fields.extend(SUMS.iter().map(|(name, _)| column::field(name, kind(name))));
+        fields.extend(OTHERS.iter().map(|(name, _)| column::field(name, kind(name))));
+        fields.push(column::field("top1_equal", DataType::Boolean));
+        Arc::new(Schema::new(fields))
+    }
+
+    fn is_costly(&self, name: &str) -> bool {
+        !(name == "point" || name == "evidence" || CHEAP.iter().any(|(cheap, _)| *cheap == name))
+    }
+
+    fn units(&self, _set: &TraceSet) -> Result<Vec<Unit>> {
+        let mut units = Vec::new();
+        for (number, site) in self.pairing.sites.iter().enumerate() {
+            for start in (0..site.rows.len()).step_by(ROWS_PER_UNIT) {
+                let end = site.rows.len().min(start + ROWS_PER_UNIT);
+                units.push(Unit {
+                    trace: Arc::clone(self.pairing.reference.trace()),
+                    run: None,
+                    frames: Vec::new(),
+                    commit: None,
+                    rows: end - start,
+                    steps: None,
+                    // Within a pairing: the place's number, and the numbers of its rows.
+                    sites: Some((number as u32, number as u32)),
+                    positions: Some((start as u32, end as u32)),
+                });
+            }
+        }
+        Ok(units)
+    }
+
+    fn open(&self, unit: &Unit) -> Result<Box<dyn Rows>> {
+        let (site, rows) = unit.sites.zip(unit.positions).ok_or_else(|| Error::internal("a unit without its rows"))?;
+        Ok(Box::new(PairRows {
+            pairing: Arc::clone(&self.pairing),
+            rule: self.rule,
+            site: site.0 as usize,
+            rows: rows.0 as usize..rows.1 as usize,
+        }))
+    }
+}
+
+struct PairRows {
+    pairing: Arc<Pairing>,
+    rule: Allclose,
+    site: usize,
+    rows: std::ops::Range<usize>,
+}
+
+impl PairRows {
+    fn site(&self) -> Result<&SitePair> {
+        self.pairing.sites.get(self.site).ok_or_else(|| Error::internal("a unit of another pairing"))
+    }
+
+    fn pairs(&self) -> Result<&[RowPair]> {
+        self.site()?.rows.get(self.rows.clone()).ok_or_else(|| Error::internal("a unit of another pairing"))
+    }
+
+    fn compare(&self, schema: &Schema, rows: &[u32]) -> Result<Vec<RowComparison>> {
+        let wants = |names: &[&str]| schema.fields().iter().any(|field| names.contains(&field.name().as_str()));
+        let detail = Detail { rule: self.rule, quantiles: wants(&QUANTILES), logits: wants(&LOGITS) };
+        let (site, pairs) = (self.site()?, self.pairs()?);
+        let mut comparer = RowComparer::new(&self.pairing, detail);
+        rows.iter().filter_map(|row| pairs.get(*row as usize)).map(|pair| comparer.compare(site, pair)).collect()
+    }
+}
+
+impl Rows for PairRows {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn column(&self, name: &str) -> Result<ArrayRef> {
+        let (site, pairs) = (self.site()?, self.pairs()?);
+        let floats =
+            |of: fn(&RowPair) -> Option<f64>| -> ArrayRef { Arc::new(Float64Array::from_iter(pairs.iter().map(of))) };
+        Ok(match name {
+            "ordinal" => column::integers(pairs.iter().map(|_| site.ordinal)),
+            "layer" => column::layers(pairs.iter().map(|_| site.layer)),
+            "point" => column::constant_text(&site.point, pairs.len())?,
+            "evidence" => column::few_texts(pairs.iter().map(|pair| Some(evidence(pair).name()))),
+            "occurrence" => column::integers(pairs.iter().map(|_| site.occurrence)),
+            "position" => column::integers(pairs.iter().map(|pair| pair.position)),
+            "token_id" => column::integers(pairs.iter().map(|pair| pair.token)),
+            "reference_step" => column::integers(pairs.iter().map(|pair| pair.reference.step)),
+            "target_step" => column::integers(pairs.iter().map(|pair| pair.target.step)),
+            "width" => column::integers(pairs.iter().map(|pair| pair.reference.count)),
+            "bit_equal" => Arc::new(BooleanArray::from_iter(
+                pairs.iter().map(|pair| Some(pair.reference.fingerprint == pair.target.fingerprint)),
+            )),
+            "ratio_std" => floats(|pair| ratio(pair, Moments::std)),
+            "ratio_rms" => floats(|pair| ratio(pair, Moments::rms)),
+            "ratio_absmax" => floats(|pair| quotient(pair.target.absmax?, pair.reference.absmax?)),
+            "rel_l2_at_least" => floats(RowComparison::rel_l2_at_least),
+            _ => return Err(unknown_column("compare", name)),
+        })
+    }
+
+    fn rows_per_batch(&self, _schema: &Schema) -> usize {
+        ROWS_PER_BATCH
+    }
+
+    fn finish(&self, schema: &SchemaRef, cheap: RecordBatch, rows: &[u32]) -> Result<RecordBatch> {
+        if schema.fields().len() == cheap.num_columns() {
+            return Ok(cheap);
+        }
+        let compared = self.compare(schema, rows)?;
+        let column = |name: &String| match cheap.column_by_name(name) {
+            Some(column) => Ok(Arc::clone(column)),
+            None => costly(name, &compared),
+        };
+        let columns = schema.fields().iter().map(|field| column(field.name())).collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+            .map_err(|cause| Error::internal("a comparison does not fit its columns").because(cause))
+    }
+}
+
+fn costly(name: &str, compared: &[RowComparison]) -> Result<ArrayRef> {
+    if name == "top1_equal" {
+        let equal = |logits: LogitsMetrics| logits.top1_equal;
+        return Ok(Arc::new(BooleanArray::from_iter(compared.iter().map(|row| row.logits.map(equal)))));
+    }
+    let of_sums = SUMS.iter().find(|(known, _)| *known == name).map(|(_, of)| *of);
+    let of_row = OTHERS.iter().find(|(known, _)| *known == name).map(|(_, of)| *of);
+    let value = |row: &RowComparison| match (of_sums, of_row) {
+        (Some(of), _) => row.sums.as_ref().and_then(of),
+        (None, Some(of)) => of(row),
+        (None, None) => None,
+    };
+    if of_sums.is_none() && of_row.is_none() {
+        return Err(unknown_column("compare", name));
+    }
+    if INTEGERS.contains(&name) {
+        return Ok(column::long_integers(compared.iter().map(|row| value(row).map_or(u64::MAX, |value| value as u64))));
+    }
+    Ok(Arc::new(Float64Array::from_iter(compared.iter().map(value))))
+}
+
+fn evidence(pair: &RowPair) -> Evidence {
+    if pair.reference.fingerprint == pair.target.fingerprint {
+        Evidence::Fingerprint
+    } else if pair.reference.payload != 0 && pair.target.payload != 0 {
+        Evidence::Tensor
+    } else {
+        Evidence::Statistics
+    }
+}
+
+/// Target over reference; nothing where the reference is 0.
+fn ratio(pair: &RowPair, of: fn(Moments) -> Option<f64>) -> Option<f64> {
+    quotient(of(pair.target.moments)?, of(pair.reference.moments)?)
+}
+
+fn quotient(target: f64, reference: f64) -> Option<f64> {
+    (reference != 0.0).then(|| target / reference)
+}

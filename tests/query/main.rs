@@ -1,0 +1,9 @@
+//! Asking traces: every module is a behaviour of `actrace-query` or of the SQL under it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test, a panic is the report")]
+
+mod asking;
+mod command_line;
+mod payloads;
+mod ratio;
+mod synthetic;
+mod tables;

@@ -1,0 +1,242 @@
+//! Traces with known values, written through the product's own writer.
+
+use actrace::file::{FileHeader, FileStorage, Writer};
+use actrace::open::append;
+use actrace::record::{CoverageV1, EndV1, PayloadV1, PlanV1, RunV1, SiteV1, StatsV1, StepV1};
+use actrace::stats::RowStatistics;
+use actrace::tensor::Dtype;
+use std::path::Path;
+
+/// A run to write: one prefill over `tokens`.
+pub struct Run<'a> {
+    /// Its label; the run id follows from it.
+    pub label: &'a str,
+    /// Token ids of the prompt.
+    pub tokens: Vec<u32>,
+    /// Captured points, in forward order: layer (-1 outside) and name.
+    pub sites: Vec<(i32, &'a str)>,
+    /// Whether tensors are kept.
+    pub tensors: bool,
+    /// The values at (layer, point, position).
+    pub values: &'a dyn Fn(i32, &str, u32) -> Vec<f32>,
+}
+
+/// Writes `runs` to a new file; without `seal` it ends as a killed writer leaves it.
+///
+/// One writer writes them all: a second one could find the lock of the first still held by a process that another
+/// test is just starting.
+pub fn write(path: &Path, runs: &[Run<'_>], seal: bool) {
+    let header = FileHeader { uuid: [7; 16], created_us: 0 };
+    let (mut writer, _) = append(path, header).unwrap();
+    for run in runs {
+        write_run(&mut writer, run, seal);
+    }
+    if seal {
+        writer.seal().unwrap();
+    }
+    writer.sync().unwrap();
+}
+
+fn write_run(writer: &mut Writer<FileStorage>, run: &Run<'_>, ended: bool) {
+    let ordinal = writer.begin_run(&identity(run.label, &run.tokens)).unwrap();
+    writer.record(ordinal, 0, &plan(run)).unwrap();
+    let mut stats = StatsV1::default();
+    for (site, (layer, point)) in run.sites.iter().enumerate() {
+        let rows: Vec<Vec<f32>> = (0..run.tokens.len()).map(|p| (run.values)(*layer, point, p as u32)).collect();
+        let payload = if run.tensors { writer.payload(ordinal, 0, payload(&rows)).unwrap() } else { 0 };
+        for (position, row) in rows.iter().enumerate() {
+            push(&mut stats, site as u32, position as u32, &RowStatistics::of(row), (payload, position as u32));
+        }
+    }
+    let rows = stats.site.len() as u64;
+    writer.stats(ordinal, &stats).unwrap();
+    writer.record(ordinal, 0, &step(0, 0, &run.tokens)).unwrap();
+    if ended {
+        writer.record(ordinal, 0, &coverage(run)).unwrap();
+        writer.record(ordinal, 0, &end(rows)).unwrap();
+    }
+}
+
+/// The run id that goes with a label.
+pub fn run_id(label: &str) -> [u8; 16] {
+    let mut id = [0; 16];
+    id.copy_from_slice(&blake3::hash(label.as_bytes()).as_bytes()[..16]);
+    id
+}
+
+/// An identity with little in it.
+pub fn identity(label: &str, tokens: &[u32]) -> RunV1 {
+    let text = String::new;
+    RunV1 {
+        run_id: run_id(label),
+        kind: "record".into(),
+        label: label.into(),
+        parents: vec![],
+        tool_version: "0".into(),
+        argv: vec!["actrace".into(), "record".into()],
+        started_us: 1_700_000_000_000_000,
+        host: "host".into(),
+        pid: 1,
+        cpu: text(),
+        instruction_set: text(),
+        threads: 1,
+        device_kind: "cpu".into(),
+        device_name: text(),
+        driver: text(),
+        cuda: text(),
+        kernel_path: text(),
+        fused: vec![],
+        semantics: "dequantize-f32".into(),
+        compute_type: "f32".into(),
+        kv_type: "f32".into(),
+        attention: "full".into(),
+        engine: "actrace".into(),
+        engine_version: "0".into(),
+        model_path: format!("models/{label}"),
+        model_format: "safetensors".into(),
+        weight_type: "f32".into(),
+        model_files: vec![],
+        model_hash: [1; 32],
+        architecture: "qwen2".into(),
+        hyper_parameters: vec![],
+        tokenizer_hash: [0; 32],
+        prompt: text(),
+        prompt_redacted: false,
+        prompt_tokens: tokens.to_vec(),
+        generate: 1,
+        selection: vec![],
+        vocabulary_hash: [0; 32],
+        extra: vec![],
+    }
+}
+
+fn plan(run: &Run<'_>) -> PlanV1 {
+    let sites =
+        run.sites.iter().enumerate().map(|(number, (layer, point))| site(number as u32, *layer, point, run.tensors));
+    PlanV1 { sites: sites.collect(), weights: vec![] }
+}
+
+/// A captured site without inputs.
+pub fn site(number: u32, layer: i32, point: &str, tensor: bool) -> SiteV1 {
+    SiteV1 {
+        site: number,
+        layer,
+        point: point.into(),
+        occurrence: 0,
+        ordinal: number,
+        operation: String::new(),
+        inputs: vec![],
+        weights: vec![],
+        dtype: "f32".into(),
+        axes: "width".into(),
+        width: 0,
+        heads: 0,
+        status: 0,
+        reason: String::new(),
+        tensor,
+        source_name: String::new(),
+        confidence: 100,
+    }
+}
+
+/// A step over `tokens`, whose first stands at `first`.
+pub fn step(number: u32, first: u32, tokens: &[u32]) -> StepV1 {
+    let mut hash = blake3::Hasher::new();
+    let prefix = tokens.iter().map(|token| {
+        hash.update(&token.to_le_bytes());
+        u64::from_le_bytes(hash.finalize().as_bytes()[..8].try_into().unwrap())
+    });
+    StepV1 {
+        step: number,
+        phase: u8::from(number > 0),
+        sequence: vec![0; tokens.len()],
+        position: (first..first + tokens.len() as u32).collect(),
+        token: tokens.to_vec(),
+        prefix: prefix.collect(),
+        next_token: 9,
+        logits_fingerprint: 11,
+        elapsed_us: 1500,
+        stats_frames: 1,
+        payload_frames: 0,
+    }
+}
+
+/// Appends a row to `stats`.
+pub fn push(stats: &mut StatsV1, site: u32, position: u32, row: &RowStatistics, payload: (u64, u32)) {
+    let (min, max, absmax) = row.extremes.map_or(((0.0, 0), (0.0, 0), (0.0, 0)), |e| (e.min, e.max, e.absmax));
+    stats.site.push(site);
+    stats.sequence.push(0);
+    stats.position.push(position);
+    stats.count.push(row.count);
+    stats.nan.push(row.nan);
+    stats.pos_inf.push(row.pos_inf);
+    stats.neg_inf.push(row.neg_inf);
+    stats.zero.push(row.zero);
+    stats.subnormal.push(row.subnormal);
+    stats.min.push(min.0);
+    stats.min_index.push(min.1);
+    stats.max.push(max.0);
+    stats.max_index.push(max.1);
+    stats.absmax.push(absmax.0);
+    stats.absmax_index.push(absmax.1);
+    stats.abs_smallest.push(row.abs_smallest.unwrap_or(0.0));
+    stats.mean.push(row.moments.mean);
+    stats.m2.push(row.moments.m2);
+    stats.l1.push(row.l1);
+    stats.fingerprint.push(row.fingerprint);
+    stats.payload.push(payload.0);
+    stats.payload_row.push(payload.1);
+}
+
+fn payload(rows: &[Vec<f32>]) -> PayloadV1 {
+    let raw: Vec<u8> = rows.concat().iter().flat_map(|value| value.to_le_bytes()).collect();
+    let mut offsets = vec![0];
+    for row in rows {
+        offsets.push(offsets.last().unwrap() + row.len() as u32);
+    }
+    let shape = actrace::record::Shape { dtype: Dtype::F32, rows: rows.len() as u32, width: 0, offsets: &offsets };
+    let blake3 = shape.content_hash(&raw);
+    let mut bytes = Vec::new();
+    let planes = actrace::codec::Encoder::new().unwrap().encode(Dtype::F32, &raw, &mut bytes).unwrap();
+    let raw_length = raw.len() as u64;
+    let dtype = Dtype::F32 as u8;
+    PayloadV1 {
+        payload: 0,
+        rows: rows.len() as u32,
+        width: 0,
+        offsets,
+        captured_dtype: dtype,
+        stored_dtype: dtype,
+        planes,
+        raw_length,
+        blake3,
+        bytes,
+    }
+}
+
+fn coverage(run: &Run<'_>) -> CoverageV1 {
+    let (sites, rows) = (run.sites.len(), run.tokens.len() as u64);
+    CoverageV1 {
+        site: (0..sites as u32).collect(),
+        status: vec![0; sites],
+        reason: vec![String::new(); sites],
+        rows_expected: vec![rows; sites],
+        rows_captured: vec![rows; sites],
+        rows_with_tensor: vec![if run.tensors { rows } else { 0 }; sites],
+    }
+}
+
+/// The end of a run that went well.
+pub fn end(rows: u64) -> EndV1 {
+    EndV1 {
+        status: 0,
+        error: String::new(),
+        finished_us: 1_700_000_001_000_000,
+        steps: 1,
+        rows,
+        payloads: 0,
+        tensor_bytes: 0,
+        content_root: [2; 32],
+        untraced: 0,
+    }
+}
