@@ -61,10 +61,15 @@ impl Packed {
     }
 }
 
-/// One thread's buffers.
+/// One thread that packs.
 pub struct Packer<'a> {
     plan: &'a Plan,
     known: &'a Known,
+    buffers: Buffers,
+}
+
+#[derive(Default)]
+struct Buffers {
     encoder: Option<Encoder>,
     raw: Vec<u8>,
 }
@@ -72,7 +77,7 @@ pub struct Packer<'a> {
 impl<'a> Packer<'a> {
     /// A packer of sites of `plan`, which puts off what is `known`.
     pub fn new(plan: &'a Plan, known: &'a Known) -> Self {
-        Packer { plan, known, encoder: None, raw: Vec::new() }
+        Packer { plan, known, buffers: Buffers::default() }
     }
 
     /// Does a job.
@@ -96,7 +101,7 @@ impl<'a> Packer<'a> {
         let mut start = 0;
         while start < rows.len() {
             let end = group_end(rows, start);
-            payloads.push(self.content(rows, start..end).map_err(|error| {
+            payloads.push(self.buffers.content(self.known, rows, start..end).map_err(|error| {
                 match self.plan.record().sites.get(site as usize) {
                     Some(site) => error.of(&site.point),
                     None => error,
@@ -106,10 +111,12 @@ impl<'a> Packer<'a> {
         }
         Ok(payloads)
     }
+}
 
-    fn content(&mut self, rows: &Rows, range: Range<usize>) -> Result<Content> {
+impl Buffers {
+    fn content(&mut self, known: &Known, rows: &Rows, range: Range<usize>) -> Result<Content> {
         let mut record = unpacked(rows, range.clone(), &mut self.raw)?;
-        if self.known.note(record.blake3) {
+        if known.note(record.blake3) {
             return Ok(Content { record, rows: Some((rows.clone(), range)) });
         }
         let encoder = match &mut self.encoder {
@@ -193,4 +200,31 @@ fn group_end(rows: &Rows, start: usize) -> usize {
         }
     }
     rows.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Extent;
+    use std::sync::Arc;
+
+    fn rows() -> Rows {
+        let values: Vec<f32> = (0..60).map(|i| (i as f32).sin()).collect();
+        Rows::new(Arc::new(values), Extent::Offsets(Arc::from([0, 10, 30, 60])), 3).unwrap()
+    }
+
+    fn pack(known: &Known) -> Content {
+        let mut buffers = Buffers::default();
+        buffers.content(known, &rows(), 1..3).unwrap()
+    }
+
+    #[test]
+    fn content_that_was_put_off_packs_to_the_same_record() {
+        let known = Known::new(std::iter::empty());
+        let (first, second) = (pack(&known), pack(&known));
+        assert!(first.rows.is_none() && !first.record.planes.is_empty());
+        assert!(second.rows.is_some() && second.record.planes.is_empty(), "known content is not packed");
+        assert_eq!(first.record.blake3, second.record.blake3);
+        assert_eq!(second.packed().unwrap(), first.packed().unwrap(), "unless the writer has forgotten it");
+    }
 }

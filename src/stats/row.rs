@@ -196,8 +196,8 @@ struct LaneSums {
 impl LaneSums {
     #[inline(always)]
     fn add(&mut self, chunk: &[f32; LANES]) {
-        for lane in 0..LANES {
-            let kept = if chunk[lane].abs() < f32::INFINITY { chunk[lane] } else { 0.0 };
+        for (lane, value) in chunk.iter().enumerate() {
+            let kept = if value.abs() < f32::INFINITY { *value } else { 0.0 };
             self.sum[lane] += f64::from(kept);
             self.l1[lane] += f64::from(kept.abs());
         }
@@ -218,8 +218,7 @@ struct LaneExtremes {
 impl LaneExtremes {
     #[inline(always)]
     fn add(&mut self, chunk: &[f32; LANES]) {
-        for lane in 0..LANES {
-            let value = chunk[lane];
+        for (lane, value) in chunk.iter().copied().enumerate() {
             let finite = value.abs() < f32::INFINITY;
             self.min[lane] = smaller(self.min[lane], if finite { value } else { f32::INFINITY });
             self.max[lane] = larger(self.max[lane], if finite { value } else { f32::NEG_INFINITY });
@@ -228,8 +227,8 @@ impl LaneExtremes {
 
     #[inline(always)]
     fn add_magnitudes(&mut self, chunk: &[f32; LANES]) {
-        for lane in 0..LANES {
-            let magnitude = magnitude(chunk[lane]);
+        for (lane, value) in chunk.iter().enumerate() {
+            let magnitude = magnitude(*value);
             self.smallest[lane] = self.smallest[lane].min(magnitude.wrapping_sub(1));
             self.abnormal[lane] = self.abnormal[lane].max(magnitude.wrapping_sub(SMALLEST_NORMAL));
         }
@@ -325,8 +324,7 @@ fn squared_distances(row: &[f32], mean: f64) -> f64 {
 
 #[inline(always)]
 fn add_squared_distances(lanes: &mut [f64; LANES], chunk: &[f32; LANES], mean: f64) {
-    for lane in 0..LANES {
-        let value = chunk[lane];
+    for (lane, value) in chunk.iter().copied().enumerate() {
         let distance = if value.abs() < f32::INFINITY { f64::from(value) - mean } else { 0.0 };
         lanes[lane] += distance * distance;
     }

@@ -7,8 +7,10 @@ mod support;
 mod command;
 mod running;
 
+mod a_slow_disk_blocks_the_run;
 mod activations_match_hugging_face;
 mod bad_input;
+mod equal_content_is_stored_once;
 mod fixtures_are_reproducible;
 mod planted_faults_show;
 mod products_match_llama_cpp;
