@@ -110,7 +110,7 @@ fn synced_frames_survive_a_power_loss() {
     use actrace::open::State;
     let disk = Disk::default();
     let mut writer = Writer::create(disk.clone(), HEADER).unwrap();
-    write_run(&mut writer, &run());
+    write_run(&mut writer, &run()).unwrap();
     let synced = disk.synced.lock().unwrap().clone();
     let image = disk.memory.bytes();
     let whole = frames(&image);

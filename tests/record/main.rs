@@ -4,22 +4,25 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod commands;
 #[global_allocator]
 static COUNTED: support::memory::Counting = support::memory::Counting;
 
+mod command;
+mod commands;
 mod running;
 mod traces;
 
+mod a_slow_disk_blocks_the_run;
 mod activations_match_hugging_face;
+mod bad_input;
 mod damaged_bytes_are_detected;
 mod durable_levels;
-mod fixtures_are_reproducible;
-mod killed_while_recording;
-mod one_writer_at_a_time;
+mod equal_content_is_stored_once;
 mod failed_writes_are_reported;
 mod fixtures_are_reproducible;
 mod hostile_files_are_refused;
+mod killed_while_recording;
+mod one_writer_at_a_time;
 mod planted_faults_show;
 mod power_loss_keeps_what_was_synced;
 mod products_match_llama_cpp;
@@ -28,4 +31,6 @@ mod results_do_not_depend_on_scheduling;
 mod runs_that_are_refused;
 mod signals_seal;
 mod states_on_open;
+mod statistics_match_numpy;
+mod tracing_changes_nothing;
 mod write_errors;
