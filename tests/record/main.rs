@@ -9,6 +9,7 @@ mod running;
 mod traces;
 
 mod activations_match_hugging_face;
+mod appended_after_a_crash;
 mod damaged_bytes_are_detected;
 mod durable_levels;
 mod fixtures_are_reproducible;
