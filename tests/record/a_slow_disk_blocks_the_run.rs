@@ -7,7 +7,7 @@ use crate::support::fixture;
 use actrace::backend::Semantics;
 use actrace::capture::{Layers, Names, Plan, Positions, Selection};
 use actrace::file::{FileHeader, Storage, Writer};
-use actrace::forward::Observer;
+use actrace::forward::{Observer, Phase, StepReport};
 use actrace::model::Model;
 use actrace::open::Trace;
 use actrace::record::RunV1;
@@ -46,6 +46,19 @@ const TENSOR_BYTES: usize = ROWS * WIDTH * 4;
 fn tensor(seed: usize) -> Rows {
     let values: Vec<f32> = (0..ROWS * WIDTH).map(|i| (seed * 1000 + i) as f32).collect();
     Rows::new(Arc::new(values), Extent::Width(WIDTH), ROWS).unwrap()
+}
+
+/// The report that commits a prefill of `positions` tokens.
+fn prefill(positions: usize) -> StepReport {
+    StepReport {
+        step: 0,
+        phase: Phase::Prefill,
+        first_position: 0,
+        tokens: vec![1; positions],
+        next_token: 1,
+        logits_fingerprint: 0,
+        elapsed: std::time::Duration::ZERO,
+    }
 }
 
 /// The identity of a real run; what it says plays no part here.
@@ -92,7 +105,9 @@ fn what_is_handed_over_never_outgrows_the_budget() {
         handed_over.recv().unwrap();
     }
     drop(permit);
-    let summary = model.join().unwrap().finish(&Outcome::Finished).unwrap();
+    let mut recorder = model.join().unwrap();
+    recorder.step(&prefill(TENSORS * ROWS)).unwrap();
+    let summary = recorder.finish(&Outcome::Finished).unwrap();
     assert_eq!((summary.payloads, summary.rows), (TENSORS as u64, (TENSORS * ROWS) as u64), "nothing is dropped");
 }
 
@@ -101,9 +116,11 @@ fn recorded(tensors: Vec<Rows>) -> (Summary, usize) {
     let (appended, appends) = channel();
     drop(permit);
     let mut recorder = recorder(1 << 20, Gated { permits, appended });
+    let positions = tensors.len() * ROWS;
     for (number, rows) in tensors.into_iter().enumerate() {
         recorder.capture(0, 0, number * ROWS, rows).unwrap();
     }
+    recorder.step(&prefill(positions)).unwrap();
     let summary = recorder.finish(&Outcome::Finished).unwrap();
     (summary, appends.into_iter().sum())
 }

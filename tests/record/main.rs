@@ -14,6 +14,7 @@ mod traces;
 
 mod a_slow_disk_blocks_the_run;
 mod activations_match_hugging_face;
+mod appended_after_a_crash;
 mod bad_input;
 mod damaged_bytes_are_detected;
 mod durable_levels;

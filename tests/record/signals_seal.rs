@@ -2,7 +2,6 @@
 
 use crate::commands::{actrace, json, record, status};
 use actrace::open::{State, Trace};
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -62,19 +61,4 @@ fn an_interrupted_run_is_a_shorter_run() {
     let shorter = Trace::open(&shorter).unwrap();
     let root = |trace: &Trace| trace.runs()[0].end.as_ref().unwrap().content_root;
     assert_eq!(root(&trace), root(&shorter));
-}
-
-#[test]
-fn a_second_signal_ends_the_program_at_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("t.actrace");
-    let mut child = under_way(&out);
-    // Stopped, it meets both at once when it goes on.
-    signal("-STOP", &child);
-    signal("-INT", &child);
-    signal("-TERM", &child);
-    signal("-CONT", &child);
-    let status = child.wait().unwrap();
-    assert!(matches!(status.signal(), Some(2 | 15)), "{status:?}");
-    assert_eq!(Trace::open(&out).unwrap().state(), State::Torn);
 }
