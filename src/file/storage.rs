@@ -86,6 +86,15 @@ fn in_use(file: &File, path: &Path) -> Error {
     Error::new(ErrorKind::Environment, message).in_file(path)
 }
 
+impl Drop for FileStorage {
+    /// Unlocks. Closing alone would leave the lock to a process that is just being started beside this one, until it
+    /// has closed the descriptors that it inherited.
+    fn drop(&mut self) {
+        // The lock ends with the process in any case.
+        let _ = self.file.unlock();
+    }
+}
+
 impl Storage for FileStorage {
     fn append(&mut self, parts: &[&[u8]]) -> io::Result<()> {
         let mut slices: Vec<io::IoSlice<'_>> = parts.iter().map(|part| io::IoSlice::new(part)).collect();

@@ -281,3 +281,79 @@ pub fn end() -> EndV1 {
         untraced: 2,
     }
 }
+
+pub fn index() -> IndexV1 {
+    IndexV1 {
+        previous: 640,
+        previous_chain: [0x41; 32],
+        seq: vec![7],
+        kind: vec![3],
+        version: vec![1],
+        offset: vec![704],
+        stored_length: vec![91],
+        raw_length: vec![92],
+        run: vec![8],
+        step: vec![9],
+        rows: vec![10],
+        first_site: vec![11],
+        last_site: vec![12],
+        first_position: vec![13],
+        last_position: vec![14],
+        blake3: vec![0x42; 32],
+        payload_index: 832,
+    }
+}
+
+pub fn payload_index() -> PayloadIndexV1 {
+    PayloadIndexV1 {
+        first_payload: 3,
+        seq: vec![7],
+        offset: vec![704],
+        stored_length: vec![91],
+        raw_length: vec![92],
+        run: vec![8],
+        step: vec![9],
+        blake3: vec![0x43; 32],
+    }
+}
+
+pub fn seal() -> SealV1 {
+    SealV1 { index: 960, frames: 9, runs: 2, payloads: 4, root: [0x44; 32] }
+}
+
+/// Kind, version, archived size and fingerprint of every record: no field has the value of another field of its type,
+/// so that two that change places change the bytes.
+pub fn record_table() -> String {
+    fn row<R: Record>(name: &str, size: usize, record: &R) -> String {
+        let bytes = record.encode(rkyv::util::AlignedVec::new()).unwrap();
+        let (kind, version) = (R::KIND.name(), actrace::record::VERSION);
+        let hash = blake3::hash(&bytes).to_hex();
+        format!(
+            "\n[{name}]\nkind = \"{kind}\"\nversion = {version}\narchived_size = {size}\nfingerprint = \"{hash}\"\n"
+        )
+    }
+    use std::mem::size_of;
+    let mut payload = payloads(0).remove(1);
+    // Its planes depend on zstd; the record does not.
+    payload.planes = vec![PlaneV1 { codec: 1, offset: 2, length: 3 }];
+    payload.bytes = vec![4; 5];
+    let (sequence, position, payload_row) = (vec![40, 41], vec![50, 51], vec![60, 61]);
+    let distinct_stats = StatsV1 { sequence, position, payload_row, ..stats(1) };
+    let rows = [
+        row("RunV1", size_of::<ArchivedRunV1>(), &run()),
+        row("PlanV1", size_of::<ArchivedPlanV1>(), &plan()),
+        row("StatsV1", size_of::<ArchivedStatsV1>(), &distinct_stats),
+        row("PayloadV1", size_of::<ArchivedPayloadV1>(), &payload),
+        row("StepV1", size_of::<ArchivedStepV1>(), &StepV1 { stats_frames: 11, ..step(1) }),
+        row("CoverageV1", size_of::<ArchivedCoverageV1>(), &coverage()),
+        row("LossV1", size_of::<ArchivedLossV1>(), &loss()),
+        row("EndV1", size_of::<ArchivedEndV1>(), &end()),
+        row("SyncV1", size_of::<ArchivedSyncV1>(), &SyncV1 { durable_to: 128 }),
+        row("IndexV1", size_of::<ArchivedIndexV1>(), &index()),
+        row("PayloadIndexV1", size_of::<ArchivedPayloadIndexV1>(), &payload_index()),
+        row("SealV1", size_of::<ArchivedSealV1>(), &seal()),
+    ];
+    let head = "# Every record: the size of its archive's root, and blake3 of the archive of one value with distinct fields\n\
+                # (tests/support/trace.rs). Made by examples/golden.rs; trace-file.md says when it may change.\n";
+    head.to_owned() + &rows.concat()
+}
