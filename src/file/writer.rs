@@ -265,6 +265,7 @@ impl<S: Storage> Writer<S> {
     /// finds a hole behind the last mark knows that an unsynced tail was lost, and one before it, that durable bytes
     /// changed. Does nothing where nothing but marks was written since the last sync.
     pub fn sync(&mut self) -> Result<()> {
+        self.check_poison()?;
         if self.unsynced_since.is_none() {
             return Ok(());
         }

@@ -173,6 +173,9 @@ impl Directory {
     /// Enters a frame whose body is right.
     fn take(&mut self, input: &Input, header: &FrameHeader, payloads_from: u64) -> Result<()> {
         if header.kind == Kind::Payload {
+            if matches!(header.payload, 0 | u64::MAX) {
+                return Err(Error::damaged("a payload's number is out of range").at(header.offset));
+            }
             if header.offset >= payloads_from {
                 input.body(header)?;
             }

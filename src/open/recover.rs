@@ -12,7 +12,7 @@ use super::payload::Payload;
 use super::verify::{Verification, check_record, verify};
 use super::walk::{State, Stretch, Walk};
 use crate::error::{Error, ErrorKind, Result};
-use crate::file::{FileHeader, FileStorage, FrameHeader, Kind, Writer, sync_folder};
+use crate::file::{FileHeader, FileStorage, FrameHeader, Kind, NO_RUN, Writer, sync_folder};
 use crate::record::{LossV1, PayloadV1, Record, StatsV1};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -77,6 +77,7 @@ fn copy(
         strays: HashMap::new(),
         strangers: BTreeMap::new(),
         seq: 0,
+        next_run: 0,
         hole: None,
         notes: Notes::default(),
         kept: BTreeMap::new(),
@@ -98,7 +99,8 @@ fn copy(
     sync_folder(to)?;
     let verification = verify(&Input::open(to)?, |_, _| {})?;
     if verification.state != State::Sealed {
-        return Err(Error::internal("what was recovered does not verify").in_file(to));
+        let fault = verification.faults.first().map_or("it is not sealed", |fault| fault.what.as_str());
+        return Err(Error::internal(format!("what was recovered does not verify: {fault}")).in_file(to));
     }
     let hole = |stretch: &Stretch| if let Stretch::Hole(start, end) = stretch { Some((*start, *end)) } else { None };
     Ok(Recovery {
@@ -115,14 +117,16 @@ struct Copier<'a> {
     input: &'a Input,
     inventory: Inventory,
     writer: Writer<FileStorage>,
-    /// New number of every payload that was copied, by its old one.
-    payloads: HashMap<u64, u64>,
+    /// New number and rows of every payload that was copied, by its old number.
+    payloads: HashMap<u64, (u64, u32)>,
     /// Payloads of runs whose identity is lost, by number.
     strays: HashMap<u64, FrameHeader>,
     /// Number of other frames of such runs.
     strangers: BTreeMap<u32, u64>,
     /// Number that the next frame should have.
     seq: u64,
+    /// The least number that the next run may have.
+    next_run: u32,
     /// A hole before the next frame.
     hole: Option<(u64, u64)>,
     notes: Notes,
@@ -167,6 +171,12 @@ impl Copier<'_> {
             Kind::Run => {
                 self.note_losses()?;
                 self.notes.run = None;
+                if header.run == NO_RUN || header.run < self.next_run {
+                    // Its number is another run's: what follows cannot be told apart.
+                    *self.lost.entry(header.kind.name()).or_default() += 1;
+                    *self.strangers.entry(header.run).or_default() += 1;
+                    return Ok(());
+                }
             }
             _ if self.notes.run != Some(header.run) => {
                 *self.strangers.entry(header.run).or_default() += 1;
@@ -202,7 +212,10 @@ impl Copier<'_> {
                 *self.notes.uncommitted.entry(stats.step).or_default() += stats.site.len() as u64;
                 return self.writer.stats(header.run, &stats);
             }
-            Kind::Run => self.notes.run = Some(header.run),
+            Kind::Run => {
+                self.notes.run = Some(header.run);
+                self.next_run = header.run.saturating_add(1);
+            }
             Kind::Step => drop(self.notes.uncommitted.remove(&header.step)),
             _ => {}
         }
@@ -211,8 +224,9 @@ impl Copier<'_> {
 
     fn copy_payload(&mut self, header: &FrameHeader, run: u32, record: PayloadV1) -> Result<()> {
         Payload::decode(&record)?;
+        let rows = record.rows;
         let number = self.writer.payload(run, header.step, record)?;
-        self.payloads.insert(header.payload, number);
+        self.payloads.insert(header.payload, (number, rows));
         Ok(())
     }
 
@@ -249,8 +263,8 @@ impl Copier<'_> {
                 self.adopt(&stray, run)?;
             }
             match self.payloads.get(payload) {
-                Some(number) => *payload = *number,
-                None => {
+                Some((number, rows)) if *row < *rows => *payload = *number,
+                _ => {
                     self.notes.lost_payloads.insert(*payload);
                     self.notes.bare_rows += 1;
                     (*payload, *row) = (0, 0);

@@ -337,6 +337,7 @@ impl Check {
             Kind::Sync | Kind::Other(_) => header.run != NO_RUN,
             _ => true,
         };
+        self.require(header, belongs || header.step == 0, "a step on a frame of no run");
         let expected = if belongs { self.runs.checked_sub(1) } else { Some(NO_RUN) };
         self.require(header, expected == Some(header.run), "a frame of another run than the one it stands in");
         let numbered = header.kind == Kind::Payload || header.payload == 0;

@@ -113,6 +113,8 @@ impl PayloadV1 {
             require(self.offsets[0] == 0, "the first row does not begin at 0")?;
             require(self.offsets.windows(2).all(|pair| pair[0] <= pair[1]), "row boundaries go back")?;
         }
+        let empty = self.width == 0 && self.offsets.is_empty();
+        require(self.rows == 0 || !empty, "rows without width and boundaries")?;
         let bytes = (self.elements()? as u64).checked_mul(stored.size() as u64);
         require(bytes == Some(self.raw_length), "shape times width is not the stated length")?;
         require(

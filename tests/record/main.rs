@@ -4,6 +4,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[global_allocator]
+static COUNTED: support::memory::Counting = support::memory::Counting;
+
 mod commands;
 mod running;
 mod traces;
@@ -12,10 +15,13 @@ mod activations_match_hugging_face;
 mod appended_after_a_crash;
 mod damaged_bytes_are_detected;
 mod durable_levels;
+mod failed_writes_are_reported;
 mod fixtures_are_reproducible;
+mod hostile_files_are_refused;
 mod killed_while_recording;
 mod one_writer_at_a_time;
 mod planted_faults_show;
+mod power_loss_keeps_what_was_synced;
 mod products_match_llama_cpp;
 mod recover_keeps_what_is_whole;
 mod results_do_not_depend_on_scheduling;

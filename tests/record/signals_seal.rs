@@ -64,17 +64,21 @@ fn an_interrupted_run_is_a_shorter_run() {
     assert_eq!(root(&trace), root(&shorter));
 }
 
+/// Both signals may reach two threads at the same instant, and then both are the first: but not every time.
 #[test]
 fn a_second_signal_ends_the_program_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("t.actrace");
-    let mut child = under_way(&out);
-    // Stopped, it meets both at once when it goes on.
-    signal("-STOP", &child);
-    signal("-INT", &child);
-    signal("-TERM", &child);
-    signal("-CONT", &child);
-    let status = child.wait().unwrap();
-    assert!(matches!(status.signal(), Some(2 | 15)), "{status:?}");
-    assert_eq!(Trace::open(&out).unwrap().state(), State::Torn);
+    let ended_at_once = (0..20).any(|attempt| {
+        let out = folder.path().join(format!("{attempt}.actrace"));
+        let mut child = under_way(&out);
+        // Stopped, it meets both when it goes on.
+        for name in ["-STOP", "-INT", "-TERM", "-CONT"] {
+            signal(name, &child);
+        }
+        let status = child.wait().unwrap();
+        let at_once = matches!(status.signal(), Some(2 | 15));
+        assert_eq!(Trace::open(&out).unwrap().state() == State::Torn, at_once, "{status:?}");
+        at_once
+    });
+    assert!(ended_at_once);
 }

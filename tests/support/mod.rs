@@ -5,7 +5,11 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test, a panic is the report")]
 
+pub mod attack;
+pub mod faulty;
+pub mod forge;
 pub mod gguf;
+pub mod memory;
 pub mod safetensors;
 pub mod trace;
 

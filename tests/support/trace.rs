@@ -56,32 +56,38 @@ pub const HEADER: FileHeader = FileHeader { uuid: *b"actrace's golden", created_
 /// Both runs of the sample, sealed after each: every record kind, values that compress and values that do not.
 pub fn sample() -> Vec<u8> {
     let memory = Memory::default();
-    let mut writer = Writer::create(memory.clone(), HEADER).unwrap();
-    write_run(&mut writer, &run());
-    write_run(&mut writer, &RunV1 { label: "again".into(), run_id: [0x72; 16], ..run() });
+    write_sample(memory.clone()).unwrap();
     memory.bytes()
 }
 
+/// Writes the sample to a storage that may fail; gives the writer back.
+pub fn write_sample<S: Storage>(storage: S) -> actrace::Result<Writer<S>> {
+    let mut writer = Writer::create(storage, HEADER)?;
+    write_run(&mut writer, &run())?;
+    write_run(&mut writer, &RunV1 { label: "again".into(), run_id: [0x72; 16], ..run() })?;
+    Ok(writer)
+}
+
 /// Writes one run and a seal. A second run stores no payload again: its rows name the first one's.
-pub fn write_run<S: Storage>(writer: &mut Writer<S>, run: &RunV1) {
-    let number = writer.begin_run(run).unwrap();
-    writer.record(number, 0, &plan()).unwrap();
+pub fn write_run<S: Storage>(writer: &mut Writer<S>, run: &RunV1) -> actrace::Result<()> {
+    let number = writer.begin_run(run)?;
+    writer.record(number, 0, &plan())?;
     for step in 0..2 {
         let mut stats = stats(step);
         for (payload, place) in payloads(step).into_iter().zip(&mut stats.payload) {
             *place = match writer.known_payload(&payload.blake3) {
                 Some(known) => known,
-                None => writer.payload(number, step, payload).unwrap(),
+                None => writer.payload(number, step, payload)?,
             };
         }
-        writer.stats(number, &stats).unwrap();
-        writer.record(number, step, &self::step(step)).unwrap();
-        writer.sync().unwrap();
+        writer.stats(number, &stats)?;
+        writer.record(number, step, &self::step(step))?;
+        writer.sync()?;
     }
-    writer.record(number, 0, &loss()).unwrap();
-    writer.record(number, 0, &coverage()).unwrap();
-    writer.record(number, 0, &end()).unwrap();
-    writer.seal().unwrap();
+    writer.record(number, 0, &loss())?;
+    writer.record(number, 0, &coverage())?;
+    writer.record(number, 0, &end())?;
+    writer.seal()
 }
 
 fn pair(key: &str, value: &str, source: &str) -> PairV1 {
