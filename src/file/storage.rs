@@ -87,11 +87,10 @@ fn in_use(file: &File, path: &Path) -> Error {
 }
 
 impl Drop for FileStorage {
-    /// Unlocks. Closing alone would leave the lock to a process that is just being started beside this one, until it
-    /// has closed the descriptors that it inherited.
+    /// A process that was started meanwhile may still hold a copy of the handle, and with it the lock: so it is given
+    /// back here. Where that fails, it ends with the last copy.
     fn drop(&mut self) {
-        // The lock ends with the process in any case.
-        let _ = self.file.unlock();
+        drop(self.file.unlock());
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::Path;
 /// Appends a run to a file and seals it.
 fn go_on(path: &Path) -> actrace::Result<Vec<String>> {
     let (mut writer, labels) = append(path, HEADER)?;
-    write_run(&mut writer, &RunV1 { label: "next".into(), run_id: [0x73; 16], ..run() }).unwrap();
+    write_run(&mut writer, &RunV1 { label: "next".into(), run_id: [0x73; 16], ..run() })?;
     Ok(labels)
 }
 

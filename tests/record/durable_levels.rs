@@ -1,7 +1,7 @@
 //! What a durability level promises is what the marks in the file say: a frame before a mark was synced.
 
 use crate::commands::record;
-use crate::support::trace::{HEADER, Memory, frames, run, stats, step, write_run};
+use crate::support::trace::{HEADER, Memory, frames, run, stats, step};
 use actrace::file::{Durability, Kind, Storage, Writer};
 use actrace::open::Trace;
 use actrace::record::{Record, SyncV1};
@@ -100,39 +100,4 @@ fn the_option_of_the_recorder() {
     let refused = record(&folder.path().join("x"), 1).args(["--sync", "often"]).output().unwrap();
     assert_eq!(crate::commands::status(&refused), 2);
     assert!(crate::commands::stderr(&refused).contains("`often` is no durability level: none, step or a number"));
-}
-
-/// Power loss: what was synced is kept, of the rest any part. Every frame before the last mark is there, and the state
-/// says what happened.
-#[test]
-fn synced_frames_survive_a_power_loss() {
-    use crate::support::trace::verified;
-    use actrace::open::State;
-    let disk = Disk::default();
-    let mut writer = Writer::create(disk.clone(), HEADER).unwrap();
-    write_run(&mut writer, &run()).unwrap();
-    let synced = disk.synced.lock().unwrap().clone();
-    let image = disk.memory.bytes();
-    let whole = frames(&image);
-    let blocks = image.len() as u64 / 64;
-    // Blocks come and go by the bits of a multiplicative sequence: every run of the test sees the same images.
-    let mut states = Vec::new();
-    for case in 0..1_000_u64 {
-        let sync = (case % synced.len() as u64) as usize;
-        // What was written before the next sync came back: no mark can be of a later sync.
-        let (durable, written) = (synced[sync], synced.get(sync + 1).copied().unwrap_or(image.len() as u64));
-        let mut lost = image[..written as usize].to_vec();
-        for block in durable / 64..written / 64 {
-            if (case * blocks + block).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 63 == 0 {
-                lost[(block * 64) as usize..][..64].fill(0);
-            }
-        }
-        let found = verified(lost).unwrap();
-        assert!(found.faults.iter().all(|fault| fault.offset >= durable), "case {case}: {:?}", found.faults);
-        let kept = whole.iter().filter(|frame| frame.end() <= durable).count() as u64;
-        assert!(found.frames >= kept, "case {case}");
-        assert_ne!(found.state, State::Damaged, "case {case}, durable to {durable}: {:?}", found.faults);
-        states.push(found.state);
-    }
-    assert!(states.contains(&State::TailLost) && states.contains(&State::Sealed));
 }

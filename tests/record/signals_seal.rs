@@ -2,6 +2,7 @@
 
 use crate::commands::{actrace, json, record, status};
 use actrace::open::{State, Trace};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -61,4 +62,23 @@ fn an_interrupted_run_is_a_shorter_run() {
     let shorter = Trace::open(&shorter).unwrap();
     let root = |trace: &Trace| trace.runs()[0].end.as_ref().unwrap().content_root;
     assert_eq!(root(&trace), root(&shorter));
+}
+
+/// Both signals may reach two threads at the same instant, and then both are the first: but not every time.
+#[test]
+fn a_second_signal_ends_the_program_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let ended_at_once = (0..20).any(|attempt| {
+        let out = folder.path().join(format!("{attempt}.actrace"));
+        let mut child = under_way(&out);
+        // Stopped, it meets both when it goes on.
+        for name in ["-STOP", "-INT", "-TERM", "-CONT"] {
+            signal(name, &child);
+        }
+        let status = child.wait().unwrap();
+        let at_once = matches!(status.signal(), Some(2 | 15));
+        assert_eq!(Trace::open(&out).unwrap().state() == State::Torn, at_once, "{status:?}");
+        at_once
+    });
+    assert!(ended_at_once);
 }
