@@ -76,7 +76,7 @@ fn parts(tensors: &[Rows], bytes: usize) {
         tensors.iter().map(|rows| rows.values().iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
     rate("content hash", bytes, || {
         for raw in &raw {
-            let shape = Shape { dtype: Dtype::F32, rows: 1, width: 0, offsets: &[] };
+            let shape = Shape { captured: Dtype::F32, stored: Dtype::F32, rows: 1, width: 0, offsets: &[] };
             black_box(shape.content_hash(raw));
         }
     });

@@ -26,6 +26,8 @@ pub enum ErrorKind {
     NotComparable,
     /// The work was done, and something was lost on the way.
     Loss,
+    /// A signal asked for an end.
+    Interrupted,
     /// A rule of this program was broken by this program: a bug.
     Internal,
 }

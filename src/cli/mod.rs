@@ -3,10 +3,13 @@
 mod exit;
 mod identity;
 mod info;
+mod interrupt;
 mod prompt;
 #[cfg(feature = "query")]
 pub mod query;
 mod record;
+mod recording;
+mod recover;
 mod verify;
 
 pub use exit::exit_code;
@@ -36,6 +39,8 @@ enum Verb {
     Info(info::Info),
     /// Check every byte of trace files
     Verify(verify::Verify),
+    /// Copy everything whole of a torn or damaged trace into a new, sealed file
+    Recover(recover::Recover),
 }
 
 impl Recorder {
@@ -45,6 +50,7 @@ impl Recorder {
             Verb::Record(record) => record.run(),
             Verb::Info(info) => info.run(),
             Verb::Verify(verify) => verify.run(),
+            Verb::Recover(recover) => recover.run(),
         }
     }
 }

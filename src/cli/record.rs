@@ -1,19 +1,20 @@
 //! `actrace record`: run a model, append what happened.
 
 use super::identity::{Given, fill_random, identity};
+use super::interrupt::Interrupt;
 use super::prompt::{Prompt, PromptSource};
+use super::recording::{OnWriteError, Recorded, Recording};
 use super::{json, note, print, printable};
 use crate::backend::{Backend, CpuBackend, Semantics};
 use crate::capture::{Layers, Names, Plan, Positions, Selection};
 use crate::error::{Error, ErrorKind, Result};
-use crate::file::{FileHeader, FileStorage, Writer};
+use crate::file::{Durability, FileHeader, FileStorage, Writer};
 use crate::forward::{Forward, Generation, Observer, Request, StepReport};
 use crate::graph::SiteId;
 use crate::model::{Format, Model};
 use crate::open::{Trace, append, hex};
-use crate::recorder::{Outcome, Recorder, Summary, now_us};
+use crate::recorder::{Recorder, now_us};
 use crate::tensor::Rows;
-use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +24,9 @@ const MOST_THREADS: usize = 1024;
 /// Run a model and append what happened to a trace file
 #[derive(Debug, clap::Args)]
 #[command(
-    before_help = "Example:\n  actrace record --model model.gguf --tokenizer tokenizer.json --prompt \"What is 2+2?\" \\\n      --generate 8 --label before --out runs.actrace"
+    before_help = "Example:\n  actrace record --model model.gguf --tokenizer tokenizer.json --prompt \"What is 2+2?\" \\\n      --generate 8 --label before --out runs.actrace",
+    after_long_help = "SIGINT (Ctrl-C) and SIGTERM end the run at its next tensor and seal what is there: complete \
+steps stay, the run's end says `interrupted`, and the exit status is 3. A second signal ends the program at once."
 )]
 pub struct Record {
     /// A GGUF file, or a folder with config.json and safetensors
@@ -61,6 +64,16 @@ pub struct Record {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// When the trace is synced before its end: none, step or a number of milliseconds
+    ///
+    /// At every level, whole frames survive the death of this process, and a run that ended well survives a power
+    /// loss. In between, a power loss may take: `none`, the whole unfinished run (never a run that was sealed before);
+    /// `step`, the step that was under way; MILLISECONDS, what was written within that time.
+    #[arg(long, value_name = "none|step|MILLISECONDS", default_value = "1000")]
+    sync: Durability,
+    /// What a failed write of the trace does to the run
+    #[arg(long, value_enum, default_value_t = OnWriteError::Fail)]
+    on_write_error: OnWriteError,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -196,21 +209,16 @@ impl Record {
             ],
         };
         let run = identity(model, &hash, &forward.identity(), given)?;
-        let recorder = Recorder::begin(writer, &run, plan, self.threads()?)?;
-        let mut watched = Watched { recorder, bar: progress(request), fingerprints: Vec::new() };
-        let generated = forward.generate(request, &mut watched).and_then(|generation| {
+        let interrupt = Interrupt::watch()?;
+        let recorder = Recorder::begin(writer.with_durability(self.sync), &run, plan, self.threads()?)?;
+        let mut recording = Recording::new(recorder, request, interrupt, self.on_write_error);
+        let generated = forward.generate(request, &mut recording).and_then(|generation| {
             model.check_unchanged()?;
             Ok(generation)
         });
-        watched.bar.finish_and_clear();
-        let outcome = match &generated {
-            Ok(_) => Outcome::Finished,
-            Err(error) => Outcome::Failed(error.to_string()),
-        };
-        let sealed = watched.recorder.finish(&outcome);
-        let (generation, summary) = (generated?, sealed?);
-        self.report(out, &run.label, &hex(&run.run_id), &generation, &watched.fingerprints, &summary, prompt)?;
-        Ok(0)
+        let recorded = recording.finish(generated)?;
+        self.report(out, &run.label, &hex(&run.run_id), &recorded, prompt)?;
+        Ok(if recorded.interrupted || recorded.summary.is_err() { 3 } else { 0 })
     }
 
     /// Says how much is expected, and refuses more than the disk has.
@@ -249,43 +257,48 @@ impl Record {
         Ok(free.unwrap_or(stem))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "everything that a report shows")]
-    fn report(
-        &self,
-        out: &Path,
-        label: &str,
-        run: &str,
-        generation: &Generation,
-        fingerprints: &[u64],
-        summary: &Summary,
-        prompt: &Prompt,
-    ) -> Result<()> {
+    fn report(&self, out: &Path, label: &str, run: &str, recorded: &Recorded, prompt: &Prompt) -> Result<()> {
+        let generation = &recorded.generation;
         let text = generated_text(prompt, generation);
+        let (summary, error) = match &recorded.summary {
+            Ok(summary) => (Some(summary), None),
+            Err(error) => (None, Some(error)),
+        };
+        if let Some(error) = error {
+            note(&format!("not sealed: {error}"));
+        } else if recorded.interrupted {
+            note("interrupted: the run was sealed with the steps that were complete");
+        }
         if self.json {
             return print(&json(&serde_json::json!({
                 "file": out.display().to_string(),
                 "label": label,
                 "run": run,
-                "steps": summary.steps,
-                "rows": summary.rows,
-                "payloads": summary.payloads,
-                "tensor_bytes": summary.tensor_bytes,
-                "file_bytes": summary.file_bytes,
-                "content_root": hex(&summary.content_root),
+                "interrupted": recorded.interrupted,
+                "sealed": summary.is_some(),
+                "error": error.map(ToString::to_string),
+                "steps": summary.map(|summary| summary.steps),
+                "rows": summary.map(|summary| summary.rows),
+                "payloads": summary.map(|summary| summary.payloads),
+                "tensor_bytes": summary.map(|summary| summary.tensor_bytes),
+                "file_bytes": summary.map(|summary| summary.file_bytes),
+                "content_root": summary.map(|summary| hex(&summary.content_root)),
                 "tokens": generation.tokens,
                 "text": text,
-                "logits_fingerprints": fingerprints,
+                "logits_fingerprints": generation.fingerprints,
             }))?);
         }
-        let summary = format!(
-            "run {label} ({run}) in {}\n{} steps, {} rows, {} of values; the file has {}\n",
-            out.display(),
-            summary.steps,
-            summary.rows,
-            bytes_text(summary.tensor_bytes),
-            bytes_text(summary.file_bytes)
-        );
-        print(&(summary + &generated_lines(generation, text.as_deref())))
+        let mut lines = format!("run {label} ({run}) in {}\n", out.display());
+        if let Some(summary) = summary {
+            lines += &format!(
+                "{} steps, {} rows, {} of values; the file has {}\n",
+                summary.steps,
+                summary.rows,
+                bytes_text(summary.tensor_bytes),
+                bytes_text(summary.file_bytes)
+            );
+        }
+        print(&(lines + &generated_lines(generation, text.as_deref())))
     }
 }
 
@@ -349,35 +362,6 @@ pub(super) fn bytes_text(bytes: u64) -> String {
         return format!("{bytes} B");
     }
     format!("{:.1} {}", bytes as f64 / (1u64 << (10 * unit)) as f64, UNITS[unit])
-}
-
-fn progress(request: &Request<'_>) -> ProgressBar {
-    let bar = ProgressBar::new(request.generate.max(1) as u64);
-    let style = ProgressStyle::with_template("recording {bar:30} step {pos}/{len} {elapsed}");
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-/// A recorder that shows progress.
-struct Watched {
-    recorder: Recorder<FileStorage>,
-    bar: ProgressBar,
-    fingerprints: Vec<u64>,
-}
-
-impl Observer for Watched {
-    fn wants(&mut self, site: SiteId, positions: Range<usize>) -> Option<Range<usize>> {
-        self.recorder.wants(site, positions)
-    }
-
-    fn capture(&mut self, step: u32, site: SiteId, first_position: usize, rows: Rows) -> Result<()> {
-        self.recorder.capture(step, site, first_position, rows)
-    }
-
-    fn step(&mut self, report: &StepReport) -> Result<()> {
-        self.bar.inc(1);
-        self.fingerprints.push(report.logits_fingerprint);
-        self.recorder.step(report)
-    }
 }
 
 /// Wants no tensor, keeps the steps' reports.

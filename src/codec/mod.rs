@@ -9,6 +9,7 @@
 use crate::error::{Error, Result};
 use crate::record::PlaneV1;
 use crate::tensor::Dtype;
+use std::cell::RefCell;
 use zstd::zstd_safe::{CParameter, ParamSwitch};
 
 /// zstd's fastest level that still compresses literals well (with [`ParamSwitch::Enable`]): measured on exponent
@@ -88,19 +89,50 @@ fn compressor() -> std::io::Result<zstd::bulk::Compressor<'static>> {
     Ok(zstd)
 }
 
+thread_local! {
+    // Setting up a zstd context costs more than a small body.
+    static PACKER: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+    static UNPACKER: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// What the slot holds, made first where it is empty.
+fn reused<T>(slot: &mut Option<T>, make: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<&mut T> {
+    match slot {
+        Some(held) => Ok(held),
+        None => Ok(slot.insert(make()?)),
+    }
+}
+
 /// The most times that a body may grow when it is decompressed: the guard against a small file that fills memory.
 pub const MAX_BODY_EXPANSION: usize = 1024;
 
 /// Compresses the body of a frame by zstd level 1, if that makes it smaller and not too small to be believed.
 pub fn compress_body(body: &[u8]) -> Option<Vec<u8>> {
-    let packed = zstd::bulk::compress(body, 1).ok()?;
+    let packed =
+        PACKER.with_borrow_mut(|packer| reused(packer, || zstd::bulk::Compressor::new(1))?.compress(body)).ok()?;
     let believable = packed.len().saturating_mul(MAX_BODY_EXPANSION) >= body.len();
     (packed.len() < body.len() && believable).then_some(packed)
 }
 
+/// The most times that a plane may grow: zstd spends at least four bytes on a block, which holds at most 128 KiB.
+const MAX_PLANE_EXPANSION: usize = 1 << 15;
+
+/// Refuses a stated length that `packed` cannot hold, before memory is taken for it.
+///
+/// # Errors
+/// Damaged, where `length` is more than `expansion` times the packed bytes or more than their blocks can give.
+pub fn check_expansion(packed: &[u8], length: usize, expansion: usize) -> Result<()> {
+    let held = zstd::zstd_safe::decompress_bound(packed).unwrap_or(0);
+    if length > packed.len().saturating_mul(expansion) || length as u64 > held {
+        return Err(Error::damaged(format!("{} compressed bytes cannot hold the stated {length}", packed.len())));
+    }
+    Ok(())
+}
+
 /// Decompresses one zstd frame into exactly `out`; anything longer or shorter is an error.
 pub fn decompress_exact(packed: &[u8], out: &mut [u8]) -> Result<()> {
-    let length = zstd::bulk::decompress_to_buffer(packed, out)
+    let length = UNPACKER
+        .with_borrow_mut(|unpacker| reused(unpacker, zstd::bulk::Decompressor::new)?.decompress_to_buffer(packed, out))
         .map_err(|cause| Error::damaged("compressed bytes do not decompress to their stated length").because(cause))?;
     if length != out.len() {
         return Err(Error::damaged(format!("decompressed to {length} bytes, expected {}", out.len())));
@@ -229,6 +261,7 @@ fn unpack<'a>(plane: &PlaneV1, elements: usize, bytes: &'a [u8]) -> Result<std::
         RAW if stored.len() == elements => Ok(stored.into()),
         RAW => Err(Error::damaged(format!("a raw plane of {} bytes, expected {elements}", stored.len()))),
         ZSTD => {
+            check_expansion(stored, elements, MAX_PLANE_EXPANSION)?;
             let mut plane = vec![0; elements];
             decompress_exact(stored, &mut plane)?;
             Ok(plane.into())

@@ -1,7 +1,7 @@
 //! A frame: 64 plain bytes that say what follows, then the body, padded with zeros to 64.
 
 use super::header::{u16_at, u32_at, u64_at};
-use super::{ALIGNMENT, MAX_BODY_BYTES, padded};
+use super::{MAX_BODY_BYTES, padded};
 use crate::error::{Error, Result};
 
 /// Kind of a frame.
@@ -114,6 +114,11 @@ impl FrameHeader {
     /// Bytes of a header.
     pub const BYTES: usize = 64;
 
+    /// Whether the body is stored as one zstd frame.
+    pub fn is_compressed(&self) -> bool {
+        self.codec == BODY_ZSTD
+    }
+
     /// Where the next frame begins.
     pub fn end(&self) -> u64 {
         self.offset + Self::BYTES as u64 + padded(u64::from(self.stored_length))
@@ -168,6 +173,8 @@ impl FrameHeader {
         };
         let fault = if header.offset != offset {
             Some("a frame stands at another place than it was written to")
+        } else if bytes[41] & !CRITICAL != 0 || bytes[42..48] != [0; 6] {
+            Some("a frame header's reserved bytes are not zero")
         } else if header.stored_length > MAX_BODY_BYTES || header.raw_length > MAX_BODY_BYTES {
             Some("a frame states a length above the cap")
         } else if header.codec > BODY_ZSTD {
@@ -180,24 +187,23 @@ impl FrameHeader {
         fault.map_or(Ok(header), |fault| Err(Error::damaged(fault).at(offset)))
     }
 
-    /// Checks a stored body with its padding and decompresses it.
-    pub fn open_body(&self, stored_padded: &[u8]) -> Result<rkyv::util::AlignedVec<ALIGNMENT>> {
-        self.check_body(stored_padded)?;
-        let stored = &stored_padded[..self.stored_length as usize];
-        let mut body = rkyv::util::AlignedVec::with_capacity(self.raw_length as usize);
-        if self.codec == BODY_RAW {
-            body.extend_from_slice(stored);
-        } else {
-            body.resize(self.raw_length as usize, 0);
-            crate::codec::decompress_exact(stored, &mut body).map_err(|error| error.at(self.offset))?;
-        }
-        Ok(body)
+    /// Whether `bytes`, 64 of them or as many as the file has left, could begin a header: the sync word as far as it
+    /// goes.
+    pub fn may_begin(bytes: &[u8]) -> bool {
+        bytes.iter().zip(SYNC_WORD).all(|(byte, expected)| *byte == expected)
     }
 
-    /// Checks a stored body with its padding against the checksum.
+    /// Checks a stored body with its padding: the checksum, and that the padding is zero.
+    ///
+    /// # Errors
+    /// Damaged.
     pub fn check_body(&self, stored_padded: &[u8]) -> Result<()> {
+        let padding = stored_padded.get(self.stored_length as usize..);
         if stored_padded.len() as u64 != padded(u64::from(self.stored_length)) {
             return Err(Error::damaged("a frame's body is cut short").at(self.offset));
+        }
+        if padding.is_none_or(|padding| padding.iter().any(|byte| *byte != 0)) {
+            return Err(Error::damaged("bytes hide in a frame's padding").at(self.offset));
         }
         if crc32c::crc32c(stored_padded) != self.body_crc {
             return Err(Error::damaged(format!(

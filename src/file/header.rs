@@ -54,9 +54,14 @@ impl FileHeader {
                 "layout {layout} with features {incompatible:#x} is newer than this version reads (layout {LAYOUT})"
             )));
         }
+        Ok(Self::unchecked(bytes))
+    }
+
+    /// What the bytes say where they are a header's.
+    pub(crate) fn unchecked(bytes: &[u8; Self::BYTES]) -> Self {
         let mut uuid = [0; 16];
         uuid.copy_from_slice(&bytes[20..36]);
-        Ok(FileHeader { uuid, created_us: u64_at(bytes, 40) as i64 })
+        FileHeader { uuid, created_us: u64_at(bytes, 40) as i64 }
     }
 }
 

@@ -1,12 +1,16 @@
 //! The bytes of a trace file: header, frames, and the writer that appends them. `schema/trace-file.md` has every field.
 
+mod durability;
 mod frame;
 mod header;
+mod lock;
 mod storage;
 mod writer;
 
+pub use durability::Durability;
 pub use frame::{FrameHeader, Kind, NO_RUN};
 pub use header::FileHeader;
+pub(crate) use storage::sync_folder;
 pub use storage::{FileStorage, Storage};
 pub use writer::{Span, Tail, Writer, list, seal_root};
 

@@ -27,21 +27,32 @@ pub struct FileStorage {
 impl FileStorage {
     /// Opens or creates `path` for appending and locks it against other writers.
     ///
+    /// The lock ends with its process, however that ends: none is ever left behind.
+    ///
     /// # Errors
     /// Environment, where it cannot be opened or another process writes to it.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(|cause| Error::io("open for appending", path, cause))?;
+        Self::locked(OpenOptions::new().create(true).truncate(false), path)
+    }
+
+    /// Creates `path` for appending and locks it.
+    ///
+    /// # Errors
+    /// Usage, where something of that name exists; Environment.
+    pub fn create(path: &Path) -> Result<Self> {
+        Self::locked(OpenOptions::new().create_new(true), path)
+    }
+
+    fn locked(options: &mut OpenOptions, path: &Path) -> Result<Self> {
+        let file = options.read(true).write(true).open(path).map_err(|cause| match cause.kind() {
+            io::ErrorKind::AlreadyExists => {
+                Error::usage("this exists already and is not overwritten: name another file").in_file(path)
+            }
+            _ => Error::io("open for appending", path, cause),
+        })?;
         match file.try_lock() {
             Ok(()) => Ok(FileStorage { file, path: path.to_path_buf() }),
-            Err(std::fs::TryLockError::WouldBlock) => {
-                Err(Error::new(ErrorKind::Environment, "another process is writing to this trace").in_file(path))
-            }
+            Err(std::fs::TryLockError::WouldBlock) => Err(in_use(&file, path)),
             Err(std::fs::TryLockError::Error(cause)) => Err(Error::io("lock", path, cause)),
         }
     }
@@ -57,6 +68,22 @@ impl FileStorage {
         self.file.seek(SeekFrom::Start(length)).map_err(|cause| Error::io("seek", &self.path, cause))?;
         Ok(())
     }
+}
+
+/// Hands the entry of `path` in its folder to stable storage: a synced file that no folder names is lost.
+pub(crate) fn sync_folder(path: &Path) -> Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|cause| Error::io("sync", folder, cause))
+}
+
+fn in_use(file: &File, path: &Path) -> Error {
+    let holder = super::lock::holder(file)
+        .map_or_else(|| "another process".to_owned(), |pid| format!("another process (process id {pid})"));
+    let message = format!("{holder} is writing to this trace: wait for its end, or record to another file");
+    Error::new(ErrorKind::Environment, message).in_file(path)
 }
 
 impl Storage for FileStorage {

@@ -1,11 +1,12 @@
 //! Appends frames: numbers them, sums them, keeps the directory, seals.
 
 use super::frame::{BODY_RAW, BODY_ZSTD};
-use super::{ALIGNMENT, FileHeader, FrameHeader, Kind, MAX_BODY_BYTES, NO_RUN, Storage, padded};
+use super::{ALIGNMENT, Durability, FileHeader, FrameHeader, Kind, MAX_BODY_BYTES, NO_RUN, Storage, padded};
 use crate::error::{Error, ErrorKind, Result};
-use crate::record::{IndexV1, PayloadIndexV1, PayloadV1, Record, RunV1, SealV1, StatsV1, VERSION};
+use crate::record::{IndexV1, PayloadIndexV1, PayloadV1, Record, RunV1, SealV1, StatsV1, SyncV1, VERSION};
 use rkyv::util::AlignedVec;
 use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
 
 /// Bytes between two index frames.
 const INDEX_EVERY_BYTES: u64 = 64 << 20;
@@ -64,10 +65,36 @@ impl Tail {
     }
 }
 
-/// Writer of a trace file. A failed write poisons it: nothing is written afterwards and nothing pretends to be sealed.
+/// What stands in a frame's header beside its place and its body.
+struct Draft {
+    kind: Kind,
+    version: u16,
+    run: u32,
+    step: u32,
+    payload: u64,
+    codec: u8,
+    critical: bool,
+    raw_length: usize,
+}
+
+impl Draft {
+    fn of(kind: Kind, run: u32, step: u32) -> Self {
+        Draft { kind, version: VERSION, run, step, payload: 0, codec: BODY_RAW, critical: true, raw_length: 0 }
+    }
+}
+
+/// Writer of a trace file.
+///
+/// A failed write or sync poisons it: nothing is written afterwards and nothing pretends to be sealed. What the failed
+/// write left is a torn tail, which readers skip and the next writer cuts: a device that just refused a write is not
+/// asked for anything more. After a failed sync the kernel may have dropped what it could not write, so no later sync
+/// is believed either.
 pub struct Writer<S> {
     storage: S,
-    uuid: [u8; 16],
+    durability: Durability,
+    /// When the oldest frame that is not synced yet was written; `None` where everything but marks is.
+    unsynced_since: Option<Instant>,
+    header: FileHeader,
     end: u64,
     seq: u64,
     payload: u64,
@@ -83,17 +110,22 @@ pub struct Writer<S> {
 }
 
 impl<S: Storage> Writer<S> {
-    /// Writes the header of a new file.
+    /// Writes the header of a new file and syncs it.
     pub fn create(mut storage: S, header: FileHeader) -> Result<Self> {
-        storage.append(&[&header.encode()]).map_err(|cause| Error::io("write", storage.path(), cause))?;
+        let written = storage.append(&[&header.encode()]).map_err(|cause| failed("write", cause));
+        let synced = written.and_then(|()| storage.sync().map_err(|cause| failed("sync", cause)));
+        synced.map_err(|error| error.in_file(storage.path()))?;
         Ok(Self::resume(storage, header, Tail::empty()))
     }
 
-    /// Goes on behind `tail`; the storage appends at `tail.end`.
+    /// Goes on behind `tail`; the storage appends at `tail.end`. Nothing is synced between here and the seal until
+    /// [`Writer::with_durability`] says so.
     pub fn resume(storage: S, header: FileHeader, tail: Tail) -> Self {
         let mut writer = Writer {
             storage,
-            uuid: header.uuid,
+            durability: Durability::None,
+            unsynced_since: None,
+            header,
             end: tail.end,
             seq: tail.seq,
             payload: tail.payload,
@@ -111,6 +143,13 @@ impl<S: Storage> Writer<S> {
             writer.remember(hash, payload);
         }
         writer
+    }
+
+    /// Syncs as `durability` says.
+    #[must_use]
+    pub fn with_durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
     }
 
     /// Begins a run and gives its number in the file.
@@ -133,17 +172,43 @@ impl<S: Storage> Writer<S> {
 
     fn spanned<R: Record>(&mut self, run: u32, step: u32, record: &R, span: Span) -> Result<()> {
         let body = self.archive(record)?;
-        let packed = if body.len() >= COMPRESS_FROM { crate::codec::compress_body(&body) } else { None };
-        let header = match &packed {
-            Some(packed) => self.append(R::KIND, run, step, 0, BODY_ZSTD, packed, body.len())?,
-            None => self.append(R::KIND, run, step, 0, BODY_RAW, &body, body.len())?,
-        };
-        self.list(&header, blake3::hash(&body).as_bytes(), span);
+        self.body(Draft::of(R::KIND, run, step), &body, span)?;
         self.scratch = body;
+        Ok(())
+    }
+
+    /// Appends the body of a frame of another file as a frame of this one; neither a payload nor one of the frames
+    /// that a writer makes itself (index, sync, seal).
+    pub(crate) fn copy(&mut self, header: &FrameHeader, body: &[u8]) -> Result<()> {
+        if header.run != NO_RUN {
+            self.runs = self.runs.max(header.run + 1);
+        }
+        let draft = Draft {
+            version: header.version,
+            critical: header.critical,
+            ..Draft::of(header.kind, header.run, header.step)
+        };
+        self.body(draft, body, Span::default())
+    }
+
+    /// Appends a frame that the index lists.
+    fn body(&mut self, draft: Draft, body: &[u8], span: Span) -> Result<()> {
+        let header = self.packed(draft, body)?;
+        list(&mut self.pending, &header, blake3::hash(body).as_bytes(), span);
         if self.end - self.indexed_to > INDEX_EVERY_BYTES || self.pending_frames() > INDEX_EVERY_FRAMES {
             self.write_index()?;
         }
         Ok(())
+    }
+
+    /// Appends a body, compressed where that pays.
+    fn packed(&mut self, draft: Draft, body: &[u8]) -> Result<FrameHeader> {
+        let packed = if body.len() >= COMPRESS_FROM { crate::codec::compress_body(body) } else { None };
+        let draft = Draft { raw_length: body.len(), ..draft };
+        match &packed {
+            Some(packed) => self.append(Draft { codec: BODY_ZSTD, ..draft }, packed),
+            None => self.append(draft, body),
+        }
     }
 
     /// The number of a stored payload with this content.
@@ -160,7 +225,8 @@ impl<S: Storage> Writer<S> {
     pub fn payload(&mut self, run: u32, step: u32, mut payload: PayloadV1) -> Result<u64> {
         payload.payload = self.payload;
         let body = self.archive(&payload)?;
-        let header = self.append(Kind::Payload, run, step, payload.payload, BODY_RAW, &body, body.len())?;
+        let draft = Draft { payload: payload.payload, raw_length: body.len(), ..Draft::of(Kind::Payload, run, step) };
+        let header = self.append(draft, &body)?;
         self.scratch = body;
         let pending = &mut self.pending_payloads;
         if pending.seq.is_empty() {
@@ -171,6 +237,7 @@ impl<S: Storage> Writer<S> {
         pending.stored_length.push(header.stored_length);
         pending.raw_length.push(header.raw_length);
         pending.run.push(run);
+        pending.step.push(step);
         pending.blake3.extend_from_slice(&payload.blake3);
         self.remember(payload.blake3, payload.payload);
         self.payload += 1;
@@ -178,26 +245,64 @@ impl<S: Storage> Writer<S> {
     }
 
     /// Writes the directory and the seal, and hands the file to stable storage.
+    ///
+    /// The seal is written when everything before it is durable, so that a seal is a durable mark too: what is broken
+    /// in front of one was not lost by a power loss.
     pub fn seal(&mut self) -> Result<()> {
         self.write_index()?;
+        self.harden()?;
         let seal = SealV1 {
             index: self.index.0,
             frames: self.seq,
             runs: self.runs,
             payloads: self.payload - 1,
-            root: seal_root(&self.uuid, &self.index.1, self.seq),
+            root: seal_root(&self.header, &self.index.1, self.seq),
         };
         let body = self.archive(&seal)?;
-        let header = self.append(Kind::Seal, NO_RUN, 0, 0, BODY_RAW, &body, body.len())?;
-        self.list(&header, blake3::hash(&body).as_bytes(), Span::default());
+        let draft = Draft { raw_length: body.len(), ..Draft::of(Kind::Seal, NO_RUN, 0) };
+        let header = self.append(draft, &body)?;
+        list(&mut self.pending, &header, blake3::hash(&body).as_bytes(), Span::default());
         self.scratch = body;
-        self.sync()
+        self.harden()
     }
 
-    /// Hands everything written so far to stable storage.
+    /// Hands everything written so far to stable storage, then writes a SYNC frame that says how far: a reader that
+    /// finds a hole behind the last mark knows that an unsynced tail was lost, and one before it, that durable bytes
+    /// changed. Does nothing where nothing but marks was written since the last sync.
     pub fn sync(&mut self) -> Result<()> {
+        if self.unsynced_since.is_none() {
+            return Ok(());
+        }
+        let durable_to = self.end;
+        self.harden()?;
+        self.record(NO_RUN, 0, &SyncV1 { durable_to })
+    }
+
+    /// A step was written: syncs where the durability level says so.
+    pub fn step_ended(&mut self) -> Result<()> {
+        if self.durability == Durability::Step { self.sync() } else { self.sync_if_due() }
+    }
+
+    /// Syncs where the oldest unsynced frame has waited as long as the durability level allows.
+    pub fn sync_if_due(&mut self) -> Result<()> {
+        if self.due_in() == Some(Duration::ZERO) { self.sync() } else { Ok(()) }
+    }
+
+    /// Time until [`Writer::sync_if_due`] has something to do; `None` where only further frames can bring that about.
+    pub fn due_in(&self) -> Option<Duration> {
+        match (self.durability, self.unsynced_since, &self.poison) {
+            (Durability::Every(wait), Some(since), None) => Some(wait.saturating_sub(since.elapsed())),
+            _ => None,
+        }
+    }
+
+    /// Everything written so far is durable, or the writer is poisoned.
+    fn harden(&mut self) -> Result<()> {
+        self.check_poison()?;
         let synced = self.storage.sync();
-        self.poisoning(synced, "sync")
+        self.poisoning(synced, "sync")?;
+        self.unsynced_since = None;
+        Ok(())
     }
 
     /// Where the bytes go.
@@ -230,36 +335,26 @@ impl<S: Storage> Writer<S> {
         }
     }
 
-    fn write_index(&mut self) -> Result<()> {
+    /// Lists every frame since the last index. Also the first act of a writer that goes on where another was killed
+    /// between the two frames of an index.
+    pub(crate) fn write_index(&mut self) -> Result<()> {
         let mut pending = std::mem::take(&mut self.pending);
         let payloads = std::mem::take(&mut self.pending_payloads);
         if !payloads.seq.is_empty() {
             pending.payload_index = self.end;
             let body = self.archive(&payloads)?;
-            let packed = crate::codec::compress_body(&body);
-            let header = match &packed {
-                Some(packed) => self.append(Kind::PayloadIndex, NO_RUN, 0, 0, BODY_ZSTD, packed, body.len())?,
-                None => self.append(Kind::PayloadIndex, NO_RUN, 0, 0, BODY_RAW, &body, body.len())?,
-            };
+            let header = self.packed(Draft::of(Kind::PayloadIndex, NO_RUN, 0), &body)?;
             list(&mut pending, &header, blake3::hash(&body).as_bytes(), Span::default());
             self.scratch = body;
         }
         (pending.previous, pending.previous_chain) = self.index;
         let offset = self.end;
         let body = self.archive(&pending)?;
-        let packed = crate::codec::compress_body(&body);
-        match &packed {
-            Some(packed) => self.append(Kind::Index, NO_RUN, 0, 0, BODY_ZSTD, packed, body.len())?,
-            None => self.append(Kind::Index, NO_RUN, 0, 0, BODY_RAW, &body, body.len())?,
-        };
+        self.packed(Draft::of(Kind::Index, NO_RUN, 0), &body)?;
         self.index = (offset, *blake3::hash(&body).as_bytes());
         self.indexed_to = self.end;
         self.scratch = body;
         Ok(())
-    }
-
-    fn list(&mut self, header: &FrameHeader, blake3: &[u8; 32], span: Span) {
-        list(&mut self.pending, header, blake3, span);
     }
 
     /// Archives into the scratch buffer; the caller puts it back.
@@ -269,56 +364,69 @@ impl<S: Storage> Writer<S> {
         record.encode(scratch)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "they are the frame header's own fields")]
-    fn append(
-        &mut self,
-        kind: Kind,
-        run: u32,
-        step: u32,
-        payload: u64,
-        codec: u8,
-        stored: &[u8],
-        raw_length: usize,
-    ) -> Result<FrameHeader> {
-        if let Some(poison) = &self.poison {
-            return Err(Error::new(ErrorKind::Environment, format!("an earlier write failed: {poison}"))
-                .in_file(self.storage.path()));
-        }
+    fn append(&mut self, draft: Draft, stored: &[u8]) -> Result<FrameHeader> {
+        self.check_poison()?;
         let length = |length: usize| {
             u32::try_from(length).ok().filter(|length| *length <= MAX_BODY_BYTES).ok_or_else(|| {
-                Error::internal(format!("a {} record of {length} bytes is above the cap of 1 GiB", kind.name()))
+                Error::internal(format!("a {} record of {length} bytes is above the cap of 1 GiB", draft.kind.name()))
             })
         };
-        let (stored_length, raw_length) = (length(stored.len())?, length(raw_length)?);
+        let (stored_length, raw_length) = (length(stored.len())?, length(draft.raw_length)?);
         let zeros = [0; ALIGNMENT];
         let padding = &zeros[..(padded(u64::from(stored_length)) - u64::from(stored_length)) as usize];
         let header = FrameHeader {
-            kind,
-            version: VERSION,
+            kind: draft.kind,
+            version: draft.version,
             seq: self.seq,
             offset: self.end,
             stored_length,
             raw_length,
-            run,
-            step,
-            codec,
-            critical: true,
-            payload,
+            run: draft.run,
+            step: draft.step,
+            codec: draft.codec,
+            critical: draft.critical,
+            payload: draft.payload,
             body_crc: crc32c::crc32c_append(crc32c::crc32c(stored), padding),
         };
-        let written = self.storage.append(&[&header.encode(&self.uuid), stored, padding]);
+        let written = self.storage.append(&[&header.encode(&self.header.uuid), stored, padding]);
         self.poisoning(written, "write")?;
         self.end = header.end();
         self.seq += 1;
+        if header.kind != Kind::Sync {
+            self.unsynced_since.get_or_insert_with(Instant::now);
+        }
         Ok(header)
+    }
+
+    fn check_poison(&self) -> Result<()> {
+        match &self.poison {
+            Some(poison) => Err(Error::new(ErrorKind::Environment, format!("an earlier write failed: {poison}"))
+                .in_file(self.storage.path())),
+            None => Ok(()),
+        }
     }
 
     fn poisoning(&mut self, outcome: std::io::Result<()>, what: &str) -> Result<()> {
         outcome.map_err(|cause| {
             self.poison = Some(cause.to_string());
-            Error::io(what, self.storage.path(), cause)
+            failed(what, cause).in_file(self.storage.path())
         })
     }
+}
+
+/// The error of a refused `what`, with what to do about it.
+fn failed(what: &str, cause: std::io::Error) -> Error {
+    use std::io::ErrorKind as Io;
+    const GO_ON: &str = "every whole frame written so far stays readable, and the next recording goes on behind them";
+    let message = match cause.kind() {
+        Io::StorageFull => format!("cannot {what}: the disk is full: free some space; {GO_ON}"),
+        Io::QuotaExceeded => format!("cannot {what}: the disk quota is used up: free some space; {GO_ON}"),
+        Io::FileTooLarge => format!(
+            "cannot {what}: the file would exceed the size limit of this process or file system (see ulimit -f); {GO_ON}"
+        ),
+        _ => format!("cannot {what}"),
+    };
+    Error::new(ErrorKind::Environment, message).because(cause)
 }
 
 /// Adds a frame to a directory.
@@ -339,9 +447,9 @@ pub fn list(index: &mut IndexV1, header: &FrameHeader, blake3: &[u8; 32], span: 
     index.blake3.extend_from_slice(blake3);
 }
 
-/// The root of a seal: it covers the file's identity, every indexed frame (through the chain) and their number.
-pub fn seal_root(uuid: &[u8; 16], chain: &[u8; 32], frames: u64) -> [u8; 32] {
+/// The root of a seal: it covers the file's header, every indexed frame (through the chain) and their number.
+pub fn seal_root(header: &FileHeader, chain: &[u8; 32], frames: u64) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_derive_key("actrace 1 seal root");
-    hasher.update(uuid).update(chain).update(&frames.to_le_bytes());
+    hasher.update(&header.encode()).update(chain).update(&frames.to_le_bytes());
     *hasher.finalize().as_bytes()
 }

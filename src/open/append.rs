@@ -1,47 +1,66 @@
 //! Going on with a file: what a writer must know of it.
 
-use super::directory::{Directory, PayloadDirectory, State};
+use super::directory::Directory;
 use super::input::Input;
+use super::payload_directory::PayloadDirectory;
+use super::walk::State;
 use crate::error::{Error, Result};
-use crate::file::{FileHeader, FileStorage, Kind, NO_RUN, Span, Tail, Writer, list};
+use crate::file::{FileHeader, FileStorage, Kind, NO_RUN, Span, Tail, Writer, list, sync_folder};
 use crate::record::IndexV1;
 use std::path::Path;
 
 /// Opens `path` for appending runs: a new file gets its header, an existing trace is gone on with behind its last
-/// whole frame (only bytes after that are cut). Gives the labels that the file already has.
+/// whole frame. Only bytes after that are cut: the beginning of a frame, or a lost tail without a whole frame behind
+/// it. Gives the labels that the file already has.
 ///
 /// # Errors
-/// Foreign, where the file is no trace; Damaged, where frames before the last one are; Environment, where another
-/// process writes to it.
+/// Foreign, where the file is no trace; Damaged, where it is, or where whole frames stand behind a lost tail (so that
+/// nothing readable is destroyed); Environment, where another process writes to it.
 pub fn append(path: &Path, header: FileHeader) -> Result<(Writer<FileStorage>, Vec<String>)> {
     let mut storage = FileStorage::open(path)?;
     let metadata = storage.file().metadata().map_err(|cause| Error::io("read", path, cause))?;
     if metadata.is_file() && metadata.len() == 0 {
-        let mut writer = Writer::create(storage, header)?;
-        writer.sync()?;
-        sync_folder(path)?;
-        return Ok((writer, Vec::new()));
+        return Ok((create(storage, path, header)?, Vec::new()));
     }
     let clone = storage.file().try_clone().map_err(|cause| Error::io("open", path, cause))?;
     let input = Input::of(clone, path)?;
-    let directory = Directory::read(&input)?;
-    if directory.state == State::Damaged {
-        let (start, end) = directory.gaps.first().copied().unwrap_or_default();
-        return Err(Error::damaged(format!("bytes {start} to {end} are damaged: nothing is appended behind them"))
-            .in_file(path));
-    }
+    let directory = appendable(&input)?;
     let labels = super::runs(&input, &directory)?.iter().map(|run| run.identity.label.clone()).collect();
     let tail = tail(&input, &directory)?;
+    let torn_index = tail.unindexed.payload_index != 0;
     storage.cut(tail.end)?;
-    Ok((Writer::resume(storage, *input.header(), tail), labels))
+    let mut writer = Writer::resume(storage, *input.header(), tail);
+    if torn_index {
+        writer.write_index()?;
+    }
+    Ok((writer, labels))
 }
 
-fn sync_folder(path: &Path) -> Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
+fn create(storage: FileStorage, path: &Path, header: FileHeader) -> Result<Writer<FileStorage>> {
+    let file = storage.file().try_clone().map_err(|cause| Error::io("open", path, cause))?;
+    let created = Writer::create(storage, header).and_then(|writer| sync_folder(path).map(|()| writer));
+    created.inspect_err(|_| {
+        // Part of a header would make the file foreign to everyone; the error to report is the first one.
+        drop(file.set_len(0));
+    })
+}
+
+/// The directory of a file that can be gone on with.
+fn appendable(input: &Input) -> Result<Directory> {
+    let mut directory = Directory::read(input)?;
+    if directory.state != State::Sealed {
+        // What was not durable is read in full: nothing goes on behind a payload that a power loss made a hole of.
+        directory = Directory::walked(input, input.length()?, directory.durable_to)?;
+    }
+    let behind = directory.holes.iter().find(|(start, _)| *start < directory.end);
+    let what = match (directory.state, behind) {
+        (State::Damaged, Some((start, end))) => format!("bytes {start} to {end} are damaged"),
+        (State::Damaged, None) => "its frames are not in order".to_owned(),
+        (_, Some((start, end))) => format!("bytes {start} to {end} are lost, and whole frames stand behind them"),
+        (_, None) => return Ok(directory),
     };
-    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(|cause| Error::io("sync", folder, cause))
+    let rescue = "nothing is appended behind that; `actrace recover IN OUT` copies everything whole into a new file";
+    Err(Error::damaged(format!("{what}: {rescue}")).in_file(input.path()))
 }
 
 fn tail(input: &Input, directory: &Directory) -> Result<Tail> {
@@ -55,15 +74,18 @@ fn tail(input: &Input, directory: &Directory) -> Result<Tail> {
             unindexed.payload_index = frame.offset;
         }
     }
-    let runs = directory.frames.iter().filter(|frame| frame.kind == Kind::Run).filter_map(|frame| frame.run).max();
+    let runs = directory.frames.iter().filter_map(|frame| frame.run).max();
+    let unindexed_payloads = PayloadDirectory::unindexed(input, directory)?;
+    let hashes = unindexed_payloads.blake3.as_chunks::<32>().0.iter().copied();
+    let known = payloads.hashes().chain(hashes.zip(unindexed_payloads.first_payload..)).collect();
     Ok(Tail {
         end: directory.end,
         seq: directory.next_seq,
-        payload: payloads.last() + 1,
+        payload: payloads.next(),
         runs: runs.map_or(0, |run| run.min(NO_RUN - 2) + 1),
         index: directory.last_index,
         unindexed,
-        unindexed_payloads: PayloadDirectory::loose(input, directory)?,
-        known: payloads.hashes().collect(),
+        unindexed_payloads,
+        known,
     })
 }

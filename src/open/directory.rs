@@ -1,31 +1,12 @@
 //! Which frames a file holds: from its index where a seal ends it, else by walking from frame to frame.
 
 use super::input::Input;
+use super::payload_directory;
+use super::walk::{State, Stretch, Walk};
+use crate::ErrorKind;
 use crate::error::{Error, Result};
 use crate::file::{FileHeader, FrameHeader, Kind, NO_RUN, Span, seal_root};
-use crate::record::{IndexV1, PayloadIndexV1, Record, SEAL_BYTES, SealV1, StatsV1};
-
-/// What opening found out about a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Complete: a seal ends it.
-    Sealed,
-    /// No seal at the end: a writer is at work, or was killed. Every whole frame is readable.
-    Torn,
-    /// Bytes between whole frames are not what was written.
-    Damaged,
-}
-
-impl State {
-    /// The word in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            State::Sealed => "sealed",
-            State::Torn => "torn",
-            State::Damaged => "damaged",
-        }
-    }
-}
+use crate::record::{IndexV1, PayloadIndexV1, Record, SEAL_BYTES, SealV1, StatsV1, SyncV1};
 
 /// One frame of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,24 +71,35 @@ pub struct Directory {
     pub end: u64,
     /// Number of the next frame.
     pub next_seq: u64,
-    /// Stretches that hold no frame between whole frames.
-    pub gaps: Vec<(u64, u64)>,
+    /// Stretches that hold no whole frame, but for a frame that the file ends in.
+    pub holes: Vec<(u64, u64)>,
+    /// Everything before this was once handed to stable storage, as far as the marks in the file tell.
+    pub durable_to: u64,
 }
 
 impl Directory {
-    /// Reads the directory of `input`.
+    /// Reads the directory of `input`: from the index where a seal ends the file and both are right, else by walking.
+    /// A walk checks every body but those of payloads, which are checked when they are read.
     pub fn read(input: &Input) -> Result<Self> {
         let length = input.length()?;
-        match seal_at_end(input, length)? {
-            Some((header, seal)) => Self::indexed(input, length, &header, &seal),
-            None => Self::walked(input, length),
+        let Some((header, seal)) = seal_at_end(input, length)? else {
+            return Self::walked(input, length, u64::MAX);
+        };
+        match Self::indexed(input, length, &header, &seal) {
+            Err(error) if error.kind() == ErrorKind::Damaged => Self::damaged(input),
+            read => read,
         }
+    }
+
+    /// What is whole in a file that is known to be damaged.
+    pub fn damaged(input: &Input) -> Result<Self> {
+        Ok(Directory { state: State::Damaged, ..Self::walked(input, input.length()?, u64::MAX)? })
     }
 
     fn indexed(input: &Input, length: u64, seal_header: &FrameHeader, seal: &SealV1) -> Result<Self> {
         let chain = index_chain(input, length, seal.index)?;
         let last_chain = chain.last().map_or([0; 32], |(.., chain)| *chain);
-        if seal_root(&input.header().uuid, &last_chain, seal.frames) != seal.root {
+        if (seal_header.seq, seal.root) != (seal.frames, seal_root(input.header(), &last_chain, seal.frames)) {
             return Err(Error::damaged("the seal does not match the index")
                 .at(seal_header.offset)
                 .in_file(input.path()));
@@ -129,52 +121,80 @@ impl Directory {
             payload_indexes,
             last_index: (seal.index, last_chain),
             end: length,
-            next_seq: seal_header.seq + 1,
-            gaps: Vec::new(),
+            next_seq: seal_header.seq.saturating_add(1),
+            holes: Vec::new(),
+            durable_to: seal_header.offset,
         })
     }
 
-    fn walked(input: &Input, length: u64) -> Result<Self> {
+    /// Walks the first `length` bytes of `input`; payloads from byte `payloads_from` on are read and checked too.
+    pub fn walked(input: &Input, length: u64, payloads_from: u64) -> Result<Self> {
+        let start = FileHeader::BYTES as u64;
         let mut directory = Directory {
             state: State::Torn,
             frames: Vec::new(),
             loose_payloads: Vec::new(),
             payload_indexes: Vec::new(),
             last_index: (0, [0; 32]),
-            end: FileHeader::BYTES as u64,
+            end: start,
             next_seq: 0,
-            gaps: Vec::new(),
+            holes: Vec::new(),
+            durable_to: start,
         };
-        for found in Walk::new(input, length) {
-            let header = found?;
-            if header.offset != directory.end {
-                directory.gaps.push((directory.end, header.offset));
-                directory.state = State::Damaged;
+        let mut misnumbered = false;
+        for stretch in Walk::new(input, length) {
+            let header = match stretch? {
+                Stretch::Frame(header) => header,
+                Stretch::Hole(start, end) => {
+                    directory.holes.push((start, end));
+                    continue;
+                }
+                Stretch::Cut(_) => break,
+            };
+            let adjacent = header.offset == directory.end;
+            match directory.take(input, &header, payloads_from) {
+                Ok(()) => {
+                    misnumbered |=
+                        if adjacent { header.seq != directory.next_seq } else { header.seq < directory.next_seq };
+                    directory.end = header.end();
+                    directory.next_seq = header.seq.saturating_add(1);
+                }
+                Err(error) if error.kind() == ErrorKind::Damaged => directory.holes.push((header.offset, header.end())),
+                Err(error) => return Err(error),
             }
-            directory.take(input, &header)?;
         }
+        directory.state = match misnumbered {
+            true => State::Damaged,
+            false => State::of_unsealed(directory.holes.iter().map(|hole| hole.0), directory.durable_to),
+        };
         Ok(directory)
     }
 
-    fn take(&mut self, input: &Input, header: &FrameHeader) -> Result<()> {
-        self.end = header.end();
-        self.next_seq = header.seq + 1;
+    /// Enters a frame whose body is right.
+    fn take(&mut self, input: &Input, header: &FrameHeader, payloads_from: u64) -> Result<()> {
+        if header.kind == Kind::Payload {
+            if header.offset >= payloads_from {
+                input.body(header)?;
+            }
+            self.loose_payloads.push(*header);
+            return Ok(());
+        }
+        let body = input.body(header)?;
+        let mut span = Span::default();
         match header.kind {
-            Kind::Payload => {
-                self.loose_payloads.push(*header);
-                return Ok(());
-            }
+            Kind::Stats => span = Span::of(&StatsV1::decode(&body)?),
             Kind::PayloadIndex => {
+                let index = PayloadIndexV1::decode(&body)?;
+                let listed = index.first_payload..payload_directory::end(&index);
+                self.loose_payloads.retain(|payload| !listed.contains(&payload.payload));
                 self.payload_indexes.push(header.offset);
-                self.loose_payloads.clear();
             }
-            Kind::Index => self.last_index = (header.offset, *blake3::hash(&input.body(header)?).as_bytes()),
+            Kind::Index => self.last_index = (header.offset, *blake3::hash(&body).as_bytes()),
+            // A mark that claims more than what stands before it is none.
+            Kind::Sync => self.durable_to = self.durable_to.max(SyncV1::decode(&body)?.durable_to.min(header.offset)),
+            Kind::Seal => self.durable_to = self.durable_to.max(header.offset),
             _ => {}
         }
-        let span = match header.kind {
-            Kind::Stats => Span::of(&StatsV1::decode(&input.body(header)?).map_err(|e| e.at(header.offset))?),
-            _ => Span::default(),
-        };
         self.frames.push(FrameEntry::new(header, span));
         Ok(())
     }
@@ -192,8 +212,11 @@ fn seal_at_end(input: &Input, length: u64) -> Result<Option<(FrameHeader, SealV1
     if header.kind != Kind::Seal || header.end() != length {
         return Ok(None);
     }
-    let seal = SealV1::decode(&input.body(&header)?).map_err(|error| error.at(offset).in_file(input.path()))?;
-    Ok(Some((header, seal)))
+    match input.body(&header).and_then(|body| SealV1::decode(&body)) {
+        Ok(seal) => Ok(Some((header, seal))),
+        Err(error) if error.kind() == ErrorKind::Damaged => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The index frames from the first to the one at `last`, each with the hash of its body.
@@ -216,6 +239,9 @@ fn index_chain(input: &Input, length: u64, last: u64) -> Result<Vec<(FrameHeader
         if index.previous >= offset {
             return Err(place(Error::damaged("the index chain does not lead back")));
         }
+        if !lists_its_stretch(&index, offset) {
+            return Err(place(Error::damaged("an index lists frames outside its stretch of the file")));
+        }
         (offset, expected) = (index.previous, Some(index.previous_chain));
         chain.push((header, index, hash));
     }
@@ -223,7 +249,15 @@ fn index_chain(input: &Input, length: u64, last: u64) -> Result<Vec<(FrameHeader
     Ok(chain)
 }
 
-fn listed(index: &IndexV1, row: usize) -> FrameEntry {
+/// Whether everything that the index at `offset` names lies behind the previous index and before itself.
+fn lists_its_stretch(index: &IndexV1, offset: u64) -> bool {
+    let inside = |place: &u64| index.previous < *place && *place < offset;
+    let payloads = index.payload_index == 0 || inside(&index.payload_index);
+    payloads && index.offset.first().is_none_or(inside) && index.offset.last().is_none_or(inside)
+}
+
+/// The frame in row `row` of an index.
+pub(super) fn listed(index: &IndexV1, row: usize) -> FrameEntry {
     FrameEntry {
         seq: index.seq[row],
         kind: Kind::from_code(index.kind[row]),
@@ -239,134 +273,19 @@ fn listed(index: &IndexV1, row: usize) -> FrameEntry {
     }
 }
 
-/// Whole frames from the first on. Where none begins, the next 64-byte boundary is tried.
-pub struct Walk<'a> {
-    input: &'a Input,
-    offset: u64,
-    length: u64,
-}
-
-impl<'a> Walk<'a> {
-    /// Walks the first `length` bytes of `input`.
-    pub fn new(input: &'a Input, length: u64) -> Self {
-        Walk { input, offset: FileHeader::BYTES as u64, length }
-    }
-}
-
-impl Iterator for Walk<'_> {
-    type Item = Result<FrameHeader>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        while self.offset < self.length {
-            match self.input.frame_header(self.offset, self.length) {
-                Ok(header) => {
-                    self.offset = header.end();
-                    return Some(Ok(header));
-                }
-                Err(error) if error.kind() == crate::ErrorKind::Damaged => {
-                    self.offset += crate::file::ALIGNMENT as u64;
-                }
-                Err(error) => return Some(Err(error)),
-            }
-        }
-        None
-    }
-}
-
-/// Where each payload lies, by number.
-#[derive(Debug, Default)]
-pub struct PayloadDirectory {
-    /// Stretches of consecutive numbers, ascending.
-    stretches: Vec<PayloadIndexV1>,
-}
-
-impl PayloadDirectory {
-    /// Reads the payload indexes of a file.
-    pub fn read(input: &Input, directory: &Directory) -> Result<Self> {
-        let length = input.length()?;
-        let mut stretches = Vec::new();
-        for &offset in &directory.payload_indexes {
-            let header = input.frame_header(offset, length)?;
-            if header.kind != Kind::PayloadIndex {
-                return Err(Error::damaged("an index names another frame as its payload index")
-                    .at(offset)
-                    .in_file(input.path()));
-            }
-            let index = PayloadIndexV1::decode(&input.body(&header)?);
-            stretches.push(index.map_err(|error| error.at(offset).in_file(input.path()))?);
-        }
-        let loose = loose(input, &directory.loose_payloads)?;
-        if !loose.seq.is_empty() {
-            stretches.push(loose);
-        }
-        stretches.sort_by_key(|stretch| stretch.first_payload);
-        Ok(PayloadDirectory { stretches })
-    }
-
-    /// Where payload `number` begins, or `None` where the file has no such payload.
-    pub fn offset(&self, number: u64) -> Option<u64> {
-        let after = self.stretches.partition_point(|stretch| stretch.first_payload <= number);
-        let stretch = self.stretches.get(after.checked_sub(1)?)?;
-        let row = usize::try_from(number - stretch.first_payload).ok()?;
-        stretch.offset.get(row).copied()
-    }
-
-    /// The highest payload number, 0 where there is none.
-    pub fn last(&self) -> u64 {
-        self.stretches.last().map_or(0, |stretch| stretch.first_payload + stretch.seq.len() as u64 - 1)
-    }
-
-    /// Content hash and number of every payload, oldest first.
-    pub fn hashes(&self) -> impl Iterator<Item = ([u8; 32], u64)> + '_ {
-        self.stretches.iter().flat_map(|stretch| {
-            stretch.blake3.as_chunks::<32>().0.iter().zip(stretch.first_payload..).map(|(hash, number)| (*hash, number))
-        })
-    }
-
-    /// Entries of all payload frames for the log.
-    pub fn entries(&self) -> impl Iterator<Item = FrameEntry> + '_ {
-        self.stretches.iter().flat_map(|stretch| {
-            (0..stretch.seq.len()).map(|row| FrameEntry {
-                seq: stretch.seq[row],
-                kind: Kind::Payload,
-                version: crate::record::VERSION,
-                offset: stretch.offset[row],
-                stored_length: stretch.stored_length[row],
-                raw_length: stretch.raw_length[row],
-                run: Some(stretch.run[row]),
-                step: 0,
-                rows: 0,
-                sites: (0, 0),
-                positions: (0, 0),
-            })
-        })
-    }
-
-    /// The stretch behind the last index.
-    pub fn loose(input: &Input, directory: &Directory) -> Result<PayloadIndexV1> {
-        loose(input, &directory.loose_payloads)
-    }
-}
-
-/// The directory of payloads that no index lists: their hashes are read from the frames.
-fn loose(input: &Input, headers: &[FrameHeader]) -> Result<PayloadIndexV1> {
-    let mut index = PayloadIndexV1 {
-        first_payload: headers.first().map_or(0, |header| header.payload),
-        ..PayloadIndexV1::default()
-    };
-    for header in headers {
-        if header.payload != index.first_payload + index.seq.len() as u64 {
-            return Err(Error::damaged("payload numbers have a gap").at(header.offset).in_file(input.path()));
-        }
-        let body = input.body(header)?;
-        let payload = crate::record::access::<crate::record::ArchivedPayloadV1>(&body)
-            .map_err(|error| error.at(header.offset).in_file(input.path()))?;
-        index.seq.push(header.seq);
-        index.offset.push(header.offset);
-        index.stored_length.push(header.stored_length);
-        index.raw_length.push(header.raw_length);
-        index.run.push(header.run);
-        index.blake3.extend_from_slice(&payload.blake3);
-    }
-    Ok(index)
+/// The payload frames that an index lists.
+pub(super) fn listed_payloads(index: &PayloadIndexV1) -> impl Iterator<Item = FrameEntry> + '_ {
+    (0..index.seq.len()).map(|row| FrameEntry {
+        seq: index.seq[row],
+        kind: Kind::Payload,
+        version: crate::record::VERSION,
+        offset: index.offset[row],
+        stored_length: index.stored_length[row],
+        raw_length: index.raw_length[row],
+        run: Some(index.run[row]),
+        step: index.step[row],
+        rows: 0,
+        sites: (0, 0),
+        positions: (0, 0),
+    })
 }

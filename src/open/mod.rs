@@ -3,23 +3,30 @@
 mod append;
 mod directory;
 mod input;
+mod inventory;
 mod payload;
+mod payload_directory;
+mod recover;
 mod set;
 mod stats;
 mod verify;
+mod walk;
 
 pub use append::append;
-pub use directory::{FrameEntry, State};
+pub use directory::FrameEntry;
+pub use input::{Input, Source};
 pub use payload::Payload;
+pub use recover::{Recovery, recover};
 pub use set::{RunRef, TraceSet};
 pub use stats::StatsFrame;
-pub use verify::{Fault, Verification, verify};
+pub use verify::{Cause, Fault, Verification, verify};
+pub use walk::State;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::file::{FileHeader, Kind};
 use crate::record::{CoverageV1, EndV1, LossV1, PayloadV1, PlanV1, Record, RunV1, StepV1};
-use directory::{Directory, PayloadDirectory};
-use input::Input;
+use directory::Directory;
+use payload_directory::PayloadDirectory;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -73,15 +80,28 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Opens `path`: by its index if it is sealed, else by walking from frame to frame.
+    /// Opens `path`: by its index if it is sealed, else by walking from frame to frame. What is whole in a file that
+    /// is not sealed is readable, also while a writer is at work; [`Trace::state`] says what the file is. Payloads are
+    /// neither read nor checked.
     ///
     /// # Errors
-    /// Foreign, where the file is no trace; Damaged, where its directory or a run's identity is; Environment.
+    /// Foreign, where the file is no trace; Damaged, where its header is; Environment.
     pub fn open(path: &Path) -> Result<Arc<Trace>> {
-        let input = Input::open(path)?;
-        let directory = Directory::read(&input)?;
-        let runs = runs(&input, &directory)?;
-        Ok(Arc::new(Trace { input, directory, runs, payloads: OnceLock::new() }))
+        Self::of(Input::open(path)?)
+    }
+
+    /// Opens what `input` reads.
+    ///
+    /// # Errors
+    /// As [`Trace::open`].
+    pub fn of(input: Input) -> Result<Arc<Trace>> {
+        let mut directory = Directory::read(&input)?;
+        let mut runs = runs(&input, &directory);
+        if directory.state == State::Sealed && runs.as_ref().is_err_and(|error| error.kind() == ErrorKind::Damaged) {
+            directory = Directory::damaged(&input)?;
+            runs = self::runs(&input, &directory);
+        }
+        Ok(Arc::new(Trace { runs: runs?, input, directory, payloads: OnceLock::new() }))
     }
 
     /// The path as given.
@@ -94,9 +114,14 @@ impl Trace {
         self.input.header()
     }
 
-    /// Sealed, torn or damaged.
+    /// Sealed, torn, tail lost or damaged.
     pub fn state(&self) -> State {
         self.directory.state
+    }
+
+    /// Stretches of the file that hold no whole frame and are not the beginning of one, first and end.
+    pub fn holes(&self) -> &[(u64, u64)] {
+        &self.directory.holes
     }
 
     /// Where the last whole frame ends.
@@ -224,11 +249,12 @@ fn runs(input: &Input, directory: &Directory) -> Result<Vec<RunView>> {
         match frame.kind {
             Kind::Plan => run.plan = Arc::new(load(input, frame)?),
             Kind::Stats => open_step.push(frame.clone()),
-            Kind::Step => run.steps.push(StepFrames {
-                step: frame.step,
-                commit: frame.clone(),
-                stats: std::mem::take(&mut open_step),
-            }),
+            Kind::Step => {
+                // Where a commit mark was lost, the rows of its step are nobody's: not the next step's.
+                open_step.retain(|stats| stats.step == frame.step);
+                let stats = std::mem::take(&mut open_step);
+                run.steps.push(StepFrames { step: frame.step, commit: frame.clone(), stats });
+            }
             Kind::Coverage => run.coverage = Some(frame.clone()),
             Kind::Loss => run.losses.push(frame.clone()),
             Kind::End => run.end = Some(load(input, frame)?),

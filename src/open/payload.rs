@@ -17,27 +17,21 @@ pub struct Payload {
 impl Payload {
     /// Decodes a record and checks its content hash.
     pub fn decode(record: &PayloadV1) -> Result<Self> {
-        let (raw, stored) = Self::raw(record)?;
-        let dtype =
-            Dtype::from_code(record.captured_dtype).ok_or_else(|| Error::damaged("an unknown captured type"))?;
+        let unknown = || Error::damaged("an unknown number format");
+        let captured = Dtype::from_code(record.captured_dtype).ok_or_else(unknown)?;
+        let stored = Dtype::from_code(record.stored_dtype).ok_or_else(unknown)?;
+        let raw = crate::codec::decode(stored, record.elements()?, &record.planes, &record.bytes)?;
+        let shape = Shape { captured, stored, rows: record.rows, width: record.width, offsets: &record.offsets };
+        if shape.content_hash(&raw) != record.blake3 {
+            return Err(Error::damaged(format!("the values of payload {} do not match their hash", record.payload)));
+        }
         Ok(Payload {
             values: to_f32(stored, &raw),
             offsets: record.offsets.clone(),
             width: record.width as usize,
             rows: record.rows as usize,
-            dtype,
+            dtype: captured,
         })
-    }
-
-    /// The raw little-endian values and their type, checked against the content hash.
-    fn raw(record: &PayloadV1) -> Result<(Vec<u8>, Dtype)> {
-        let stored = Dtype::from_code(record.stored_dtype).ok_or_else(|| Error::damaged("an unknown stored type"))?;
-        let raw = crate::codec::decode(stored, record.elements()?, &record.planes, &record.bytes)?;
-        let shape = Shape { dtype: stored, rows: record.rows, width: record.width, offsets: &record.offsets };
-        if shape.content_hash(&raw) != record.blake3 {
-            return Err(Error::damaged(format!("the values of payload {} do not match their hash", record.payload)));
-        }
-        Ok((raw, stored))
     }
 
     /// How many rows.

@@ -1,6 +1,7 @@
 //! What a well-formed archive must also be: columns of one length, known codes, numbers that agree.
 
 use super::*;
+use crate::file::{FileHeader, FrameHeader, padded};
 use crate::tensor::Dtype;
 
 fn require(holds: bool, rule: &str) -> Result<()> {
@@ -177,7 +178,8 @@ impl IndexV1 {
             self.first_position.len(),
             self.last_position.len(),
         ])?;
-        require(self.blake3.len() == self.seq.len() * 32, "its hashes do not match its frames")
+        require(self.blake3.len() == self.seq.len() * 32, "its hashes do not match its frames")?;
+        one_after_another(&self.seq, &self.offset, &self.stored_length)
     }
 }
 
@@ -189,9 +191,25 @@ impl PayloadIndexV1 {
             self.stored_length.len(),
             self.raw_length.len(),
             self.run.len(),
+            self.step.len(),
         ])?;
-        require(self.blake3.len() == self.seq.len() * 32, "its hashes do not match its frames")
+        require(self.blake3.len() == self.seq.len() * 32, "its hashes do not match its frames")?;
+        let end = self.first_payload.checked_add(self.seq.len() as u64);
+        require(self.first_payload > 0 && end.is_some(), "payload numbers out of range")?;
+        one_after_another(&self.seq, &self.offset, &self.stored_length)
     }
+}
+
+/// Listed frames ascend and do not overlap: so no frame is listed twice, and a directory is never larger than its file.
+fn one_after_another(seq: &[u64], offset: &[u64], stored_length: &[u32]) -> Result<()> {
+    let mut end = FileHeader::BYTES as u64;
+    for (offset, length) in offset.iter().zip(stored_length) {
+        require(*offset >= end, "it lists frames out of order")?;
+        let next =
+            padded(u64::from(*length)).checked_add(FrameHeader::BYTES as u64).and_then(|l| l.checked_add(*offset));
+        end = next.ok_or_else(|| Error::damaged("impossible record: it lists a frame beyond any file"))?;
+    }
+    require(seq.windows(2).all(|pair| pair[0] < pair[1]), "it lists frames out of order")
 }
 
 impl SealV1 {

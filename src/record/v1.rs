@@ -274,7 +274,7 @@ pub struct PayloadV1 {
     pub planes: Vec<PlaneV1>,
     /// Raw length in bytes.
     pub raw_length: u64,
-    /// blake3 of type, row boundaries and raw little-endian values.
+    /// blake3 of types, row boundaries and raw little-endian values.
     pub blake3: [u8; 32],
     /// The planes' bytes.
     pub bytes: Vec<u8>,
@@ -419,6 +419,8 @@ pub struct PayloadIndexV1 {
     pub raw_length: Vec<u32>,
     /// Run number in the file that wrote it.
     pub run: Vec<u32>,
+    /// Step that wrote it.
+    pub step: Vec<u32>,
     /// The payload's content hash, 32 bytes each.
     pub blake3: Vec<u8>,
 }

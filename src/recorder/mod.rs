@@ -20,7 +20,7 @@ use known::Known;
 use pack::{Job, Packed};
 use sequel::Sequel;
 use std::ops::Range;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -104,7 +104,12 @@ impl<S: Storage + 'static> Recorder<S> {
         let Some(Ok(sequel)) = sequel else {
             return Err(Error::internal("the thread that writes ended in a panic"));
         };
-        self.failed()?;
+        if let Err(error) = self.failed() {
+            // The first error is the one to report. Where only a value could not be packed, the run is ended as failed;
+            // a poisoned writer refuses that, and nothing is sealed.
+            drop(sequel.finish(&self.plan, &Outcome::Failed(error.to_string())));
+            return Err(error);
+        }
         sequel.finish(&self.plan, outcome)
     }
 
@@ -175,22 +180,32 @@ fn spawn_sequel<S: Storage + 'static>(
         let mut early = std::collections::BTreeMap::new();
         let mut next = 0;
         let mut failed = false;
-        for packed in ready {
-            early.insert(packed.number(), packed);
+        loop {
+            let received = match sequel.due_in() {
+                Some(wait) => ready.recv_timeout(wait),
+                None => ready.recv().map_err(RecvTimeoutError::from),
+            };
+            let mut result = Ok(());
+            match received {
+                Err(RecvTimeoutError::Disconnected) => return sequel,
+                Err(RecvTimeoutError::Timeout) => result = sequel.sync_if_due(),
+                Ok(packed) => drop(early.insert(packed.number(), packed)),
+            }
             while let Some(packed) = early.remove(&next) {
                 next += 1;
                 let bytes = packed.bytes();
-                let written = if failed { Ok(()) } else { sequel.write(packed) };
-                if let Err(error) = written {
-                    failed = true;
-                    if let Ok(mut slot) = failure.lock() {
-                        *slot = Some(error);
-                    }
+                if !failed && result.is_ok() {
+                    result = sequel.write(packed).and_then(|()| sequel.sync_if_due());
                 }
                 budget.release(bytes);
             }
+            if let Err(error) = result {
+                failed = true;
+                if let Ok(mut slot) = failure.lock() {
+                    *slot = Some(error);
+                }
+            }
         }
-        sequel
     };
     std::thread::Builder::new()
         .name("actrace-write".to_owned())

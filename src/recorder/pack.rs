@@ -160,7 +160,8 @@ fn unpacked(rows: &Rows, range: Range<usize>, raw: &mut Vec<u8>) -> Result<Paylo
         offsets.clear();
     }
     let width = rows.width().unwrap_or(0) as u32;
-    let blake3 = Shape { dtype, rows: range.len() as u32, width, offsets: &offsets }.content_hash(raw);
+    let blake3 =
+        Shape { captured: dtype, stored: dtype, rows: range.len() as u32, width, offsets: &offsets }.content_hash(raw);
     Ok(PayloadV1 {
         payload: 0,
         rows: range.len() as u32,

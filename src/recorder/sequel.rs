@@ -9,6 +9,7 @@ use crate::forward::{Phase, StepReport};
 use crate::graph::SiteId;
 use crate::record::{PlanV1, StatsV1, StepV1};
 use crate::stats::{RowStatistics, prefix_fingerprint};
+use std::time::Duration;
 
 /// Rows of one statistics frame.
 const STATS_ROWS: usize = 1 << 16;
@@ -21,11 +22,23 @@ pub struct Sequel<S: Storage> {
     stats_frames: u32,
     payload_frames: u32,
     prefix: u64,
+    /// Up to now.
+    counts: Counts,
+    /// Up to the end of the last complete step: what readers see, and so what the run's end counts.
+    committed: Counts,
+    payloads: u64,
+}
+
+/// What a run holds.
+#[derive(Clone)]
+struct Counts {
+    steps: u32,
     positions: usize,
+    rows: u64,
+    tensor_bytes: u64,
     captured: Vec<u64>,
     with_tensor: Vec<u64>,
     content: blake3::Hasher,
-    summary: Summary,
 }
 
 impl<S: Storage> Sequel<S> {
@@ -36,6 +49,9 @@ impl<S: Storage> Sequel<S> {
             content.update(&site.layer.to_le_bytes()).update(&(site.point.len() as u32).to_le_bytes());
             content.update(site.point.as_bytes()).update(&site.occurrence.to_le_bytes()).update(&[site.status]);
         }
+        let zeros = vec![0; plan.sites.len()];
+        let (captured, with_tensor) = (zeros.clone(), zeros);
+        let counts = Counts { steps: 0, positions: 0, rows: 0, tensor_bytes: 0, captured, with_tensor, content };
         Sequel {
             writer,
             run,
@@ -43,12 +59,20 @@ impl<S: Storage> Sequel<S> {
             stats_frames: 0,
             payload_frames: 0,
             prefix: 0,
-            positions: 0,
-            captured: vec![0; plan.sites.len()],
-            with_tensor: vec![0; plan.sites.len()],
-            content,
-            summary: Summary { steps: 0, rows: 0, payloads: 0, tensor_bytes: 0, file_bytes: 0, content_root: [0; 32] },
+            committed: counts.clone(),
+            counts,
+            payloads: 0,
         }
+    }
+
+    /// Time until [`Sequel::sync_if_due`] has something to do, where time alone brings that about.
+    pub fn due_in(&self) -> Option<Duration> {
+        self.writer.due_in()
+    }
+
+    /// Hands what waited long enough to stable storage, as the writer's durability says.
+    pub fn sync_if_due(&mut self) -> Result<()> {
+        self.writer.sync_if_due()
     }
 
     /// Writes what one job came to.
@@ -72,13 +96,13 @@ impl<S: Storage> Sequel<S> {
         let mut places = Vec::new();
         for content in contents {
             let (rows, blake3) = (content.record.rows, content.record.blake3);
-            self.content.update(&blake3);
-            self.summary.tensor_bytes += content.record.raw_length;
+            self.counts.content.update(&blake3);
+            self.counts.tensor_bytes += content.record.raw_length;
             let number = match self.writer.known_payload(&blake3) {
                 Some(number) => number,
                 None => {
                     self.payload_frames += 1;
-                    self.summary.payloads += 1;
+                    self.payloads += 1;
                     self.writer.payload(self.run, step, content.packed()?)?
                 }
             };
@@ -90,22 +114,23 @@ impl<S: Storage> Sequel<S> {
     fn row(&mut self, site: SiteId, position: u32, row: &RowStatistics, place: (u64, u32)) -> Result<()> {
         self.hash_row(site, position, row);
         push(&mut self.stats, site, position, row, place);
-        self.summary.rows += 1;
-        if let Some(captured) = self.captured.get_mut(site as usize) {
+        self.counts.rows += 1;
+        if let Some(captured) = self.counts.captured.get_mut(site as usize) {
             *captured += 1;
-            self.with_tensor[site as usize] += u64::from(place.0 != 0);
+            self.counts.with_tensor[site as usize] += u64::from(place.0 != 0);
         }
         if self.stats.site.len() >= STATS_ROWS { self.flush() } else { Ok(()) }
     }
 
     fn hash_row(&mut self, site: SiteId, position: u32, row: &RowStatistics) {
+        let content = &mut self.counts.content;
         for number in [site, position, row.count, row.nan, row.pos_inf, row.neg_inf, row.zero, row.subnormal] {
-            self.content.update(&number.to_le_bytes());
+            content.update(&number.to_le_bytes());
         }
         for number in [row.moments.mean, row.moments.m2, row.l1] {
-            self.content.update(&number.to_le_bytes());
+            content.update(&number.to_le_bytes());
         }
-        self.content.update(&row.fingerprint.to_le_bytes());
+        content.update(&row.fingerprint.to_le_bytes());
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -126,9 +151,10 @@ impl<S: Storage> Sequel<S> {
         for token in &report.tokens {
             self.prefix = prefix_fingerprint(self.prefix, *token);
             prefix.push(self.prefix);
-            self.content.update(&token.to_le_bytes());
+            self.counts.content.update(&token.to_le_bytes());
         }
-        self.content.update(&report.next_token.to_le_bytes()).update(&report.logits_fingerprint.to_le_bytes());
+        let content = &mut self.counts.content;
+        content.update(&report.next_token.to_le_bytes()).update(&report.logits_fingerprint.to_le_bytes());
         let record = StepV1 {
             step: report.step,
             phase: match report.phase {
@@ -145,25 +171,36 @@ impl<S: Storage> Sequel<S> {
             stats_frames: std::mem::take(&mut self.stats_frames),
             payload_frames: std::mem::take(&mut self.payload_frames),
         };
-        self.positions += rows;
-        self.summary.steps += 1;
-        self.writer.record(self.run, report.step, &record)
+        self.counts.positions += rows;
+        self.counts.steps += 1;
+        self.writer.record(self.run, report.step, &record)?;
+        self.committed.clone_from(&self.counts);
+        self.writer.step_ended()
     }
 
-    /// Ends the run and seals the file.
+    /// Ends the run and seals the file. Rows of a step that was not completed count nowhere: no reader shows them.
     pub fn finish(mut self, plan: &Plan, outcome: &Outcome) -> Result<Summary> {
-        self.summary.content_root = *self.content.finalize().as_bytes();
-        let nothing = self.summary.rows == 0 && *outcome == Outcome::Finished;
+        let committed = &self.committed;
+        let mut summary = Summary {
+            steps: committed.steps,
+            rows: committed.rows,
+            payloads: self.payloads,
+            tensor_bytes: committed.tensor_bytes,
+            file_bytes: 0,
+            content_root: *committed.content.finalize().as_bytes(),
+        };
+        let nothing = summary.rows == 0 && *outcome == Outcome::Finished;
         let failed = Outcome::Failed("nothing was captured".to_owned());
         let outcome = if nothing { &failed } else { outcome };
-        self.writer.record(self.run, 0, &coverage(plan, self.positions, &self.captured, &self.with_tensor))?;
-        self.writer.record(self.run, 0, &end(outcome, &self.summary, now_us()))?;
+        let coverage = coverage(plan, committed.positions, &committed.captured, &committed.with_tensor);
+        self.writer.record(self.run, 0, &coverage)?;
+        self.writer.record(self.run, 0, &end(outcome, &summary, now_us()))?;
         self.writer.seal()?;
-        self.summary.file_bytes = self.writer.len();
+        summary.file_bytes = self.writer.len();
         if nothing {
             return Err(Error::usage("nothing was captured: the selection names no row of this run"));
         }
-        Ok(self.summary)
+        Ok(summary)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::support::fixture;
 use actrace::backend::Semantics;
 use actrace::capture::{Layers, Names, Plan, Positions, Selection};
 use actrace::file::{FileHeader, Storage, Writer};
-use actrace::forward::Observer;
+use actrace::forward::{Observer, Phase, StepReport};
 use actrace::model::Model;
 use actrace::open::Trace;
 use actrace::record::RunV1;
@@ -16,6 +16,7 @@ use actrace::tensor::{Extent, Rows};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 /// Takes one append a permit; any number once nobody gives permits any more.
 struct Gated {
@@ -68,6 +69,21 @@ fn recorder(budget: usize, storage: Gated) -> Recorder<Gated> {
     Recorder::begin_within(budget, writer, &identity(), plan, 2).unwrap()
 }
 
+/// Commits everything as one step, the prefill of `tensors` tensors' rows, and ends the run.
+fn finished(mut recorder: Recorder<Gated>, tensors: usize) -> Summary {
+    let report = StepReport {
+        step: 0,
+        phase: Phase::Prefill,
+        first_position: 0,
+        tokens: vec![1; tensors * ROWS],
+        next_token: 1,
+        logits_fingerprint: 1,
+        elapsed: Duration::ZERO,
+    };
+    recorder.step(&report).unwrap();
+    recorder.finish(&Outcome::Finished).unwrap()
+}
+
 #[test]
 fn what_is_handed_over_never_outgrows_the_budget() {
     const FIT: usize = 4;
@@ -92,7 +108,7 @@ fn what_is_handed_over_never_outgrows_the_budget() {
         handed_over.recv().unwrap();
     }
     drop(permit);
-    let summary = model.join().unwrap().finish(&Outcome::Finished).unwrap();
+    let summary = finished(model.join().unwrap(), TENSORS);
     assert_eq!((summary.payloads, summary.rows), (TENSORS as u64, (TENSORS * ROWS) as u64), "nothing is dropped");
 }
 
@@ -101,10 +117,11 @@ fn recorded(tensors: Vec<Rows>) -> (Summary, usize) {
     let (appended, appends) = channel();
     drop(permit);
     let mut recorder = recorder(1 << 20, Gated { permits, appended });
+    let count = tensors.len();
     for (number, rows) in tensors.into_iter().enumerate() {
         recorder.capture(0, 0, number * ROWS, rows).unwrap();
     }
-    let summary = recorder.finish(&Outcome::Finished).unwrap();
+    let summary = finished(recorder, count);
     (summary, appends.into_iter().sum())
 }
 

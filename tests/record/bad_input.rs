@@ -276,7 +276,7 @@ fn a_disk_that_is_full_in_the_middle_of_a_run_keeps_the_runs_before() {
     let limit = before.len().div_ceil(512) + 4;
     let full = ground.record_limited(limit, &args);
     assert_eq!(full.status, 2, "{}", full.stderr);
-    insta::assert_snapshot!(ground.redacted(&full.one_error()), @"error: [dir]/out: cannot write: File too large (os error 27)");
+    insta::assert_snapshot!(ground.redacted(&full.one_error()), @"error: [dir]/out: cannot write: the file would exceed the size limit of this process or file system (see ulimit -f); every whole frame written so far stays readable, and the next recording goes on behind them: File too large (os error 27)");
     let after = std::fs::read(ground.path("out")).unwrap();
     assert!(after.starts_with(&before) && after.len() > before.len());
     let out = ground.path("out");

@@ -5,16 +5,26 @@
 mod support;
 
 mod command;
+mod commands;
 mod running;
+mod traces;
 
 mod a_slow_disk_blocks_the_run;
 mod activations_match_hugging_face;
 mod bad_input;
+mod damaged_bytes_are_detected;
+mod durable_levels;
 mod equal_content_is_stored_once;
 mod fixtures_are_reproducible;
+mod killed_while_recording;
+mod one_writer_at_a_time;
 mod planted_faults_show;
 mod products_match_llama_cpp;
+mod recover_keeps_what_is_whole;
 mod results_do_not_depend_on_scheduling;
 mod runs_that_are_refused;
+mod signals_seal;
+mod states_on_open;
 mod statistics_match_numpy;
 mod tracing_changes_nothing;
+mod write_errors;

@@ -7,6 +7,7 @@
 
 pub mod gguf;
 pub mod safetensors;
+pub mod trace;
 
 use std::path::{Path, PathBuf};
 

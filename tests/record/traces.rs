@@ -1,0 +1,37 @@
+//! Traces that the recorder makes of a fixture's model.
+
+use crate::running::{forward, ids, json};
+use crate::support::fixture;
+use crate::support::trace::{HEADER, Memory, run};
+use actrace::backend::Semantics;
+use actrace::capture::{Layers, Names, Plan, Positions, Selection};
+use actrace::file::{Storage, Writer};
+use actrace::forward::Request;
+use actrace::model::Model;
+use actrace::recorder::{Outcome, Recorder, Summary};
+
+/// Records a prefill of three tokens and a decode step of a small llama, two capture points of its first layer.
+pub fn record<S: Storage + 'static>(storage: S) -> actrace::Result<Summary> {
+    let model = Model::open(&fixture("llama/biased.f32.gguf")).unwrap();
+    let mut forward = forward(&model, Semantics::DequantizeF32);
+    let tokens = &ids(&json("llama/prompt.json")["token_ids"])[..3];
+    let selection = Selection {
+        points: Names::parse("attn_probs,resid_post").unwrap(),
+        layers: Layers::parse("0").unwrap(),
+        positions: Positions::All,
+        tensors: Names::parse("all").unwrap(),
+    };
+    let plan = Plan::new(&model, forward.graph(), &selection, tokens.len(), tokens.len() + 1).unwrap();
+    let mut recorder = Recorder::begin(Writer::create(storage, HEADER)?, &run(), plan, 1)?;
+    let generated = forward.generate(&Request { tokens, generate: 2, stop_at: &[] }, &mut recorder);
+    let outcome = generated.as_ref().map_or_else(|error| Outcome::Failed(error.to_string()), |_| Outcome::Finished);
+    let sealed = recorder.finish(&outcome);
+    generated.and(sealed)
+}
+
+/// That recording as an image.
+pub fn recorded() -> Vec<u8> {
+    let memory = Memory::default();
+    record(memory.clone()).unwrap();
+    memory.bytes()
+}

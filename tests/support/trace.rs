@@ -1,0 +1,277 @@
+//! Small traces that the library itself writes, in memory: records of every kind, every field with a value of its own.
+
+use actrace::codec::Encoder;
+use actrace::file::{FileHeader, FrameHeader, Storage, Writer};
+use actrace::open::{Input, Verification, verify};
+use actrace::record::*;
+use actrace::tensor::Dtype;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+/// An appended-to image in memory; clones share it.
+#[derive(Clone, Default)]
+pub struct Memory(pub Arc<Mutex<Vec<u8>>>);
+
+impl Memory {
+    pub fn bytes(&self) -> Vec<u8> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Storage for Memory {
+    fn append(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+        let mut bytes = self.0.lock().unwrap();
+        parts.iter().for_each(|part| bytes.extend_from_slice(part));
+        Ok(())
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+    fn path(&self) -> &Path {
+        Path::new("memory.actrace")
+    }
+}
+
+/// Verifies an image.
+pub fn verified(image: Vec<u8>) -> actrace::Result<Verification> {
+    verify(&Input::of(image, Path::new("image.actrace"))?, |_, _| {})
+}
+
+/// The frames of a sound image.
+pub fn frames(image: &[u8]) -> Vec<FrameHeader> {
+    let input = Input::of(image.to_vec(), Path::new("image.actrace")).unwrap();
+    let mut frames: Vec<FrameHeader> = Vec::new();
+    let mut offset = FileHeader::BYTES as u64;
+    while offset < image.len() as u64 {
+        let frame = input.frame_header(offset, image.len() as u64).unwrap();
+        offset = frame.end();
+        frames.push(frame);
+    }
+    frames
+}
+
+pub const HEADER: FileHeader = FileHeader { uuid: *b"actrace's golden", created_us: 1_700_000_000_000_000 };
+
+/// Both runs of the sample, sealed after each: every record kind, values that compress and values that do not.
+pub fn sample() -> Vec<u8> {
+    let memory = Memory::default();
+    let mut writer = Writer::create(memory.clone(), HEADER).unwrap();
+    write_run(&mut writer, &run());
+    write_run(&mut writer, &RunV1 { label: "again".into(), run_id: [0x72; 16], ..run() });
+    memory.bytes()
+}
+
+/// Writes one run and a seal. A second run stores no payload again: its rows name the first one's.
+pub fn write_run<S: Storage>(writer: &mut Writer<S>, run: &RunV1) {
+    let number = writer.begin_run(run).unwrap();
+    writer.record(number, 0, &plan()).unwrap();
+    for step in 0..2 {
+        let mut stats = stats(step);
+        for (payload, place) in payloads(step).into_iter().zip(&mut stats.payload) {
+            *place = match writer.known_payload(&payload.blake3) {
+                Some(known) => known,
+                None => writer.payload(number, step, payload).unwrap(),
+            };
+        }
+        writer.stats(number, &stats).unwrap();
+        writer.record(number, step, &self::step(step)).unwrap();
+        writer.sync().unwrap();
+    }
+    writer.record(number, 0, &loss()).unwrap();
+    writer.record(number, 0, &coverage()).unwrap();
+    writer.record(number, 0, &end()).unwrap();
+    writer.seal().unwrap();
+}
+
+fn pair(key: &str, value: &str, source: &str) -> PairV1 {
+    PairV1 { key: key.into(), value: value.into(), source: source.into() }
+}
+
+pub fn run() -> RunV1 {
+    RunV1 {
+        run_id: [0x71; 16],
+        kind: "replay".into(),
+        label: "golden".into(),
+        parents: vec![ParentV1 { role: "original".into(), run_id: [0x11; 16], content_root: [0x12; 32] }],
+        tool_version: "0.1.0".into(),
+        argv: vec!["actrace".into(), "record".into()],
+        started_us: 1_700_000_000_000_001,
+        host: "host".into(),
+        pid: 4242,
+        cpu: "processor".into(),
+        instruction_set: "avx2".into(),
+        threads: 3,
+        device_kind: "cuda".into(),
+        device_name: "device".into(),
+        driver: "555.1".into(),
+        cuda: "12.8".into(),
+        kernel_path: "kernels".into(),
+        fused: vec!["norm".into()],
+        semantics: "ggml".into(),
+        compute_type: "f32".into(),
+        kv_type: "f16".into(),
+        attention: "plain".into(),
+        engine: "engine".into(),
+        engine_version: "9".into(),
+        model_path: "models/m.gguf".into(),
+        model_format: "gguf".into(),
+        weight_type: "q8_0".into(),
+        model_files: vec![ModelFileV1 { name: "m.gguf".into(), size: 77, blake3: [0x21; 32] }],
+        model_hash: [0x22; 32],
+        architecture: "llama".into(),
+        hyper_parameters: vec![pair("layers", "2", "file")],
+        tokenizer_hash: [0x23; 32],
+        prompt: "Grüße".into(),
+        prompt_redacted: true,
+        prompt_tokens: vec![5, 6, 7],
+        generate: 8,
+        selection: vec![pair("--layers", "0..2", "")],
+        vocabulary_hash: [0x24; 32],
+        extra: vec![pair("note", "anything", "")],
+    }
+}
+
+fn site(number: u32, point: &str, width: u32) -> SiteV1 {
+    SiteV1 {
+        site: number,
+        layer: 1 - 2 * number as i32,
+        point: point.into(),
+        occurrence: 2 + number,
+        ordinal: 30 + number,
+        operation: "matmul".into(),
+        inputs: (0..number).collect(),
+        weights: vec![0],
+        dtype: "f32".into(),
+        axes: "heads,keys".into(),
+        width,
+        heads: 4 + number,
+        status: number as u8,
+        reason: "because".into(),
+        tensor: number == 0,
+        source_name: "blk.0".into(),
+        confidence: 99 + number as u8,
+    }
+}
+
+pub fn plan() -> PlanV1 {
+    let weight = WeightRefV1 {
+        stored_name: "blk.0.attn_q.weight".into(),
+        canonical_name: "layers.0.attn_q".into(),
+        layer: -1,
+        role: "attn_q".into(),
+        dtype: "q8_0".into(),
+        layout: "rows".into(),
+        shape: vec![16, 8],
+        file: 1,
+        offset: 4096,
+        bytes: 136,
+    };
+    PlanV1 { sites: vec![site(0, "attn_q", 16), site(1, "attn_probs", 0)], weights: vec![weight] }
+}
+
+/// Two rows: site 0 is a plain one, site 1 a ragged one.
+pub fn stats(step: u32) -> StatsV1 {
+    let base = 100 * (step + 1);
+    let u32s = |at: u32| vec![base + 2 * at, base + 2 * at + 1];
+    let f64s = |at: u32| vec![f64::from(base + at) + 0.5, -f64::from(base + at) - 0.25];
+    StatsV1 {
+        step,
+        site: vec![0, 1],
+        sequence: vec![0, 0],
+        position: vec![step, step],
+        count: vec![9_000, 9_001],
+        nan: u32s(1),
+        pos_inf: u32s(2),
+        neg_inf: u32s(3),
+        zero: u32s(4),
+        subnormal: u32s(5),
+        min: f64s(1),
+        min_index: u32s(6),
+        max: f64s(2),
+        max_index: u32s(7),
+        absmax: f64s(3),
+        absmax_index: u32s(8),
+        abs_smallest: f64s(4),
+        mean: f64s(5),
+        m2: f64s(6),
+        l1: f64s(7),
+        fingerprint: vec![0xfeed_0000 + u64::from(step), u64::MAX],
+        payload: vec![1, 2],
+        payload_row: vec![0, 1],
+    }
+}
+
+/// Two payloads of a step: one row of f32, and ragged rows of another type, with values that are no numbers.
+pub fn payloads(step: u32) -> Vec<PayloadV1> {
+    let smooth: Vec<u8> = (0..512).flat_map(|i| ((i + step) as f32 * 0.01).to_le_bytes()).collect();
+    let odd = [f32::NAN, -0.0, f32::INFINITY, 1e-40, step as f32, 1.0].map(|value| half::bf16::from_f32(value));
+    let odd: Vec<u8> = odd.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let (dtype, offsets) = if step == 0 { (Dtype::Bf16, vec![0, 0, 6]) } else { (Dtype::F16, vec![0, 2, 6]) };
+    vec![payload(Dtype::F32, 512, Vec::new(), &smooth), payload(dtype, 0, offsets, &odd)]
+}
+
+pub fn payload(stored: Dtype, width: u32, offsets: Vec<u32>, raw: &[u8]) -> PayloadV1 {
+    let mut bytes = Vec::new();
+    let planes = Encoder::new().unwrap().encode(stored, raw, &mut bytes).unwrap();
+    let rows = if offsets.is_empty() { (raw.len() / stored.size()) as u32 / width } else { offsets.len() as u32 - 1 };
+    let captured = Dtype::F32;
+    let blake3 = Shape { captured, stored, rows, width, offsets: &offsets }.content_hash(raw);
+    PayloadV1 {
+        payload: 1,
+        rows,
+        width,
+        offsets,
+        captured_dtype: captured as u8,
+        stored_dtype: stored as u8,
+        planes,
+        raw_length: raw.len() as u64,
+        blake3,
+        bytes,
+    }
+}
+
+pub fn step(step: u32) -> StepV1 {
+    StepV1 {
+        step,
+        phase: step as u8,
+        sequence: vec![0],
+        position: vec![step],
+        token: vec![5 + step],
+        prefix: vec![0xabcd + u64::from(step)],
+        next_token: 6 + step,
+        logits_fingerprint: 0xdead,
+        elapsed_us: 1234,
+        stats_frames: 1,
+        payload_frames: 2,
+    }
+}
+
+pub fn coverage() -> CoverageV1 {
+    CoverageV1 {
+        site: vec![0, 1],
+        status: vec![0, 4],
+        reason: vec![String::new(), "lost".into()],
+        rows_expected: vec![2, 3],
+        rows_captured: vec![2, 1],
+        rows_with_tensor: vec![4, 5],
+    }
+}
+
+pub fn loss() -> LossV1 {
+    LossV1 { what: "rows".into(), rows: 17, why: "a full disk".into() }
+}
+
+pub fn end() -> EndV1 {
+    EndV1 {
+        status: 1,
+        error: "stopped".into(),
+        finished_us: 1_700_000_000_500_000,
+        steps: 2,
+        rows: 4,
+        payloads: 3,
+        tensor_bytes: 4120,
+        content_root: [0x31; 32],
+        untraced: 2,
+    }
+}
