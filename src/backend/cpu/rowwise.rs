@@ -4,8 +4,8 @@ use crate::graph::Activation;
 
 /// `x / sqrt(mean(x^2) + epsilon) * weight`.
 pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
-    let squares: f64 = x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
-    let scale = inverse_root(squares / x.len() as f64, epsilon);
+    let squares: f64 = x.iter().map(|x| f64::from(x * x)).sum();
+    let scale = inverse_root(squares, x.len(), epsilon);
     for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
         *out = x * scale * weight;
     }
@@ -13,16 +13,28 @@ pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32])
 
 /// `(x - mean) / sqrt(var + epsilon) * weight + bias`, with the population's variance.
 pub(super) fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], epsilon: f32, out: &mut [f32]) {
-    let mean = x.iter().map(|x| f64::from(*x)).sum::<f64>() / x.len() as f64;
-    let squares: f64 = x.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum();
-    let scale = inverse_root(squares / x.len() as f64, epsilon);
+    let mean = (x.iter().map(|x| f64::from(*x)).sum::<f64>() / x.len() as f64) as f32;
+    let scale = inverse_root(squared_distances(x, mean), x.len(), epsilon);
     for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(weight).zip(bias) {
-        *out = (f64::from(*x) - mean) as f32 * scale * weight + bias;
+        *out = (x - mean) * scale * weight + bias;
     }
 }
 
-fn inverse_root(mean_square: f64, epsilon: f32) -> f32 {
-    (1.0 / (mean_square + f64::from(epsilon)).sqrt()) as f32
+/// Sum of `(x - mean)^2`: eight squares at a time are added in f32, in the order of an AVX register's halves, and
+/// those sums in f64.
+fn squared_distances(x: &[f32], mean: f32) -> f64 {
+    let (eights, rest) = x.as_chunks::<8>();
+    let square = |x: f32| (x - mean) * (x - mean);
+    let eight = |x: &[f32; 8]| {
+        let half: [f32; 4] = std::array::from_fn(|i| square(x[i + 4]) + square(x[i]));
+        f64::from((half[0] + half[2]) + (half[1] + half[3]))
+    };
+    eights.iter().map(eight).sum::<f64>() + rest.iter().map(|x| f64::from(square(*x))).sum::<f64>()
+}
+
+/// `1 / sqrt(sum / count + epsilon)`, rounded to f32 at each step.
+fn inverse_root(sum: f64, count: usize, epsilon: f32) -> f32 {
+    1.0 / ((sum / count as f64) as f32 + epsilon).sqrt()
 }
 
 /// Turns element `i` of each head with element `i + rotary_dim / 2`, by `position * base^(-2 i / rotary_dim)`.
