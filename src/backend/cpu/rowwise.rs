@@ -71,18 +71,6 @@ pub(super) fn activate(activation: Activation, x: &[f32], out: &mut [f32]) {
     }
 }
 
-/// Softmax of one head's scores over its visible keys, the largest taken away first.
-pub(super) fn softmax(x: &[f32], out: &mut [f32]) {
-    let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sum = 0f64;
-    for (out, x) in out.iter_mut().zip(x) {
-        *out = (x - largest).exp();
-        sum += f64::from(*out);
-    }
-    let inverse = (1.0 / sum) as f32;
-    out.iter_mut().for_each(|out| *out *= inverse);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,14 +110,5 @@ mod tests {
         assert!((out[1] - 0.731_058_6).abs() < 1e-6 && (out[2] + 0.238_405_84).abs() < 1e-6);
         activate(Activation::GeluTanh, &[0.0, 1.0, -2.0], &mut out);
         assert!((out[1] - 0.841_192).abs() < 1e-6 && (out[2] + 0.045_402_3).abs() < 1e-6);
-    }
-
-    #[test]
-    fn softmax_survives_large_scores_and_spreads_nan() {
-        let mut out = [0.0; 3];
-        softmax(&[1e30, 1e30, f32::NEG_INFINITY], &mut out);
-        assert_eq!(out, [0.5, 0.5, 0.0]);
-        softmax(&[0.0, f32::NAN, 1.0], &mut out);
-        assert!(out.iter().all(|p| p.is_nan()));
     }
 }
