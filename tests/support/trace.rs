@@ -211,7 +211,7 @@ pub fn stats(step: u32) -> StatsV1 {
 /// Two payloads of a step: one row of f32, and ragged rows of another type, with values that are no numbers.
 pub fn payloads(step: u32) -> Vec<PayloadV1> {
     let smooth: Vec<u8> = (0..512).flat_map(|i| ((i + step) as f32 * 0.01).to_le_bytes()).collect();
-    let odd = [f32::NAN, -0.0, f32::INFINITY, 1e-40, step as f32, 1.0].map(|value| half::bf16::from_f32(value));
+    let odd = [f32::NAN, -0.0, f32::INFINITY, 1e-40, step as f32, 1.0].map(half::bf16::from_f32);
     let odd: Vec<u8> = odd.iter().flat_map(|value| value.to_le_bytes()).collect();
     let (dtype, offsets) = if step == 0 { (Dtype::Bf16, vec![0, 0, 6]) } else { (Dtype::F16, vec![0, 2, 6]) };
     vec![payload(Dtype::F32, 512, Vec::new(), &smooth), payload(dtype, 0, offsets, &odd)]
