@@ -119,6 +119,11 @@ impl Rows {
         }
     }
 
+    /// Bytes of memory that these rows keep alive: those of the whole tensor, however few rows are shown of it.
+    pub fn held_bytes(&self) -> usize {
+        size_of_val(self.values.as_slice())
+    }
+
     /// The values of all rows, one after the other.
     pub fn values(&self) -> &[f32] {
         if self.rows.is_empty() {

@@ -7,7 +7,7 @@ fn main() -> ExitCode {
     match actrace::cli::Recorder::parse().run() {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            eprintln!("error: {error}");
+            actrace::cli::note(&format!("error: {error}"));
             ExitCode::from(actrace::cli::exit_code(&error))
         }
     }

@@ -78,6 +78,9 @@ impl Names {
 }
 
 fn unknown_point(pattern: &str) -> Error {
+    if pattern.is_empty() {
+        return Error::usage("an empty pattern names no capture point: write all, none or globs");
+    }
     let hint = nearest(pattern, vocabulary().iter().map(|point| point.name.as_str()))
         .map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
     Error::usage(format!("no capture point is named `{pattern}`{hint}"))

@@ -67,6 +67,9 @@ fn run_status(run: &RunView) -> &'static str {
 
 fn file_text(trace: &Trace) -> Result<String> {
     let mut text = format!("{}: {}, {}\n", trace.path().display(), trace.state().name(), bytes_text(trace.end()));
+    for (start, end) in trace.holes() {
+        text += &format!("  bytes {start} to {end} hold no whole frame\n");
+    }
     for run in trace.runs() {
         let id = &run.identity;
         text += &format!(
@@ -111,6 +114,7 @@ fn file_json(trace: &Trace) -> Result<Value> {
         "state": trace.state().name(),
         "uuid": hex(&trace.header().uuid),
         "bytes": trace.end(),
+        "holes": trace.holes(),
         "runs": runs,
         "frames": frames,
     }))

@@ -66,6 +66,11 @@ pub(crate) fn print(text: &str) -> Result<()> {
     }
 }
 
+/// Writes a line to stderr. Where that cannot be written either, there is nobody left to tell.
+pub fn note(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", printable(line));
+}
+
 /// A value as indented JSON with a final line break.
 pub(crate) fn json(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string_pretty(value)

@@ -39,6 +39,10 @@ impl PromptSource {
     pub fn read(&self, model: &Model, tokenizer: Option<&Path>) -> Result<Prompt> {
         let tokenizer = open_tokenizer(model, tokenizer)?;
         if let Some(text) = self.text()? {
+            // Some tokenizers make a token of nothing; a run of that alone is asked for by --tokens.
+            if text.is_empty() {
+                return Err(Error::usage("the prompt is empty: give at least one token"));
+            }
             let Some(tokenizer) = tokenizer else { return Err(no_tokenizer(model)) };
             let tokens = tokenizer.encode(&text)?;
             return Ok(Prompt { text: Some(text), tokens, tokenizer: Some(tokenizer) });

@@ -4,7 +4,7 @@ use super::identity::{Given, fill_random, identity};
 use super::interrupt::Interrupt;
 use super::prompt::{Prompt, PromptSource};
 use super::recording::{OnWriteError, Recorded, Recording};
-use super::{json, print, printable};
+use super::{json, note, print, printable};
 use crate::backend::{Backend, CpuBackend, Semantics};
 use crate::capture::{Layers, Names, Plan, Positions, Selection};
 use crate::error::{Error, ErrorKind, Result};
@@ -12,11 +12,14 @@ use crate::file::{Durability, FileHeader, FileStorage, Writer};
 use crate::forward::{Forward, Generation, Observer, Request, StepReport};
 use crate::graph::SiteId;
 use crate::model::{Format, Model};
-use crate::open::{append, hex};
+use crate::open::{Trace, append, hex};
 use crate::recorder::{Recorder, now_us};
 use crate::tensor::Rows;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+/// Threads beyond this are a slip of the hand, and starting them could exhaust the machine.
+const MOST_THREADS: usize = 1024;
 
 /// Run a model and append what happened to a trace file
 #[derive(Debug, clap::Args)]
@@ -124,10 +127,10 @@ impl Record {
         match self.device.as_str() {
             "cpu" => Ok(()),
             "auto" => {
-                eprintln!("device: cpu (this version runs on nothing else)");
+                note("device: cpu (this version runs on nothing else)");
                 Ok(())
             }
-            cuda if cuda == "cuda" || cuda.starts_with("cuda:") => {
+            cuda if is_cuda(cuda) => {
                 Err(Error::unsupported(format!("device `{cuda}` is not supported by this version; use --device cpu")))
             }
             other => Err(Error::usage(format!("`{other}` is no device: cpu, cuda[:N] or auto"))),
@@ -144,8 +147,8 @@ impl Record {
 
     fn threads(&self) -> Result<usize> {
         match self.threads {
-            Some(0) => Err(Error::usage("--threads must be at least 1")),
-            Some(threads) => Ok(threads),
+            Some(threads) if (1..=MOST_THREADS).contains(&threads) => Ok(threads),
+            Some(threads) => Err(Error::usage(format!("--threads {threads} is not among 1 to {MOST_THREADS}"))),
             None => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
         }
     }
@@ -188,6 +191,8 @@ impl Record {
     ) -> Result<u8> {
         let positions = request.tokens.len() + request.generate.saturating_sub(1);
         let plan = Plan::new(model, forward.graph(), selection, request.tokens.len(), positions)?;
+        // Asked before the file is opened for writing, so that a refusal leaves it as it is.
+        self.label(&labels(out)?)?;
         self.check_space(out, plan.expected_bytes())?;
         let hash = model.hash()?;
         let (writer, labels) = open_out(out)?;
@@ -218,10 +223,10 @@ impl Record {
 
     /// Says how much is expected, and refuses more than the disk has.
     fn check_space(&self, out: &Path, expected: u64) -> Result<()> {
-        eprintln!("expected: at most {} before compression", bytes_text(expected));
+        note(&format!("expected: at most {} before compression", bytes_text(expected)));
         let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let disk = rustix::fs::statvfs(folder)
-            .map_err(|cause| Error::io("open the folder of", out, std::io::Error::from(cause)))?;
+            .map_err(|cause| Error::io("open the folder of the trace", folder, std::io::Error::from(cause)))?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         if expected > free && !self.force {
             return Err(Error::new(
@@ -294,6 +299,27 @@ impl Record {
             );
         }
         print(&(lines + &generated_lines(generation, text.as_deref())))
+    }
+}
+
+/// Whether `device` names a CUDA device: `cuda` or `cuda:N`.
+fn is_cuda(device: &str) -> bool {
+    let number = device
+        .strip_prefix("cuda")
+        .map(|rest| rest.strip_prefix(':').unwrap_or(if rest.is_empty() { "0" } else { "" }));
+    number.is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
+/// The labels that `out` has; none where it is not there or empty.
+fn labels(out: &Path) -> Result<Vec<String>> {
+    match std::fs::metadata(out) {
+        Ok(metadata) if metadata.is_dir() => {
+            Err(Error::usage("this is a folder: give --out a file in it").in_file(out))
+        }
+        Ok(metadata) if !metadata.is_file() || metadata.len() > 0 => {
+            Ok(Trace::open(out)?.runs().iter().map(|run| run.identity.label.clone()).collect())
+        }
+        _ => Ok(Vec::new()),
     }
 }
 

@@ -4,6 +4,8 @@
 //! mantissa. Exponents compress well; low mantissa planes are noise and are recognised by their entropy, so that no
 //! time is spent on them.
 
+#![allow(unsafe_code)]
+
 use crate::error::{Error, Result};
 use crate::record::PlaneV1;
 use crate::tensor::Dtype;
@@ -28,30 +30,54 @@ pub const ZSTD: u8 = 1;
 /// Encoder with its reusable buffers and zstd context.
 pub struct Encoder {
     zstd: zstd::bulk::Compressor<'static>,
-    planes: Vec<Vec<u8>>,
+    planes: Vec<u8>,
+    packed: Vec<u8>,
 }
 
 impl Encoder {
     /// A fresh encoder.
     pub fn new() -> Result<Self> {
         let zstd = compressor().map_err(|cause| Error::internal("cannot set up zstd").because(cause))?;
-        Ok(Encoder { zstd, planes: Vec::new() })
+        Ok(Encoder { zstd, planes: Vec::new(), packed: Vec::new() })
     }
 
-    /// Splits little-endian `raw` values of `dtype` into planes, most significant first, and appends them to `out`.
+    /// Splits little-endian `raw` values of `dtype` into planes and appends them to `out`: noise first, as it is, then
+    /// what compresses. Gives the planes' places, most significant first.
     pub fn encode(&mut self, dtype: Dtype, raw: &[u8], out: &mut Vec<u8>) -> Result<Vec<PlaneV1>> {
-        self.planes.resize_with(dtype.size(), Vec::new);
         match dtype {
-            Dtype::F32 => split32(raw, &mut self.planes),
-            Dtype::F16 | Dtype::Bf16 => split16(raw, &mut self.planes),
+            Dtype::F32 => self.encode_words::<4>(raw.as_chunks().0, out),
+            Dtype::F16 | Dtype::Bf16 => self.encode_words::<2>(raw.as_chunks().0, out),
         }
-        let mut stored = Vec::with_capacity(self.planes.len());
-        for plane in &self.planes {
-            let offset = length_u32(out.len())?;
-            let codec = append_smaller(&mut self.zstd, plane, out)?;
-            stored.push(PlaneV1 { codec, offset, length: length_u32(out.len())? - offset });
+    }
+
+    fn encode_words<const SIZE: usize>(&mut self, words: &[[u8; SIZE]], out: &mut Vec<u8>) -> Result<Vec<PlaneV1>>
+    where
+        [u8; SIZE]: Word,
+    {
+        let length = words.len();
+        let noise = entropy_bits::<_, SIZE>(words).map(|bits| bits >= NOISE_BITS);
+        let noisy = noise.iter().filter(|noise| **noise).count();
+        let start = out.len();
+        out.resize(start + noisy * length, 0);
+        self.planes.resize((SIZE - noisy) * length, 0);
+        // Noise is split straight into its place; the rest goes by way of zstd.
+        let mut stored = out[start..].chunks_exact_mut(length.max(1));
+        let mut waiting = self.planes.chunks_exact_mut(length.max(1));
+        split(words, noise.map(|noise| if noise { stored.next() } else { waiting.next() }.unwrap_or_default()));
+        let (mut raw_end, mut waiting) = (start, self.planes.chunks_exact(length.max(1)));
+        let mut places = Vec::with_capacity(SIZE);
+        for noise in noise {
+            let (codec, offset, end) = if noise {
+                raw_end += length;
+                (RAW, raw_end - length, raw_end)
+            } else {
+                let offset = out.len();
+                let plane = waiting.next().unwrap_or_default();
+                (append_smaller(&mut self.zstd, plane, &mut self.packed, out)?, offset, out.len())
+            };
+            places.push(PlaneV1 { codec, offset: length_u32(offset)?, length: length_u32(end - offset)? });
         }
-        Ok(stored)
+        Ok(places)
     }
 }
 
@@ -114,60 +140,87 @@ pub fn decompress_exact(packed: &[u8], out: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-fn append_smaller(zstd: &mut zstd::bulk::Compressor<'static>, plane: &[u8], out: &mut Vec<u8>) -> Result<u8> {
-    if entropy_bits(plane) < NOISE_BITS {
-        let packed = zstd.compress(plane).map_err(|cause| Error::internal("zstd failed").because(cause))?;
-        if packed.len() < plane.len() {
-            out.extend_from_slice(&packed);
-            return Ok(ZSTD);
-        }
-    }
-    out.extend_from_slice(plane);
-    Ok(RAW)
+fn append_smaller(
+    zstd: &mut zstd::bulk::Compressor<'static>,
+    plane: &[u8],
+    packed: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) -> Result<u8> {
+    packed.clear();
+    packed.reserve(zstd::zstd_safe::compress_bound(plane.len()));
+    zstd.compress_to_buffer(plane, packed).map_err(|cause| Error::internal("zstd failed").because(cause))?;
+    let smaller = packed.len() < plane.len();
+    out.extend_from_slice(if smaller { packed } else { plane });
+    Ok(if smaller { ZSTD } else { RAW })
 }
 
-/// Shannon entropy of the byte histogram of an evenly spread sample, in bits per byte.
-fn entropy_bits(plane: &[u8]) -> f64 {
-    let stride = (plane.len() / SAMPLE).max(1);
-    let mut histogram = [0u32; 256];
+/// Shannon entropy of the byte histogram of each plane, in bits per byte, over an evenly spread sample.
+fn entropy_bits<W: Word, const SIZE: usize>(words: &[W]) -> [f64; SIZE] {
+    let stride = (words.len() / SAMPLE).max(1);
+    let mut histograms = [[0u32; 256]; SIZE];
     let mut total = 0u32;
-    for byte in plane.iter().step_by(stride) {
-        histogram[usize::from(*byte)] += 1;
+    for word in words.iter().step_by(stride) {
+        for (place, histogram) in histograms.iter_mut().enumerate() {
+            histogram[usize::from(word.rotated_byte(place))] += 1;
+        }
         total += 1;
     }
     let total = f64::from(total.max(1));
-    histogram
-        .iter()
-        .filter(|count| **count > 0)
-        .map(|count| f64::from(*count) / total)
-        .map(|share| -share * share.log2())
-        .sum()
+    let share = |count: &u32| f64::from(*count) / total;
+    histograms.map(|histogram| histogram.iter().filter(|count| **count > 0).map(share).map(|p| -p * p.log2()).sum())
 }
 
 fn length_u32(length: usize) -> Result<u32> {
     u32::try_from(length).map_err(|_| Error::internal("a payload outgrew 4 GiB"))
 }
 
-fn split32(raw: &[u8], planes: &mut [Vec<u8>]) {
-    let [a, b, c, d] = planes else { return };
-    for plane in [&mut *a, &mut *b, &mut *c, &mut *d] {
-        plane.clear();
-        plane.resize(raw.len() / 4, 0);
-    }
-    let outputs = a.iter_mut().zip(b).zip(c).zip(d);
-    for (word, (((a, b), c), d)) in raw.as_chunks::<4>().0.iter().zip(outputs) {
-        [*a, *b, *c, *d] = u32::from_le_bytes(*word).rotate_left(1).to_be_bytes();
+/// A little-endian value; rotated left by one bit, its bytes go to planes.
+trait Word: Copy {
+    /// Byte `place` of the rotated value, 0 being the most significant.
+    fn rotated_byte(self, place: usize) -> u8;
+}
+
+impl Word for [u8; 4] {
+    #[inline(always)]
+    fn rotated_byte(self, place: usize) -> u8 {
+        (u32::from_le_bytes(self).rotate_left(1) >> (24 - 8 * place)) as u8
     }
 }
 
-fn split16(raw: &[u8], planes: &mut [Vec<u8>]) {
-    let [a, b] = planes else { return };
-    for plane in [&mut *a, &mut *b] {
-        plane.clear();
-        plane.resize(raw.len() / 2, 0);
+impl Word for [u8; 2] {
+    #[inline(always)]
+    fn rotated_byte(self, place: usize) -> u8 {
+        (u16::from_le_bytes(self).rotate_left(1) >> (8 - 8 * place)) as u8
     }
-    for (word, (a, b)) in raw.as_chunks::<2>().0.iter().zip(a.iter_mut().zip(b)) {
-        [*a, *b] = u16::from_le_bytes(*word).rotate_left(1).to_be_bytes();
+}
+
+/// Splits words into one plane a byte, each as long as there are words.
+fn split<W: Word, const SIZE: usize>(words: &[W], planes: [&mut [u8]; SIZE]) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor was just found to have AVX2.
+        return unsafe { split_avx2(words, planes) };
+    }
+    split_any(words, planes);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn split_avx2<W: Word, const SIZE: usize>(words: &[W], planes: [&mut [u8]; SIZE]) {
+    split_any(words, planes);
+}
+
+#[inline(always)]
+fn split_any<W: Word, const SIZE: usize>(words: &[W], planes: [&mut [u8]; SIZE]) {
+    // A stretch of words stays at hand while its planes are made one by one, each by a loop of vector instructions.
+    const STRETCH: usize = 2048;
+    let mut planes = planes.map(|plane| plane.chunks_mut(STRETCH));
+    for words in words.chunks(STRETCH) {
+        for (place, plane) in planes.iter_mut().enumerate() {
+            for (byte, word) in plane.next().unwrap_or_default().iter_mut().zip(words) {
+                *byte = word.rotated_byte(place);
+            }
+        }
     }
 }
 

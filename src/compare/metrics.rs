@@ -93,7 +93,7 @@ impl Sums {
     /// Adds a pair of finite values; says whether its error is the largest so far.
     #[inline]
     fn add(&mut self, r: f32, t: f32, rule: Allclose) -> bool {
-        let ulp = u64::from(ordered(r).abs_diff(ordered(t)));
+        let ulp = ordered(r).abs_diff(ordered(t));
         let (r, t) = (f64::from(r), f64::from(t));
         let e = t - r;
         let (error, size) = (e.abs(), r.abs());
@@ -264,7 +264,7 @@ impl Quantiles {
     pub fn of(reference: &[f32], target: &[f32]) -> Option<Self> {
         let finite = || reference.iter().zip(target).filter(|(r, t)| r.is_finite() && t.is_finite());
         let mut errors: Vec<f64> = finite().map(|(r, t)| (f64::from(*t) - f64::from(*r)).abs()).collect();
-        let mut ulps: Vec<u64> = finite().map(|(r, t)| u64::from(ordered(*r).abs_diff(ordered(*t)))).collect();
+        let mut ulps: Vec<u64> = finite().map(|(r, t)| ordered(*r).abs_diff(ordered(*t))).collect();
         let rank = |share: f64| ((share * errors.len() as f64).ceil() as usize).max(1) - 1;
         let (median, high) = (rank(0.5), rank(0.99));
         if errors.is_empty() {

@@ -86,6 +86,14 @@ fn in_use(file: &File, path: &Path) -> Error {
     Error::new(ErrorKind::Environment, message).in_file(path)
 }
 
+impl Drop for FileStorage {
+    /// A process that was started meanwhile may still hold a copy of the handle, and with it the lock: so it is given
+    /// back here. Where that fails, it ends with the last copy.
+    fn drop(&mut self) {
+        drop(self.file.unlock());
+    }
+}
+
 impl Storage for FileStorage {
     fn append(&mut self, parts: &[&[u8]]) -> io::Result<()> {
         let mut slices: Vec<io::IoSlice<'_>> = parts.iter().map(|part| io::IoSlice::new(part)).collect();

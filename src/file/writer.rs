@@ -216,6 +216,11 @@ impl<S: Storage> Writer<S> {
         self.known.get(hash).copied()
     }
 
+    /// Content hashes of the stored payloads that are remembered.
+    pub fn known_hashes(&self) -> impl Iterator<Item = &[u8; 32]> {
+        self.known.keys()
+    }
+
     /// Appends a payload of run `run`, numbers it, and gives its number.
     pub fn payload(&mut self, run: u32, step: u32, mut payload: PayloadV1) -> Result<u64> {
         payload.payload = self.payload;

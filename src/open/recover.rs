@@ -154,7 +154,16 @@ impl Copier<'_> {
         self.account_for_hole(header.seq);
         self.seq = header.seq.saturating_add(1);
         match header.kind {
-            Kind::Index | Kind::PayloadIndex | Kind::Seal | Kind::Sync => return Ok(()),
+            // Of the file itself: the new one has its own.
+            Kind::Index | Kind::PayloadIndex | Kind::Seal | Kind::Sync => {
+                return match self.input.body(header) {
+                    Err(error) if error.kind() == ErrorKind::Damaged => {
+                        self.lose(header.kind.name(), 1, 0);
+                        Ok(())
+                    }
+                    read => read.map(drop),
+                };
+            }
             Kind::Payload if self.notes.run != Some(header.run) => {
                 self.strays.insert(header.payload, *header);
                 return Ok(());

@@ -2,6 +2,7 @@
 //! in forward order, memory bounded by a budget that blocks the forward pass rather than dropping anything.
 
 mod budget;
+mod known;
 mod pack;
 mod sequel;
 
@@ -15,6 +16,7 @@ use crate::tensor::Rows;
 pub use sequel::now_us;
 
 use budget::Budget;
+use known::Known;
 use pack::{Job, Packed};
 use sequel::Sequel;
 use std::ops::Range;
@@ -66,17 +68,23 @@ pub struct Recorder<S: Storage> {
 
 impl<S: Storage + 'static> Recorder<S> {
     /// Begins `run` in the file of `writer`; `packers` threads compute statistics and compress.
-    pub fn begin(mut writer: Writer<S>, run: &RunV1, plan: Plan, packers: usize) -> Result<Self> {
+    pub fn begin(writer: Writer<S>, run: &RunV1, plan: Plan, packers: usize) -> Result<Self> {
+        Self::begin_within(BUDGET_BYTES, writer, run, plan, packers)
+    }
+
+    /// [`Recorder::begin`] with a budget of its own: raw bytes that may wait between the forward pass and the file.
+    pub fn begin_within(budget: usize, mut writer: Writer<S>, run: &RunV1, plan: Plan, packers: usize) -> Result<Self> {
         let ordinal = writer.begin_run(run)?;
         writer.record(ordinal, 0, plan.record())?;
         let plan = Arc::new(plan);
-        let budget = Arc::new(Budget::new(BUDGET_BYTES));
+        let budget = Arc::new(Budget::new(budget));
+        let known = Arc::new(Known::new(writer.known_hashes()));
         let failure = Arc::new(Mutex::new(None));
         let (jobs, waiting) = channel();
         let (packed, ready) = channel();
         let waiting = Arc::new(Mutex::new(waiting));
         let packers = (0..packers.max(1))
-            .map(|_| spawn_packer(Arc::clone(&waiting), packed.clone(), Arc::clone(&plan)))
+            .map(|_| spawn_packer(Arc::clone(&waiting), packed.clone(), Arc::clone(&plan), Arc::clone(&known)))
             .collect::<Result<Vec<_>>>()?;
         let sequel = Sequel::new(writer, ordinal, plan.record());
         let sequel = spawn_sequel(sequel, ready, Arc::clone(&budget), Arc::clone(&failure))?;
@@ -127,7 +135,7 @@ impl<S: Storage + 'static> Observer for Recorder<S> {
     }
 
     fn capture(&mut self, step: u32, site: SiteId, first_position: usize, rows: Rows) -> Result<()> {
-        let bytes = std::mem::size_of_val(rows.values());
+        let bytes = rows.held_bytes();
         let keep = self.plan.keeps_tensor(site);
         self.send(bytes, |number| Job::Tensor { number, step, site, first_position, rows, keep, bytes })
     }
@@ -138,9 +146,14 @@ impl<S: Storage + 'static> Observer for Recorder<S> {
     }
 }
 
-fn spawn_packer(waiting: Arc<Mutex<Receiver<Job>>>, packed: Sender<Packed>, plan: Arc<Plan>) -> Result<JoinHandle<()>> {
+fn spawn_packer(
+    waiting: Arc<Mutex<Receiver<Job>>>,
+    packed: Sender<Packed>,
+    plan: Arc<Plan>,
+    known: Arc<Known>,
+) -> Result<JoinHandle<()>> {
     let work = move || {
-        let mut packer = pack::Packer::new(&plan);
+        let mut packer = pack::Packer::new(&plan, &known);
         loop {
             let job = waiting.lock().map_or(None, |waiting| waiting.recv().ok());
             let Some(job) = job else { return };
@@ -180,10 +193,11 @@ fn spawn_sequel<S: Storage + 'static>(
             }
             while let Some(packed) = early.remove(&next) {
                 next += 1;
-                budget.release(packed.bytes());
+                let bytes = packed.bytes();
                 if !failed && result.is_ok() {
                     result = sequel.write(packed).and_then(|()| sequel.sync_if_due());
                 }
+                budget.release(bytes);
             }
             if let Err(error) = result {
                 failed = true;

@@ -1,5 +1,6 @@
 //! The work that runs off the inference thread: statistics, content hashes, byte planes.
 
+use super::known::Known;
 use crate::capture::Plan;
 use crate::codec::Encoder;
 use crate::error::{Error, Result};
@@ -29,10 +30,18 @@ pub enum Packed {
         first_position: usize,
         bytes: usize,
         statistics: Vec<RowStatistics>,
-        payloads: Result<Vec<PayloadV1>>,
+        payloads: Result<Vec<Content>>,
     },
     /// A step is complete.
     Step { number: u64, report: Box<StepReport> },
+}
+
+/// The values of consecutive rows, on their way to the file.
+pub struct Content {
+    /// The record; without planes while `rows` are there.
+    pub record: PayloadV1,
+    /// The rows, where the file probably holds the same content and packing it was put off.
+    pub rows: Option<(Rows, Range<usize>)>,
 }
 
 impl Packed {
@@ -52,17 +61,23 @@ impl Packed {
     }
 }
 
-/// One thread's buffers.
+/// One thread that packs.
 pub struct Packer<'a> {
     plan: &'a Plan,
+    known: &'a Known,
+    buffers: Buffers,
+}
+
+#[derive(Default)]
+struct Buffers {
     encoder: Option<Encoder>,
     raw: Vec<u8>,
 }
 
 impl<'a> Packer<'a> {
-    /// A packer of sites of `plan`.
-    pub fn new(plan: &'a Plan) -> Self {
-        Packer { plan, encoder: None, raw: Vec::new() }
+    /// A packer of sites of `plan`, which puts off what is `known`.
+    pub fn new(plan: &'a Plan, known: &'a Known) -> Self {
+        Packer { plan, known, buffers: Buffers::default() }
     }
 
     /// Does a job.
@@ -81,12 +96,12 @@ impl<'a> Packer<'a> {
         }
     }
 
-    fn payloads(&mut self, site: SiteId, rows: &Rows) -> Result<Vec<PayloadV1>> {
+    fn payloads(&mut self, site: SiteId, rows: &Rows) -> Result<Vec<Content>> {
         let mut payloads = Vec::new();
         let mut start = 0;
         while start < rows.len() {
             let end = group_end(rows, start);
-            payloads.push(self.payload(rows, start..end).map_err(|error| {
+            payloads.push(self.buffers.content(self.known, rows, start..end).map_err(|error| {
                 match self.plan.record().sites.get(site as usize) {
                     Some(site) => error.of(&site.point),
                     None => error,
@@ -96,47 +111,83 @@ impl<'a> Packer<'a> {
         }
         Ok(payloads)
     }
+}
 
-    fn payload(&mut self, rows: &Rows, range: Range<usize>) -> Result<PayloadV1> {
-        self.raw.clear();
-        let mut offsets = Vec::new();
-        let dtype = rows.dtype();
-        for row in range.clone() {
-            if rows.width().is_none() {
-                offsets.push((self.raw.len() / dtype.size()) as u32);
-            }
-            self.raw.extend(rows.row(row).iter().flat_map(|value| value.to_le_bytes()));
+impl Buffers {
+    fn content(&mut self, known: &Known, rows: &Rows, range: Range<usize>) -> Result<Content> {
+        let mut record = unpacked(rows, range.clone(), &mut self.raw)?;
+        if known.note(record.blake3) {
+            return Ok(Content { record, rows: Some((rows.clone(), range)) });
         }
-        if rows.width().is_none() {
-            offsets.push((self.raw.len() / dtype.size()) as u32);
-        }
-        if self.raw.len() > MAX_PAYLOAD_BYTES {
-            return Err(Error::unsupported(format!(
-                "a row of {} bytes is above the {MAX_PAYLOAD_BYTES} that a frame may hold; leave the point out with --tensors",
-                self.raw.len()
-            )));
-        }
-        let width = rows.width().unwrap_or(0) as u32;
-        let shape = Shape { captured: dtype, stored: dtype, rows: range.len() as u32, width, offsets: &offsets };
-        let blake3 = shape.content_hash(&self.raw);
         let encoder = match &mut self.encoder {
             Some(encoder) => encoder,
             None => self.encoder.insert(Encoder::new()?),
         };
-        let mut bytes = Vec::with_capacity(self.raw.len());
-        let planes = encoder.encode(dtype, &self.raw, &mut bytes)?;
-        Ok(PayloadV1 {
-            payload: 0,
-            rows: range.len() as u32,
-            width,
-            offsets,
-            captured_dtype: dtype as u8,
-            stored_dtype: dtype as u8,
-            planes,
-            raw_length: self.raw.len() as u64,
-            blake3,
-            bytes,
-        })
+        encode(encoder, rows, &self.raw, &mut record)?;
+        Ok(Content { record, rows: None })
+    }
+}
+
+impl Content {
+    /// The record with its planes, packed now if that was put off.
+    pub fn packed(mut self) -> Result<PayloadV1> {
+        if let Some((rows, range)) = self.rows {
+            let mut raw = Vec::new();
+            self.record = unpacked(&rows, range, &mut raw)?;
+            encode(&mut Encoder::new()?, &rows, &raw, &mut self.record)?;
+        }
+        Ok(self.record)
+    }
+}
+
+/// The record of rows without its planes; `raw` takes their little-endian values.
+fn unpacked(rows: &Rows, range: Range<usize>, raw: &mut Vec<u8>) -> Result<PayloadV1> {
+    let dtype = rows.dtype();
+    raw.clear();
+    let mut offsets = Vec::new();
+    for row in range.clone() {
+        offsets.push((raw.len() / dtype.size()) as u32);
+        append_values(rows.row(row), raw);
+    }
+    offsets.push((raw.len() / dtype.size()) as u32);
+    if raw.len() > MAX_PAYLOAD_BYTES {
+        return Err(Error::unsupported(format!(
+            "a row of {} bytes is above the {MAX_PAYLOAD_BYTES} that a frame may hold; leave the point out with --tensors",
+            raw.len()
+        )));
+    }
+    if rows.width().is_some() {
+        offsets.clear();
+    }
+    let width = rows.width().unwrap_or(0) as u32;
+    let blake3 =
+        Shape { captured: dtype, stored: dtype, rows: range.len() as u32, width, offsets: &offsets }.content_hash(raw);
+    Ok(PayloadV1 {
+        payload: 0,
+        rows: range.len() as u32,
+        width,
+        offsets,
+        captured_dtype: dtype as u8,
+        stored_dtype: dtype as u8,
+        planes: Vec::new(),
+        raw_length: raw.len() as u64,
+        blake3,
+        bytes: Vec::new(),
+    })
+}
+
+fn encode(encoder: &mut Encoder, rows: &Rows, raw: &[u8], record: &mut PayloadV1) -> Result<()> {
+    record.bytes.reserve_exact(raw.len());
+    record.planes = encoder.encode(rows.dtype(), raw, &mut record.bytes)?;
+    Ok(())
+}
+
+/// Appends the little-endian bytes of `values`; a fixed size on both sides makes it a plain copy.
+fn append_values(values: &[f32], raw: &mut Vec<u8>) {
+    let start = raw.len();
+    raw.resize(start + size_of_val(values), 0);
+    for (bytes, value) in raw[start..].as_chunks_mut::<4>().0.iter_mut().zip(values) {
+        *bytes = value.to_le_bytes();
     }
 }
 
@@ -150,4 +201,31 @@ fn group_end(rows: &Rows, start: usize) -> usize {
         }
     }
     rows.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Extent;
+    use std::sync::Arc;
+
+    fn rows() -> Rows {
+        let values: Vec<f32> = (0..60).map(|i| (i as f32).sin()).collect();
+        Rows::new(Arc::new(values), Extent::Offsets(Arc::from([0, 10, 30, 60])), 3).unwrap()
+    }
+
+    fn pack(known: &Known) -> Content {
+        let mut buffers = Buffers::default();
+        buffers.content(known, &rows(), 1..3).unwrap()
+    }
+
+    #[test]
+    fn content_that_was_put_off_packs_to_the_same_record() {
+        let known = Known::new(std::iter::empty());
+        let (first, second) = (pack(&known), pack(&known));
+        assert!(first.rows.is_none() && !first.record.planes.is_empty());
+        assert!(second.rows.is_some() && second.record.planes.is_empty(), "known content is not packed");
+        assert_eq!(first.record.blake3, second.record.blake3);
+        assert_eq!(second.packed().unwrap(), first.packed().unwrap(), "unless the writer has forgotten it");
+    }
 }

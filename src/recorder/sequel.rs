@@ -1,13 +1,13 @@
 //! The end of the recorder's road: packed jobs, in order, become frames.
 
-use super::pack::Packed;
+use super::pack::{Content, Packed};
 use super::{Outcome, Summary, coverage, end};
 use crate::capture::Plan;
 use crate::error::{Error, Result};
 use crate::file::{Storage, Writer};
 use crate::forward::{Phase, StepReport};
 use crate::graph::SiteId;
-use crate::record::{PayloadV1, PlanV1, StatsV1, StepV1};
+use crate::record::{PlanV1, StatsV1, StepV1};
 use crate::stats::{RowStatistics, prefix_fingerprint};
 use std::time::Duration;
 
@@ -92,18 +92,18 @@ impl<S: Storage> Sequel<S> {
     }
 
     /// Stores payloads, each content once, and gives each row's payload number and row.
-    fn payloads(&mut self, step: u32, payloads: Vec<PayloadV1>) -> Result<Vec<(u64, u32)>> {
+    fn payloads(&mut self, step: u32, contents: Vec<Content>) -> Result<Vec<(u64, u32)>> {
         let mut places = Vec::new();
-        for payload in payloads {
-            self.counts.content.update(&payload.blake3);
-            self.counts.tensor_bytes += payload.raw_length;
-            let rows = payload.rows;
-            let number = match self.writer.known_payload(&payload.blake3) {
+        for content in contents {
+            let (rows, blake3) = (content.record.rows, content.record.blake3);
+            self.counts.content.update(&blake3);
+            self.counts.tensor_bytes += content.record.raw_length;
+            let number = match self.writer.known_payload(&blake3) {
                 Some(number) => number,
                 None => {
                     self.payload_frames += 1;
                     self.payloads += 1;
-                    self.writer.payload(self.run, step, payload)?
+                    self.writer.payload(self.run, step, content.packed()?)?
                 }
             };
             places.extend((0..rows).map(|row| (number, row)));

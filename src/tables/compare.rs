@@ -102,14 +102,9 @@ impl Compare {
     pub fn new(pairing: Arc<Pairing>, rule: Allclose) -> Self {
         Compare { pairing, rule }
     }
-}
 
-impl Table for Compare {
-    fn name(&self) -> &'static str {
-        "compare"
-    }
-
-    fn schema(&self) -> SchemaRef {
+    /// All columns.
+    pub fn columns() -> SchemaRef {
         let kind = |name: &str| if INTEGERS.contains(&name) { DataType::Int64 } else { DataType::Float64 };
         let mut fields: Vec<_> = CHEAP.iter().map(|(name, kind)| column::field(name, kind.clone())).collect();
         fields.insert(2, column::repeated("point"));
@@ -118,6 +113,16 @@ impl Table for Compare {
         fields.extend(OTHERS.iter().map(|(name, _)| column::field(name, kind(name))));
         fields.push(column::field("top1_equal", DataType::Boolean));
         Arc::new(Schema::new(fields))
+    }
+}
+
+impl Table for Compare {
+    fn name(&self) -> &'static str {
+        "compare"
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Self::columns()
     }
 
     fn is_costly(&self, name: &str) -> bool {

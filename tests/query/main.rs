@@ -3,7 +3,11 @@
 
 mod asking;
 mod command_line;
+mod comparing;
+mod documented_tables;
 mod payloads;
 mod ratio;
+#[path = "../support/mod.rs"]
+mod support;
 mod synthetic;
 mod tables;

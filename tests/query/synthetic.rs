@@ -194,7 +194,13 @@ fn payload(rows: &[Vec<f32>]) -> PayloadV1 {
     for row in rows {
         offsets.push(offsets.last().unwrap() + row.len() as u32);
     }
-    let shape = actrace::record::Shape { dtype: Dtype::F32, rows: rows.len() as u32, width: 0, offsets: &offsets };
+    let shape = actrace::record::Shape {
+        captured: Dtype::F32,
+        stored: Dtype::F32,
+        rows: rows.len() as u32,
+        width: 0,
+        offsets: &offsets,
+    };
     let blake3 = shape.content_hash(&raw);
     let mut bytes = Vec::new();
     let planes = actrace::codec::Encoder::new().unwrap().encode(Dtype::F32, &raw, &mut bytes).unwrap();

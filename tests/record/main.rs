@@ -7,18 +7,33 @@ mod support;
 #[global_allocator]
 static COUNTED: support::memory::Counting = support::memory::Counting;
 
+mod command;
+mod commands;
 mod running;
 mod traces;
 
+mod a_slow_disk_blocks_the_run;
 mod activations_match_hugging_face;
+mod appended_after_a_crash;
+mod bad_input;
 mod damaged_bytes_are_detected;
+mod durable_levels;
+mod equal_content_is_stored_once;
 mod failed_writes_are_reported;
 mod fixtures_are_reproducible;
 mod golden_trace_stays_readable;
 mod hostile_files_are_refused;
+mod killed_while_recording;
+mod one_writer_at_a_time;
 mod planted_faults_show;
 mod power_loss_keeps_what_was_synced;
 mod products_match_llama_cpp;
+mod recover_keeps_what_is_whole;
 mod results_do_not_depend_on_scheduling;
 mod runs_that_are_refused;
 mod schema_matches_the_code;
+mod signals_seal;
+mod states_on_open;
+mod statistics_match_numpy;
+mod tracing_changes_nothing;
+mod write_errors;

@@ -45,6 +45,7 @@ fn every_synced_frame_is_there_in_thousands_of_images() {
         let durable: Vec<_> = all.iter().filter(|frame| frame.end() <= synced as u64).collect();
         let lost: Vec<_> = found.faults.iter().filter(|fault| fault.offset < synced as u64).collect();
         assert!(lost.is_empty(), "image {number}: {lost:?} before byte {synced}");
+        assert_ne!(found.state, State::Damaged, "image {number}: a power loss is no damage: {:?}", found.faults);
         assert!(found.frames >= durable.len() as u64, "image {number}");
         assert_ne!(found.state, State::Damaged, "image {number}: a lost tail is no alarm: {:?}", found.faults);
         assert!(found.state != State::Sealed || sound[..image.len()] == image[..], "image {number} pretends");

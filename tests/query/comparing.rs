@@ -1,0 +1,244 @@
+//! `compare`: metrics as numpy computes them, verdicts with their exit status, and planted faults that must be named.
+
+use crate::asking::{ask, ask_as, refusal};
+use crate::support;
+use crate::synthetic::{Run, write};
+use actrace::sql::output::Format;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::tempdir;
+
+fn compare(trace: &Path, reference: &str, target: &str, more: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_actrace-query"))
+        .arg("compare")
+        .arg(trace)
+        .args(["--reference", reference, "--target", target])
+        .args(more)
+        .output()
+        .unwrap()
+}
+
+/// The JSON answer and the exit status.
+fn judged(trace: &Path, reference: &str, target: &str, more: &[&str]) -> (Value, i32) {
+    let output = compare(trace, reference, target, &[&["--format", "json"], more].concat());
+    let answer = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("no JSON: {}", String::from_utf8_lossy(&output.stderr)));
+    (answer, output.status.code().unwrap())
+}
+
+fn floats(bits: &Value) -> Vec<f32> {
+    bits.as_array().unwrap().iter().map(|bits| f32::from_bits(bits.as_u64().unwrap() as u32)).collect()
+}
+
+/// numpy sums pairwise and this crate in a row, both in f64 over 257 values: their sums differ by some 1e-14 of the sum
+/// of magnitudes. Differences of nearly equal sums (rel_diff, nmse, pearson, ratios of std with a mean of 100) keep
+/// fewer digits: 1e-14 * (mean^2 / variance = 1e4).
+const ROUNDING: f64 = 1e-10;
+
+#[test]
+fn metrics_are_those_of_numpy() {
+    let text = std::fs::read_to_string(support::fixture("metrics/metrics.json")).unwrap();
+    let cases: Vec<Value> = serde_json::from_str(&text).unwrap();
+    for case in &cases {
+        let folder = tempdir().unwrap();
+        let path = folder.path().join("pair.actrace");
+        let (reference, target) = (floats(&case["reference"]), floats(&case["target"]));
+        let of = |values: Vec<f32>| move |_: i32, _: &str, _: u32| values.clone();
+        let (r, t) = (of(reference), of(target));
+        let run = |label, values| Run { label, tokens: vec![1], sites: vec![(0, "q")], tensors: true, values };
+        write(&path, &[run("r", &r), run("t", &t)], true);
+        let answer = ask_as("SELECT * FROM compare('r', 't')", &[path], Format::Json).0.unwrap();
+        let row = &serde_json::from_str::<Vec<Value>>(&answer).unwrap()[0];
+        for (name, expected) in case["metrics"].as_object().unwrap() {
+            let (expected, found) = (expected.as_f64().unwrap(), row[name].as_f64().unwrap());
+            let scale = expected.abs().max(if name == "rel_diff" { 1.0 } else { 0.0 });
+            assert!((found - expected).abs() <= ROUNDING * scale, "{name}: {found} is not numpy's {expected}");
+        }
+    }
+}
+
+/// Two runs of 40 positions at two points; the second reads the first.
+fn pair_of_runs(path: &Path, target: &dyn Fn(i32, &str, u32) -> Vec<f32>) {
+    let sites = vec![(0, "ffn_norm"), (0, "ffn_up"), (1, "ffn_up")];
+    let run = |label, values| Run { label, tokens: (0..40).collect(), sites: sites.clone(), tensors: true, values };
+    write(path, &[run("r", &smooth), run("t", target)], true);
+}
+
+fn smooth(layer: i32, point: &str, position: u32) -> Vec<f32> {
+    let start = layer as f32 + point.len() as f32 + position as f32 * 0.37;
+    (0..64).map(|i| (start + i as f32).sin()).collect()
+}
+
+#[test]
+fn verdicts_have_their_exit_status() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("runs.actrace");
+    let close = |layer: i32, point: &str, position: u32| -> Vec<f32> {
+        smooth(layer, point, position).iter().map(|x| x * (1.0 + 2e-7)).collect()
+    };
+    pair_of_runs(&path, &close);
+    let (answer, status) = judged(&path, "r", "r", &[]);
+    assert_eq!((answer["verdict"].as_str(), status, answer["first_divergence"].is_null()), (Some("equal"), 0, true));
+    let (answer, status) = judged(&path, "r", "t", &[]);
+    assert_eq!((answer["verdict"].as_str(), status), (Some("within_tolerance"), 0));
+    let (answer, status) = judged(&path, "r", "t", &["--rtol", "1e-9"]);
+    assert_eq!((answer["verdict"].as_str(), status), (Some("diverged"), 1));
+    assert_eq!(answer["first_divergence"]["point"], "ffn_norm");
+}
+
+#[test]
+fn one_bad_row_among_many_is_seen_and_named() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("runs.actrace");
+    let stale = |layer: i32, point: &str, position: u32| -> Vec<f32> {
+        // Off by 4e-5 of one row: 6e-6 of the whole tensor, which alone would pass for rounding.
+        let factor = if (layer, point, position) == (0, "ffn_up", 17) { 1.0 + 4e-5 } else { 1.0 };
+        smooth(layer, point, position).iter().map(|x| x * factor).collect()
+    };
+    pair_of_runs(&path, &stale);
+    let (answer, status) = judged(&path, "r", "t", &[]);
+    assert_eq!((answer["verdict"].as_str(), status), (Some("diverged"), 1), "{}", answer["reason"]);
+    let first = &answer["first_divergence"];
+    assert_eq!((&first["layer"], &first["point"], &first["position"]), (&0.into(), &"ffn_up".into(), &17.into()));
+}
+
+#[test]
+fn a_value_that_is_finite_on_one_side_only_is_a_divergence_without_a_number() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("runs.actrace");
+    let broken = |layer: i32, point: &str, position: u32| -> Vec<f32> {
+        let mut values = smooth(layer, point, position);
+        if (layer, point, position) == (1, "ffn_up", 3) {
+            values[5] = f32::NAN;
+        }
+        values
+    };
+    pair_of_runs(&path, &broken);
+    let (answer, status) = judged(&path, "r", "t", &[]);
+    assert_eq!((answer["verdict"].as_str(), status), (Some("diverged"), 1));
+    assert_eq!(
+        (&answer["first_divergence"]["position"], &answer["first_divergence"]["rel_l2"]),
+        (&3.into(), &Value::Null)
+    );
+    let sql = "SELECT position, disagreeing, rel_l2, cosine FROM compare('r', 't') WHERE NOT bit_equal";
+    assert_eq!(ask(sql, &[path]), "position,disagreeing,rel_l2,cosine\n3,1,,\n");
+}
+
+#[test]
+fn other_prompts_are_not_compared_and_the_first_other_token_is_said() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("runs.actrace");
+    let run = |label, tokens| Run { label, tokens, sites: vec![(0, "q")], tensors: true, values: &smooth };
+    write(&path, &[run("r", vec![1, 2, 3]), run("t", vec![1, 9, 3])], true);
+    let (answer, status) = judged(&path, "r", "t", &[]);
+    assert_eq!((answer["verdict"].as_str(), status), (Some("not_comparable"), 3));
+    let reason = answer["reason"].as_str().unwrap();
+    assert!(reason.contains("first at position 1 (token 2 against 9)"), "{reason}");
+    assert!(answer["sites"].as_array().unwrap().is_empty(), "no number for what cannot be compared");
+    let refused = refusal("SELECT rel_l2 FROM compare('r', 't')", &[path]);
+    assert_eq!(refused.kind(), actrace::ErrorKind::NotComparable, "{refused}");
+}
+
+#[test]
+fn points_of_one_run_only_are_left_out_and_counted() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("runs.actrace");
+    let run = |label, sites| Run { label, tokens: vec![1, 2], sites, tensors: true, values: &smooth };
+    // The artefact of ship-007: one run captured before the bias, the other after it.
+    write(&path, &[run("r", vec![(0, "q"), (0, "ffn_up")]), run("t", vec![(0, "q_matmul"), (0, "ffn_up")])], true);
+    let (answer, status) = judged(&path, "r", "t", &[]);
+    assert_eq!((answer["verdict"].as_str(), status), (Some("equal"), 0));
+    let left_out: Vec<(&str, u64)> = answer["left_out"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|left| (left["reason"].as_str().unwrap(), left["rows"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(left_out, [("point only in the reference", 2), ("point only in the target", 2)]);
+    assert_eq!(judged(&path, "r", "t", &["--strict"]).1, 3);
+}
+
+#[test]
+fn statistics_alone_prove_a_difference_and_not_its_size() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("runs.actrace");
+    let swapped = |layer: i32, point: &str, position: u32| -> Vec<f32> {
+        let mut values = smooth(layer, point, position);
+        values.swap(0, 1);
+        values
+    };
+    let run = |label, values| Run { label, tokens: vec![1], sites: vec![(0, "q")], tensors: false, values };
+    write(&path, &[run("r", &smooth), run("t", &swapped)], true);
+    let (answer, status) = judged(&path, "r", "t", &[]);
+    assert_eq!((answer["verdict"].as_str(), status), (Some("not_comparable"), 3), "exchanged columns, equal norms");
+    assert!(answer["sites"][0]["rel_l2"].is_null());
+    let sql = "SELECT evidence, bit_equal, rel_l2 FROM compare('r', 't')";
+    assert_eq!(ask(sql, &[path]), "evidence,bit_equal,rel_l2\nstatistics,false,\n");
+}
+
+/// A copy of the shipped safetensors model in which `edit` changed the BF16 words of one tensor.
+fn planted(folder: &Path, tensor: &str, edit: impl FnOnce(&mut [[u8; 2]])) -> PathBuf {
+    let model = support::model("tiny-qwen2.safetensors");
+    let copy = folder.join("broken");
+    std::fs::create_dir(&copy).unwrap();
+    std::fs::copy(model.join("config.json"), copy.join("config.json")).unwrap();
+    let mut bytes = std::fs::read(model.join("model.safetensors")).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let index: Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    let offset = |at: usize| 8 + header + index[tensor]["data_offsets"][at].as_u64().unwrap() as usize;
+    let (start, end) = (offset(0), offset(1));
+    edit(bytes[start..end].as_chunks_mut::<2>().0);
+    std::fs::write(copy.join("model.safetensors"), bytes).unwrap();
+    copy
+}
+
+fn record(model: &Path, label: &str, out: &Path) {
+    let output = Command::new(env!("CARGO_BIN_EXE_actrace"))
+        .args(["record", "--tokens", "609,1827,409,72,608,221,1834,335", "--generate", "4", "--label", label])
+        .arg("--model")
+        .arg(model)
+        .arg("--out")
+        .arg(out)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The place that `compare` names for a fault in one tensor of the model.
+fn named(tensor: &str, edit: impl FnOnce(&mut [[u8; 2]])) -> (Value, Value) {
+    let folder = tempdir().unwrap();
+    let out = folder.path().join("runs.actrace");
+    record(&support::model("tiny-qwen2.safetensors"), "right", &out);
+    record(&planted(folder.path(), tensor, edit), "broken", &out);
+    let (answer, status) = judged(&out, "right", "broken", &[]);
+    assert_eq!((answer["verdict"].as_str(), status), (Some("diverged"), 1), "{}", answer["reason"]);
+    (answer["first_divergence"]["layer"].clone(), answer["first_divergence"]["point"].clone())
+}
+
+#[test]
+fn faults_planted_in_a_model_are_named_by_layer_and_point() {
+    let scale = |words: &mut [[u8; 2]]| {
+        for word in words {
+            let value = half::bf16::from_le_bytes(*word).to_f32() * 1.05;
+            *word = half::bf16::from_f32(value).to_le_bytes();
+        }
+    };
+    assert_eq!(named("model.layers.3.mlp.up_proj.weight", scale), (3.into(), "ffn_up".into()));
+    let exchange_rows = |words: &mut [[u8; 2]]| {
+        let (first, rest) = words.split_at_mut(256);
+        first.swap_with_slice(&mut rest[..256]);
+    };
+    assert_eq!(named("model.layers.1.self_attn.o_proj.weight", exchange_rows), (1.into(), "attn_out".into()));
+    let forget = |words: &mut [[u8; 2]]| words.fill([0, 0]);
+    assert_eq!(named("model.layers.2.self_attn.k_proj.bias", forget), (2.into(), "k".into()));
+}
+
+#[test]
+fn the_demo_records_two_formats_and_compares_them() {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_actrace-query")).arg("demo").current_dir(support::package()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("verdict: within_tolerance") && text.contains("only an audit can decide"), "{text}");
+}
