@@ -265,9 +265,9 @@ impl Record {
             Err(error) => (None, Some(error)),
         };
         if let Some(error) = error {
-            eprintln!("not sealed: {error}");
+            note(&format!("not sealed: {error}"));
         } else if recorded.interrupted {
-            eprintln!("interrupted: the run was sealed with the steps that were complete");
+            note("interrupted: the run was sealed with the steps that were complete");
         }
         if self.json {
             return print(&json(&serde_json::json!({

@@ -1,6 +1,7 @@
 //! A run while it is recorded: progress, signals, and what to do when the trace cannot be written.
 
 use super::interrupt::Interrupt;
+use super::note;
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::FileStorage;
 use crate::forward::{Generation, Observer, Request, StepReport};
@@ -95,7 +96,10 @@ impl Recording {
     fn recorded(&mut self, result: Result<()>) -> Result<()> {
         match result {
             Err(error) if self.on_write_error == OnWriteError::Continue && error.kind() == ErrorKind::Environment => {
-                self.bar.suspend(|| eprintln!("error: {error}\nthe run goes on and is not recorded any more"));
+                self.bar.suspend(|| {
+                    note(&format!("error: {error}"));
+                    note("the run goes on and is not recorded any more");
+                });
                 self.lost = Some(error);
                 Ok(())
             }
