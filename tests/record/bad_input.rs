@@ -1,6 +1,6 @@
 //! Bad input gets one clear line and a status of its own, and damages nothing.
 
-use crate::command::{Ground, actrace};
+use crate::command::{Ground, actrace, run};
 use crate::support::{fixture, model};
 use std::path::Path;
 
@@ -280,10 +280,10 @@ fn a_disk_that_is_full_in_the_middle_of_a_run_keeps_the_runs_before() {
     let after = std::fs::read(ground.path("out")).unwrap();
     assert!(after.starts_with(&before) && after.len() > before.len());
     let out = ground.path("out");
-    let verified = actrace(&["verify", out.to_str().unwrap()]);
+    let verified = run(actrace("verify").arg(&out));
     assert_eq!(verified.status, 1, "what was cut short is not sealed: {}", verified.stdout);
     assert_eq!(ground.record(&args).status, 0, "the next run goes on behind the last whole frame");
-    assert_eq!(actrace(&["verify", out.to_str().unwrap()]).status, 0);
+    assert_eq!(run(actrace("verify").arg(&out)).status, 0);
 }
 
 /// What nobody can read is no reason for a panic, which would be a status of 101.

@@ -8,7 +8,6 @@ mod support;
 static COUNTED: support::memory::Counting = support::memory::Counting;
 
 mod command;
-mod commands;
 mod running;
 mod traces;
 
