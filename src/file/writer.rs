@@ -306,19 +306,9 @@ impl<S: Storage> Writer<S> {
         Ok(())
     }
 
-    /// Where the bytes go.
-    pub fn path(&self) -> &std::path::Path {
-        self.storage.path()
-    }
-
     /// Bytes of the file so far.
-    pub fn len(&self) -> u64 {
+    pub fn file_bytes(&self) -> u64 {
         self.end
-    }
-
-    /// Whether the file holds no frame yet.
-    pub fn is_empty(&self) -> bool {
-        self.seq == 0
     }
 
     fn pending_frames(&self) -> usize {

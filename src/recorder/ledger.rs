@@ -196,9 +196,11 @@ impl<S: Storage> Ledger<S> {
         self.writer.record(self.run, 0, &coverage)?;
         self.writer.record(self.run, 0, &end(outcome, &summary, now_us()))?;
         self.writer.seal()?;
-        summary.file_bytes = self.writer.len();
+        summary.file_bytes = self.writer.file_bytes();
         if nothing {
-            return Err(Error::usage("nothing was captured: the selection names no row of this run"));
+            return Err(Error::usage(
+                "nothing was captured: the selection names no row of this run; select more points, layers or positions",
+            ));
         }
         Ok(summary)
     }
