@@ -147,7 +147,9 @@ fn check_body(header: &FrameHeader, body: &[u8]) -> Result<Checked> {
 pub(super) fn check_record(header: &FrameHeader, body: &[u8]) -> Result<Body> {
     if let Kind::Other(code) = header.kind {
         return match header.critical {
-            true => Err(Error::damaged(format!("frame kind {code} is unknown and marked critical"))),
+            true => Err(Error::damaged(format!(
+                "frame kind {code} is unknown and marked critical: a later version wrote it"
+            ))),
             false => Ok(Body::Other),
         };
     }

@@ -124,7 +124,7 @@ fn devices_and_numbers_that_are_none() {
     --threads 0: error: --threads 0 is not among 1 to 1024
     --threads 100000: error: --threads 100000 is not among 1 to 1024
     --threads two: error: invalid value 'two' for '--threads <N>': invalid digit found in string
-    --label : error: an empty --label names nothing
+    --label : error: an empty --label names nothing: give a name, or leave the option out
     --untraced: error: the argument '--untraced' cannot be used with '--out <FILE.actrace>'
     "#);
 }
@@ -163,10 +163,10 @@ fn prompts_that_are_none() {
     --prompt-file [dir]/latin1: error: [dir]/latin1: cannot read the prompt: stream did not contain valid UTF-8
     --tokens : error: the prompt is empty: give at least one token
     --tokens-file [dir]/empty: error: the prompt is empty: give at least one token
-    --tokens 1,two: error: `two` is no token id
-    --tokens 1,-1: error: `-1` is no token id
+    --tokens 1,two: error: `two` is no token id: give whole numbers from 0 on, with commas between
+    --tokens 1,-1: error: `-1` is no token id: give whole numbers from 0 on, with commas between
     --tokens 1,128: error: token id 128 at position 1 is out of range: the vocabulary has 128 tokens, 0 to 127
-    --tokens 1,99999999999: error: `99999999999` is no token id
+    --tokens 1,99999999999: error: `99999999999` is no token id: give whole numbers from 0 on, with commas between
     --tokens 1,2,3 --generate 126: error: 3 prompt tokens and 126 to generate exceed the model's context of 128: shorten one of them
     --tokens 1 --generate 4294967295: error: 1 prompt tokens and 4294967295 to generate exceed the model's context of 128: shorten one of them
     --tokens 1 --prompt one: error: the argument '--tokens <IDS>' cannot be used with '--prompt <TEXT>'

@@ -165,6 +165,14 @@ fn the_command_says_what_is_kept_and_lost_and_overwrites_nothing() {
     assert_eq!(report["losses"][0]["rows"], 2, "the index knows how many rows are gone");
     assert_eq!(report["kept"]["run"], 2);
     assert_eq!(run(actrace("verify").arg(&to)).status, 0);
+    let runs = json(actrace("info").arg(&to)).1["files"][0]["runs"].take();
+    let losses = runs[0]["losses"].as_array().unwrap();
+    assert!(losses.iter().any(|loss| loss["rows"] == 2), "{losses:?}");
+    let told = run(actrace("info").arg(&to)).stdout;
+    assert_eq!(
+        told.matches("    lost ").count(),
+        runs.as_array().unwrap().iter().map(|run| run["losses"].as_array().unwrap().len()).sum::<usize>()
+    );
     let again = run(actrace("recover").args([&from, &to]));
     assert_eq!(again.status, 2);
     assert!(again.stderr.contains("exists already and is not overwritten"), "{}", again.stderr);
