@@ -155,7 +155,7 @@ fn write(path: &Path, size: u64) {
             writer.stats(run, &stats).unwrap();
         }
         writer.record(run, step, &StepV1 { step, ..trace::step(1) }).unwrap();
-        if writer.len() >= size {
+        if writer.file_bytes() >= size {
             break;
         }
     }
@@ -163,8 +163,8 @@ fn write(path: &Path, size: u64) {
     writer.seal().unwrap();
     println!(
         "write {:.2} GB: {:.2} GB/s with making the values",
-        writer.len() as f64 / 1e9,
-        rate(writer.len(), begun.elapsed())
+        writer.file_bytes() as f64 / 1e9,
+        rate(writer.file_bytes(), begun.elapsed())
     );
 }
 

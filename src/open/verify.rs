@@ -175,7 +175,9 @@ fn sorted<B>(body: Result<B>, check: impl FnOnce(B) -> Result<Checked>) -> Resul
 pub(super) fn check_record(header: &FrameHeader, body: &[u8]) -> Result<Body> {
     if let Kind::Other(code) = header.kind {
         return match header.critical {
-            true => Err(Error::damaged(format!("frame kind {code} is unknown and marked critical"))),
+            true => Err(Error::damaged(format!(
+                "frame kind {code} is unknown and marked critical: a later version wrote it"
+            ))),
             false => Ok(Body::Other),
         };
     }

@@ -1,7 +1,7 @@
 //! What a well-formed archive must also be: columns of one length, known codes, numbers that agree.
 
 use super::*;
-use crate::file::{FileHeader, FrameHeader, padded};
+use crate::layout::{FileHeader, FrameHeader, padded};
 use crate::tensor::Dtype;
 
 fn require(holds: bool, rule: &str) -> Result<()> {
@@ -143,7 +143,7 @@ impl PayloadV1 {
         let bytes = (self.elements()? as u64).checked_mul(stored.size() as u64);
         require(bytes == Some(self.raw_length), "shape times width is not the stated length")?;
         require(
-            self.raw_length <= crate::file::MAX_PAYLOAD_BYTES as u64,
+            self.raw_length <= crate::layout::MAX_PAYLOAD_BYTES as u64,
             "a payload above the size that a frame may hold",
         )
     }

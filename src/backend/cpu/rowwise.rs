@@ -1,6 +1,6 @@
 //! Operations that make each element or row from the same row alone. Sums run in f64.
 
-use crate::graph::Activation;
+use crate::model::Activation;
 
 /// `x / sqrt(mean(x^2) + epsilon) * weight`.
 pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
