@@ -1,7 +1,7 @@
 //! `actrace verify`: check every byte.
 
 use super::record::bytes_text;
-use super::{exit_code, json, print};
+use super::{exit_code, json, note, print};
 use crate::error::{Error, ErrorKind, Result};
 use crate::open::{Fault, Input, State, Verification, hex, verify};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -57,7 +57,7 @@ impl Verify {
                 }
                 // Every other file is checked all the same.
                 Err(error) => {
-                    eprintln!("error: {error}");
+                    note(&format!("error: {error}"));
                     statuses.push(exit_code(&error));
                     reports.push(refused(file, &error));
                 }

@@ -2,6 +2,7 @@
 
 mod append;
 mod directory;
+mod follow;
 mod input;
 mod inventory;
 mod payload;
@@ -14,6 +15,7 @@ mod walk;
 
 pub use append::append;
 pub use directory::FrameEntry;
+pub use follow::Follow;
 pub use input::{Input, Source};
 pub use payload::Payload;
 pub use recover::{Recovery, recover};

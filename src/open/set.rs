@@ -87,6 +87,11 @@ impl TraceSet {
         self.traces.iter().filter(|trace| trace.state() != State::Sealed)
     }
 
+    /// Whether no writer will go on with any of them: each is sealed, or damaged, which writers refuse.
+    pub fn is_over(&self) -> bool {
+        self.traces.iter().all(|trace| matches!(trace.state(), State::Sealed | State::Damaged))
+    }
+
     /// The run that `name` means: a label, or the first digits of a run id.
     ///
     /// # Errors

@@ -2,6 +2,8 @@
 
 use crate::asking::{one_run, run, values};
 use crate::synthetic::write;
+use actrace::file::Kind;
+use actrace::open::Trace;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -124,6 +126,69 @@ fn a_torn_file_is_read_with_a_note() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(text(&output.stdout), "status,steps\nincomplete,1\n");
     assert!(text(&output.stderr).starts_with("note: "), "{}", text(&output.stderr));
+}
+
+/// Asks for rows; fails unless the answer is `rows` of them, with status 0 and one line on stderr that says `state`.
+fn counts_with_note(trace: &Path, rows: u32, state: &str) {
+    let output = query(&["sql", "SELECT count(*) AS rows FROM activations", path(trace), "--format", "csv"]);
+    let stderr = text(&output.stderr);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), format!("rows\n{rows}\n")), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.starts_with(&format!("note: {}: {state}: ", path(trace))), "{stderr}");
+}
+
+/// Flips a byte in the body of the first frame of `kind`.
+fn damage(trace: &Path, kind: Kind) {
+    let frames = Trace::open(trace).unwrap().frames().unwrap();
+    let frame = frames.iter().find(|frame| frame.kind == kind).unwrap();
+    let mut bytes = std::fs::read(trace).unwrap();
+    bytes[frame.offset as usize + 64] ^= 1;
+    std::fs::write(trace, bytes).unwrap();
+}
+
+#[test]
+fn what_is_whole_in_a_broken_file_is_read_with_one_note() {
+    let folder = tempdir().unwrap();
+    let lost = folder.path().join("lost.actrace");
+    write(&lost, &[run("a", &[1, 2], &values)], false);
+    let mut bytes = std::fs::read(&lost).unwrap();
+    bytes.extend([0x55; 128]);
+    std::fs::write(&lost, bytes).unwrap();
+    counts_with_note(&lost, 8, "tail_lost");
+    // A sealed file whose index is broken is walked, and loses nothing.
+    let unindexed = one_run(folder.path());
+    damage(&unindexed, Kind::Index);
+    counts_with_note(&unindexed, 12, "damaged");
+    // Without an index, the walk finds the broken statistics; the step has none then.
+    let damaged = folder.path().join("damaged.actrace");
+    write(&damaged, &[run("a", &[1, 2], &values)], false);
+    damage(&damaged, Kind::Stats);
+    counts_with_note(&damaged, 0, "damaged");
+}
+
+#[test]
+fn a_full_stderr_changes_no_status() {
+    let folder = tempdir().unwrap();
+    let torn = folder.path().join("torn.actrace");
+    write(&torn, &[run("a", &[1], &values)], false);
+    let status = |arguments: &[&str]| {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_actrace-query"));
+        command.args(arguments).stdout(Stdio::null()).stderr(full).status().unwrap().code()
+    };
+    assert_eq!(status(&["sql", "SELECT 1 FROM runs", path(&torn)]), Some(0));
+    assert_eq!(status(&["sql", "SELECT 1 FROM run", path(&torn)]), Some(2));
+    assert_eq!(status(&["sql"]), Some(2));
+}
+
+#[test]
+fn following_writes_text_to_stdout_and_nothing_else() {
+    let folder = tempdir().unwrap();
+    let trace = one_run(folder.path());
+    let sql = ["sql", "SELECT 1 FROM runs", path(&trace), "--follow"];
+    refused(&[&sql[..], &["--format", "parquet"]].concat(), 2, "text format");
+    refused(&[&sql[..], &["--output", "rows.csv"]].concat(), 2, "leave --output out");
+    refused(&["run", "runs", "missing.actrace", "--follow"], 2, "missing.actrace");
 }
 
 #[test]

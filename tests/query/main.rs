@@ -5,6 +5,7 @@ mod asking;
 mod command_line;
 mod comparing;
 mod documented_tables;
+mod following_a_live_trace;
 mod payloads;
 mod ratio;
 #[path = "../support/mod.rs"]

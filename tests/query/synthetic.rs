@@ -26,10 +26,14 @@ pub struct Run<'a> {
 /// One writer writes them all: a second one could find the lock of the first still held by a process that another
 /// test is just starting.
 pub fn write(path: &Path, runs: &[Run<'_>], seal: bool) {
-    let header = FileHeader { uuid: [7; 16], created_us: 0 };
-    let (mut writer, _) = append(path, header).unwrap();
+    let mut writer = writer(path);
     for run in runs {
-        write_run(&mut writer, run, seal);
+        let mut under_way = UnderWay::begin(&mut writer, run);
+        under_way.statistics();
+        under_way.commit();
+        if seal {
+            under_way.end();
+        }
     }
     if seal {
         writer.seal().unwrap();
@@ -37,23 +41,62 @@ pub fn write(path: &Path, runs: &[Run<'_>], seal: bool) {
     writer.sync().unwrap();
 }
 
-fn write_run(writer: &mut Writer<FileStorage>, run: &Run<'_>, ended: bool) {
-    let ordinal = writer.begin_run(&identity(run.label, &run.tokens)).unwrap();
-    writer.record(ordinal, 0, &plan(run)).unwrap();
-    let mut stats = StatsV1::default();
-    for (site, (layer, point)) in run.sites.iter().enumerate() {
-        let rows: Vec<Vec<f32>> = (0..run.tokens.len()).map(|p| (run.values)(*layer, point, p as u32)).collect();
-        let payload = if run.tensors { writer.payload(ordinal, 0, payload(&rows)).unwrap() } else { 0 };
-        for (position, row) in rows.iter().enumerate() {
-            stats.push(site as u32, position as u32, &RowStatistics::of(row), (payload, position as u32));
-        }
+/// A writer of a new file, or one that goes on with what is there.
+pub fn writer(path: &Path) -> Writer<FileStorage> {
+    append(path, FileHeader { uuid: [7; 16], created_us: 0 }).unwrap().0
+}
+
+/// A run that is being written: the prompt in its first step, then a token a step.
+pub struct UnderWay<'a> {
+    writer: &'a mut Writer<FileStorage>,
+    run: &'a Run<'a>,
+    ordinal: u32,
+    step: u32,
+    /// Token rows of the steps so far.
+    positions: u32,
+}
+
+impl<'a> UnderWay<'a> {
+    /// Writes identity and plan.
+    pub fn begin(writer: &'a mut Writer<FileStorage>, run: &'a Run<'a>) -> Self {
+        let ordinal = writer.begin_run(&identity(run.label, &run.tokens)).unwrap();
+        writer.record(ordinal, 0, &plan(run)).unwrap();
+        UnderWay { writer, run, ordinal, step: 0, positions: 0 }
     }
-    let rows = stats.site.len() as u64;
-    writer.stats(ordinal, &stats).unwrap();
-    writer.record(ordinal, 0, &step(0, 0, &run.tokens)).unwrap();
-    if ended {
-        writer.record(ordinal, 0, &coverage(run)).unwrap();
-        writer.record(ordinal, 0, &end(rows)).unwrap();
+
+    fn tokens(&self) -> Vec<u32> {
+        if self.step == 0 { self.run.tokens.clone() } else { vec![9] }
+    }
+
+    /// Writes tensors and statistics of a step: half of it.
+    pub fn statistics(&mut self) {
+        let mut stats = StatsV1 { step: self.step, ..StatsV1::default() };
+        let positions = self.positions..self.positions + self.tokens().len() as u32;
+        for (site, (layer, point)) in self.run.sites.iter().enumerate() {
+            let rows: Vec<Vec<f32>> = positions.clone().map(|p| (self.run.values)(*layer, point, p)).collect();
+            let tensor = self.run.tensors.then(|| payload(&rows));
+            let payload = tensor.map_or(0, |tensor| self.writer.payload(self.ordinal, self.step, tensor).unwrap());
+            for ((number, position), row) in (0..).zip(positions.clone()).zip(&rows) {
+                stats.push(site as u32, position, &RowStatistics::of(row), (payload, number));
+            }
+        }
+        self.writer.stats(self.ordinal, &stats).unwrap();
+    }
+
+    /// Finishes the step.
+    pub fn commit(&mut self) {
+        let tokens = self.tokens();
+        self.writer.record(self.ordinal, self.step, &step(self.step, self.positions, &tokens)).unwrap();
+        self.step += 1;
+        self.positions += tokens.len() as u32;
+    }
+
+    /// Ends the run well.
+    pub fn end(self) {
+        let rows = u64::from(self.positions);
+        self.writer.record(self.ordinal, 0, &coverage(self.run, rows)).unwrap();
+        let end = EndV1 { steps: self.step, ..end(rows * self.run.sites.len() as u64) };
+        self.writer.record(self.ordinal, 0, &end).unwrap();
     }
 }
 
@@ -193,8 +236,8 @@ fn payload(rows: &[Vec<f32>]) -> PayloadV1 {
     }
 }
 
-fn coverage(run: &Run<'_>) -> CoverageV1 {
-    let (sites, rows) = (run.sites.len(), run.tokens.len() as u64);
+fn coverage(run: &Run<'_>, rows: u64) -> CoverageV1 {
+    let sites = run.sites.len();
     CoverageV1 {
         site: (0..sites as u32).collect(),
         status: vec![0; sites],

@@ -3,7 +3,7 @@
 use crate::cli::{json, print};
 use crate::compare::{Comparison, Verdict};
 use crate::error::{Error, Result};
-use crate::open::{RunRef, TraceSet};
+use crate::open::RunRef;
 use crate::report::{comparison_json, comparison_text};
 use std::path::PathBuf;
 
@@ -46,8 +46,7 @@ enum Format {
 impl Compare {
     /// Runs the command.
     pub fn answer(&self) -> Result<u8> {
-        let set = TraceSet::open(&self.files)?;
-        super::note_unsealed(&set);
+        let set = super::open(&self.files)?;
         let (reference, target) = (set.resolve(&self.reference)?, set.resolve(&self.target)?);
         show(&reference, &target, self.rtol, self.strict, matches!(self.format, Format::Json))
     }

@@ -13,9 +13,20 @@ pub struct List {}
 impl List {
     /// Runs the command.
     pub fn answer(&self) -> Result<u8> {
-        print(&named::all()?.iter().map(describe).collect::<Vec<_>>().join("\n"))?;
+        print(&listing(&named::all()?))?;
         Ok(0)
     }
+}
+
+/// What stands below the named queries.
+const COMPARE: &str = "In `actrace-query sql`, two runs side by side are a table:
+    SELECT * FROM compare('REFERENCE', 'TARGET')
+    A run is a label or the first digits of its id.
+";
+
+fn listing(queries: &[Query]) -> String {
+    let parts = queries.iter().map(describe).chain([COMPARE.to_owned()]);
+    parts.collect::<Vec<_>>().join("\n")
 }
 
 fn describe(query: &Query) -> String {
@@ -41,7 +52,6 @@ mod tests {
 
     #[test]
     fn the_list_says_question_parameters_and_columns() {
-        let text: Vec<String> = named::all().unwrap().iter().map(describe).collect();
-        insta::assert_snapshot!(text.join("\n"));
+        insta::assert_snapshot!(listing(&named::all().unwrap()));
     }
 }

@@ -2,14 +2,15 @@
 
 mod compare;
 mod demo;
+mod follow;
 mod list;
 mod output;
 mod run;
 mod sql;
 
-use crate::cli::exit_code;
+use crate::cli::{exit_code, note};
 use crate::error::{Error, ErrorKind, Result};
-use crate::open::TraceSet;
+use crate::open::{State, Trace, TraceSet};
 use crate::sql::{DEFAULT_MEMORY, Session};
 use clap::error::ErrorKind as ClapKind;
 use clap::{Args, Parser, Subcommand};
@@ -57,23 +58,34 @@ struct Opening {
 }
 
 impl Opening {
-    /// Opens the files. A file that no seal ends is read up to its last whole frame, with a note.
-    fn session(&self) -> Result<Session> {
-        let set = TraceSet::open(&self.files)?;
-        note_unsealed(&set);
+    /// Opens the files; those that are not sealed get a note.
+    fn open(&self) -> Result<TraceSet> {
+        open(&self.files)
+    }
+
+    /// A session over open files.
+    fn session(&self, set: TraceSet) -> Result<Session> {
         Session::new(set, self.memory.unwrap_or(DEFAULT_MEMORY))
     }
 }
 
-/// Says on stderr which files no seal ends: they are read up to their last whole frame.
-fn note_unsealed(set: &TraceSet) {
-    for trace in set.unsealed() {
-        eprintln!(
-            "note: {}: {}: no seal ends this file; every whole frame of it is read",
-            trace.path().display(),
-            trace.state().name()
-        );
-    }
+/// Opens traces; those that are not sealed get a note.
+fn open(files: &[PathBuf]) -> Result<TraceSet> {
+    let set = TraceSet::open(files)?;
+    set.unsealed().for_each(|trace| note_state(trace));
+    Ok(set)
+}
+
+/// Says on stderr in which state a file is that is not sealed, and what that means for the answer.
+fn note_state(trace: &Trace) {
+    let file = trace.path().display();
+    let meaning = match trace.state() {
+        State::Sealed => return,
+        State::Torn => "no seal ends this file; every whole frame of it is read".to_owned(),
+        State::TailLost => "bytes that were not synced yet are lost; every whole frame is read".to_owned(),
+        State::Damaged => format!("bytes of it changed; what is whole is read, and `actrace verify {file}` says more"),
+    };
+    note(&format!("note: {file}: {}: {meaning}", trace.state().name()));
 }
 
 /// Parses the command line, runs it, and says how it went.
@@ -85,7 +97,7 @@ pub fn main() -> ExitCode {
     match query.verb.answer() {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            eprintln!("error: {error}");
+            note(&format!("error: {error}"));
             ExitCode::from(exit_code(&error))
         }
     }
@@ -117,7 +129,7 @@ fn misused(error: &clap::Error) -> ExitCode {
     let text = error.to_string();
     let lines = text.split("\n\n").filter(|part| !part.starts_with("Usage:") && !part.starts_with("For more"));
     let line = lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
-    eprintln!("{line}");
+    note(&line);
     ExitCode::from(exit_code(&Error::usage("")))
 }
 

@@ -19,6 +19,25 @@ pub struct Output {
     /// Write to this file instead of stdout
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Answer again while the files are being written
+    ///
+    /// The files are looked at about twice a second, and opened anew when one of them was written to. The query is
+    /// answered again, over all finished steps, when a step was finished, a run began or ended, or a file changed its
+    /// state; the first answer waits for the first finished step, also where a file is still empty. A terminal is
+    /// cleared before each answer; on a pipe they follow each other, each in full. It ends when every file is sealed
+    /// (or damaged), by Ctrl-C, or at the first answer that nobody reads; an error ends it too. Formats: table, csv,
+    /// json, ndjson, markdown; not with --output.
+    #[arg(long)]
+    follow: bool,
+}
+
+/// What became of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// All of it was written: so many rows.
+    Rows(u64),
+    /// Its reader went away, having seen enough.
+    ReaderGone,
 }
 
 impl clap::ValueEnum for Format {
@@ -40,6 +59,15 @@ impl std::fmt::Display for Format {
 impl Output {
     /// Refuses what would spoil an input or a terminal, before any work is done.
     pub fn check(&self, inputs: &[PathBuf]) -> Result<()> {
+        if self.follow && self.format.is_binary() {
+            let name = self.format.name();
+            return Err(Error::usage(format!(
+                "--follow writes answer after answer, and {name} holds one: give a text format"
+            )));
+        }
+        if self.follow && self.output.is_some() {
+            return Err(Error::usage("--follow writes answer after answer to stdout: leave --output out"));
+        }
         let Some(output) = &self.output else {
             if self.format.is_binary() && std::io::stdout().is_terminal() {
                 let name = self.format.name();
@@ -56,22 +84,26 @@ impl Output {
         Ok(())
     }
 
-    /// Writes `answer` and gives its number of rows.
-    pub async fn write(&self, answer: Answer) -> Result<u64> {
+    /// Whether the query is answered again and again.
+    pub fn follows(&self) -> bool {
+        self.follow
+    }
+
+    /// Writes `answer`.
+    pub async fn write(&self, answer: Answer) -> Result<Written> {
         match &self.output {
-            Some(path) => into_file(answer, self.format, path).await,
+            Some(path) => into_file(answer, self.format, path).await.map(Written::Rows),
             None => into_stdout(answer, self.format).await,
         }
     }
 }
 
-async fn into_stdout(answer: Answer, format: Format) -> Result<u64> {
+async fn into_stdout(answer: Answer, format: Format) -> Result<Written> {
     let gone = Arc::new(AtomicBool::new(false));
     let pipe = Pipe { out: std::io::stdout(), gone: Arc::clone(&gone) };
     match write(answer, format, Box::new(BufWriter::new(pipe))).await {
-        // Whoever read this has seen enough, and there was something to see.
-        Err(_) if gone.load(Ordering::Relaxed) => Ok(1),
-        result => result,
+        Err(_) if gone.load(Ordering::Relaxed) => Ok(Written::ReaderGone),
+        result => result.map(Written::Rows),
     }
 }
 

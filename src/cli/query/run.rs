@@ -1,7 +1,7 @@
 //! `actrace-query run`: a named query.
 
-use super::output::Output;
-use super::{Opening, block_on};
+use super::output::{Output, Written};
+use super::{Opening, follow};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::named;
 
@@ -25,14 +25,14 @@ impl Run {
     pub fn answer(&self) -> Result<u8> {
         let query = named::find(&self.name)?;
         self.output.check(&self.opening.files)?;
-        let session = self.opening.session()?;
-        let values = query.values(&self.parameters, session.set())?;
-        let rows = block_on(async {
-            let answer = session.query(&query.sql, &values).await?;
-            self.output.write(answer).await
+        let written = follow::answer(&self.opening, &self.output, async |session| {
+            let values = query.values(&self.parameters, session.set())?;
+            session.query(&query.sql, &values).await
         })?;
         match &query.empty {
-            Some(reason) if rows == 0 => Err(Error::new(ErrorKind::NotComparable, format!("not comparable: {reason}"))),
+            Some(reason) if written == Written::Rows(0) => {
+                Err(Error::new(ErrorKind::NotComparable, format!("not comparable: {reason}")))
+            }
             _ => Ok(0),
         }
     }

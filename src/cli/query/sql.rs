@@ -1,7 +1,7 @@
 //! `actrace-query sql`: any query.
 
 use super::output::Output;
-use super::{Opening, block_on};
+use super::{Opening, follow};
 use crate::error::Result;
 
 /// Answer a SQL query
@@ -20,11 +20,7 @@ impl Sql {
     /// Runs the command.
     pub fn answer(&self) -> Result<u8> {
         self.output.check(&self.opening.files)?;
-        let session = self.opening.session()?;
-        block_on(async {
-            let answer = session.query(&self.query, &[]).await?;
-            self.output.write(answer).await
-        })?;
+        follow::answer(&self.opening, &self.output, async |session| session.query(&self.query, &[]).await)?;
         Ok(0)
     }
 }
