@@ -90,6 +90,31 @@ impl StatsV1 {
     }
 }
 
+impl ArchivedPayloadV1 {
+    /// The record without its planes' bytes, checked: those are read in place.
+    pub(crate) fn without_bytes(&self) -> Result<PayloadV1> {
+        let plane = |plane: &ArchivedPlaneV1| PlaneV1 {
+            codec: plane.codec,
+            offset: plane.offset.to_native(),
+            length: plane.length.to_native(),
+        };
+        let record = PayloadV1 {
+            payload: self.payload.to_native(),
+            rows: self.rows.to_native(),
+            width: self.width.to_native(),
+            offsets: self.offsets.iter().map(|offset| offset.to_native()).collect(),
+            captured_dtype: self.captured_dtype,
+            stored_dtype: self.stored_dtype,
+            planes: self.planes.iter().map(plane).collect(),
+            raw_length: self.raw_length.to_native(),
+            blake3: self.blake3,
+            bytes: Vec::new(),
+        };
+        record.check()?;
+        Ok(record)
+    }
+}
+
 impl PayloadV1 {
     /// Elements of all rows.
     pub fn elements(&self) -> Result<usize> {
