@@ -68,7 +68,7 @@ fn write(path: &Path, label: &str, scale: f64) {
         let mut stats = StatsV1::default();
         for site in 0..LAYERS * POINTS {
             for position in first..(first + CHUNK).min(POSITIONS) {
-                synthetic::push(&mut stats, site, position, &row(site, position, scale), (0, 0));
+                stats.push(site, position, &row(site, position, scale), (0, 0));
             }
         }
         writer.stats(run, &stats).unwrap();
