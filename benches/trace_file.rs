@@ -1,7 +1,8 @@
 //! Writes a large trace and prints how fast it is written, verified and opened, and how fast values are coded.
 //!
 //! `cargo bench --bench trace_file -- [GIBIBYTES [FOLDER]]`: the file is removed afterwards. Verifying and opening run in
-//! processes of their own, so that their memory and their cold start are theirs. Nothing is asserted about time.
+//! processes of their own (`verify PATH`, `open PATH`; `write PATH GIBIBYTES` makes a file to keep), so that their memory
+//! and their cold start are theirs. Nothing is asserted about time.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot run should say where")]
 #![allow(dead_code, reason = "the tests use more of what is shared")]
 
@@ -30,17 +31,18 @@ fn main() {
     match words[..] {
         ["verify", path] => verify_file(Path::new(path)),
         ["open", path] => open_file(Path::new(path)),
+        ["write", path, gibibytes] => write(Path::new(path), size(gibibytes)),
         _ => all(&words),
     }
 }
 
 fn all(words: &[&str]) {
-    let gibibytes: f64 = words.first().map_or(1.0, |word| word.parse().expect("GIBIBYTES is a number"));
+    let size = size(words.first().unwrap_or(&"1"));
     let folder = words.get(1).map_or_else(std::env::temp_dir, PathBuf::from);
     let path = folder.join(format!("bench-{}.actrace", std::process::id()));
     println!("{} cores, load {}", rayon::current_num_threads(), load());
     coded();
-    write(&path, (gibibytes * (1u64 << 30) as f64) as u64);
+    write(&path, size);
     for round in 0..3 {
         print!("verify, round {round}: ");
         child("verify", &path);
@@ -58,6 +60,10 @@ fn all(words: &[&str]) {
     print!("verify, file not cached: ");
     child("verify", &path);
     std::fs::remove_file(&path).unwrap();
+}
+
+fn size(gibibytes: &str) -> u64 {
+    (gibibytes.parse::<f64>().expect("GIBIBYTES is a number") * (1u64 << 30) as f64) as u64
 }
 
 fn load() -> String {
@@ -149,7 +155,7 @@ fn write(path: &Path, size: u64) {
             writer.stats(run, &stats).unwrap();
         }
         writer.record(run, step, &StepV1 { step, ..trace::step(1) }).unwrap();
-        if writer.len() >= size {
+        if writer.file_bytes() >= size {
             break;
         }
     }
@@ -157,8 +163,8 @@ fn write(path: &Path, size: u64) {
     writer.seal().unwrap();
     println!(
         "write {:.2} GB: {:.2} GB/s with making the values",
-        writer.len() as f64 / 1e9,
-        rate(writer.len(), begun.elapsed())
+        writer.file_bytes() as f64 / 1e9,
+        rate(writer.file_bytes(), begun.elapsed())
     );
 }
 

@@ -10,6 +10,7 @@ pub mod error;
 pub mod file;
 pub mod forward;
 pub mod graph;
+pub mod layout;
 pub mod model;
 pub mod open;
 pub mod record;

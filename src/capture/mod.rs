@@ -5,5 +5,5 @@ mod points;
 mod selection;
 
 pub use plan::{Plan, Status};
-pub use points::{Point, Scope, point, vocabulary, vocabulary_hash};
+pub use points::{Point, Scope, vocabulary, vocabulary_hash};
 pub use selection::{Layers, Names, Positions, Selection};

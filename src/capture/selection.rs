@@ -40,7 +40,6 @@ impl Positions {
 /// A set of names by glob patterns; `all` and `none` are patterns too.
 #[derive(Debug, Clone)]
 pub struct Names {
-    text: String,
     set: GlobSet,
 }
 
@@ -63,17 +62,12 @@ impl Names {
             set.add(glob);
         }
         let set = set.build().map_err(|cause| Error::usage("too many patterns").because(cause))?;
-        Ok(Names { text: text.to_owned(), set })
+        Ok(Names { set })
     }
 
     /// Whether `name` is in the set.
     pub fn contains(&self, name: &str) -> bool {
         self.set.is_match(name)
-    }
-
-    /// The set as it was given.
-    pub fn text(&self) -> &str {
-        &self.text
     }
 }
 

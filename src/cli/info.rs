@@ -88,6 +88,9 @@ fn file_text(trace: &Trace) -> Result<String> {
             text += &format!("    {} rows, {} of values", end.rows, bytes_text(end.tensor_bytes));
             text += &if end.error.is_empty() { "\n".to_owned() } else { format!("; {}\n", printable(&end.error)) };
         }
+        for loss in trace.losses(run)? {
+            text += &format!("    lost {}, {} rows: {}\n", printable(&loss.what), loss.rows, printable(&loss.why));
+        }
     }
     text += "  kind             frames      stored         raw\n";
     for (kind, tally) in tallies(trace)? {
@@ -102,7 +105,7 @@ fn file_text(trace: &Trace) -> Result<String> {
 }
 
 fn file_json(trace: &Trace) -> Result<Value> {
-    let runs: Vec<Value> = trace.runs().iter().map(run_json).collect();
+    let runs = trace.runs().iter().map(|run| run_json(trace, run)).collect::<Result<Vec<_>>>()?;
     let frames: BTreeMap<&str, Value> = tallies(trace)?
         .into_iter()
         .map(|(kind, tally)| {
@@ -120,9 +123,12 @@ fn file_json(trace: &Trace) -> Result<Value> {
     }))
 }
 
-fn run_json(run: &RunView) -> Value {
+fn run_json(trace: &Trace, run: &RunView) -> Result<Value> {
     let id = &run.identity;
-    json!({
+    let losses = trace.losses(run)?;
+    let losses: Vec<Value> =
+        losses.iter().map(|loss| json!({ "what": loss.what, "rows": loss.rows, "why": loss.why })).collect();
+    Ok(json!({
         "run": run.id(),
         "label": id.label,
         "kind": id.kind,
@@ -138,5 +144,6 @@ fn run_json(run: &RunView) -> Value {
         "tensor_bytes": run.end.as_ref().map(|end| end.tensor_bytes),
         "content_root": run.end.as_ref().map(|end| hex(&end.content_root)),
         "error": run.end.as_ref().map(|end| end.error.clone()),
-    })
+        "losses": losses,
+    }))
 }

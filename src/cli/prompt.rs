@@ -62,7 +62,9 @@ impl PromptSource {
         match (&self.tokens, &self.tokens_file) {
             (Some(ids), _) => parse_ids(ids),
             (None, Some(file)) => parse_ids(&read_text(file)?).map_err(|error| error.in_file(file)),
-            (None, None) => Err(Error::usage("no prompt is given")),
+            (None, None) => {
+                Err(Error::usage("no prompt is given: add --prompt, --prompt-file, --tokens or --tokens-file"))
+            }
         }
     }
 }
@@ -81,7 +83,11 @@ fn read_text(file: &Path) -> Result<String> {
 fn parse_ids(text: &str) -> Result<Vec<u32>> {
     text.split(|c: char| c == ',' || c.is_whitespace())
         .filter(|part| !part.is_empty())
-        .map(|part| part.parse().map_err(|_| Error::usage(format!("`{part}` is no token id"))))
+        .map(|part| {
+            part.parse().map_err(|_| {
+                Error::usage(format!("`{part}` is no token id: give whole numbers from 0 on, with commas between"))
+            })
+        })
         .collect()
 }
 
@@ -114,7 +120,10 @@ mod tests {
     #[test]
     fn ids_are_separated_by_commas_or_white_space() {
         assert_eq!(parse_ids("1,2, 3\n4").unwrap(), [1, 2, 3, 4]);
-        assert_eq!(parse_ids("1,x").unwrap_err().to_string(), "`x` is no token id");
+        assert_eq!(
+            parse_ids("1,x").unwrap_err().to_string(),
+            "`x` is no token id: give whole numbers from 0 on, with commas between"
+        );
         assert!(parse_ids("-1").is_err());
     }
 }

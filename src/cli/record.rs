@@ -245,7 +245,9 @@ impl Record {
     fn label(&self, taken: &[String]) -> Result<String> {
         if let Some(label) = &self.label {
             return match taken.contains(label) {
-                _ if label.is_empty() => Err(Error::usage("an empty --label names nothing")),
+                _ if label.is_empty() => {
+                    Err(Error::usage("an empty --label names nothing: give a name, or leave the option out"))
+                }
                 true => Err(Error::usage(format!("the file already has a run `{label}`: choose another --label"))),
                 false => Ok(label.clone()),
             };

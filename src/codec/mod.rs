@@ -227,44 +227,64 @@ fn split_any<W: Word, const SIZE: usize>(words: &[W], planes: [&mut [u8]; SIZE])
 /// Puts planes back together as little-endian values of `dtype`: `elements` of them.
 ///
 /// # Errors
-/// Damaged, where planes are missing, lie outside `bytes` or do not decompress to one byte per element.
+/// As [`Decoder::decode`].
 pub fn decode(dtype: Dtype, elements: usize, planes: &[PlaneV1], bytes: &[u8]) -> Result<Vec<u8>> {
-    if planes.len() != dtype.size() {
-        return Err(Error::damaged(format!("{} byte planes, expected {}", planes.len(), dtype.size())));
-    }
-    let unpacked = planes.iter().map(|plane| unpack(plane, elements, bytes)).collect::<Result<Vec<_>>>()?;
-    let mut raw = vec![0; elements * dtype.size()];
-    match &unpacked[..] {
-        [a, b, c, d] => {
-            let inputs = a.iter().zip(b.iter()).zip(c.iter()).zip(d.iter());
-            for (word, (((a, b), c), d)) in raw.as_chunks_mut::<4>().0.iter_mut().zip(inputs) {
+    let mut decoder = Decoder::default();
+    decoder.decode(dtype, elements, planes, bytes)?;
+    Ok(decoder.raw)
+}
+
+/// Decoder with its reusable buffers.
+#[derive(Default)]
+pub struct Decoder {
+    planes: [Vec<u8>; 4],
+    raw: Vec<u8>,
+}
+
+impl Decoder {
+    /// Puts planes back together as little-endian values of `dtype`: `elements` of them.
+    ///
+    /// # Errors
+    /// Damaged, where planes are missing, lie outside `bytes` or do not decompress to one byte per element.
+    pub fn decode(&mut self, dtype: Dtype, elements: usize, planes: &[PlaneV1], bytes: &[u8]) -> Result<&[u8]> {
+        if planes.len() != dtype.size() {
+            return Err(Error::damaged(format!("{} byte planes, expected {}", planes.len(), dtype.size())));
+        }
+        let mut unpacked: [&[u8]; 4] = [&[]; 4];
+        for ((plane, buffer), unpacked) in planes.iter().zip(&mut self.planes).zip(&mut unpacked) {
+            *unpacked = unpack(plane, elements, bytes, buffer)?;
+        }
+        self.raw.resize(elements * dtype.size(), 0);
+        let [a, b, c, d] = unpacked;
+        if dtype.size() == 4 {
+            let inputs = a.iter().zip(b).zip(c).zip(d);
+            for (word, (((a, b), c), d)) in self.raw.as_chunks_mut::<4>().0.iter_mut().zip(inputs) {
                 *word = u32::from_be_bytes([*a, *b, *c, *d]).rotate_right(1).to_le_bytes();
             }
-        }
-        [a, b] => {
-            for (word, (a, b)) in raw.as_chunks_mut::<2>().0.iter_mut().zip(a.iter().zip(b.iter())) {
+        } else {
+            for (word, (a, b)) in self.raw.as_chunks_mut::<2>().0.iter_mut().zip(a.iter().zip(b)) {
                 *word = u16::from_be_bytes([*a, *b]).rotate_right(1).to_le_bytes();
             }
         }
-        _ => return Err(Error::damaged("impossible number of byte planes")),
+        Ok(&self.raw)
     }
-    Ok(raw)
 }
 
-fn unpack<'a>(plane: &PlaneV1, elements: usize, bytes: &'a [u8]) -> Result<std::borrow::Cow<'a, [u8]>> {
+/// A plane's bytes: where they are stored, or decompressed into `buffer`.
+fn unpack<'a>(plane: &PlaneV1, elements: usize, bytes: &'a [u8], buffer: &'a mut Vec<u8>) -> Result<&'a [u8]> {
     let start = plane.offset as usize;
     let stored = start
         .checked_add(plane.length as usize)
         .and_then(|end| bytes.get(start..end))
         .ok_or_else(|| Error::damaged("a byte plane lies outside its payload"))?;
     match plane.codec {
-        RAW if stored.len() == elements => Ok(stored.into()),
+        RAW if stored.len() == elements => Ok(stored),
         RAW => Err(Error::damaged(format!("a raw plane of {} bytes, expected {elements}", stored.len()))),
         ZSTD => {
             check_expansion(stored, elements, MAX_PLANE_EXPANSION)?;
-            let mut plane = vec![0; elements];
-            decompress_exact(stored, &mut plane)?;
-            Ok(plane.into())
+            buffer.resize(elements, 0);
+            decompress_exact(stored, buffer)?;
+            Ok(buffer)
         }
         other => Err(Error::damaged(format!("unknown plane codec {other}"))),
     }

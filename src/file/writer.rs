@@ -1,8 +1,8 @@
 //! Appends frames: numbers them, sums them, keeps the directory, seals.
 
-use super::frame::{BODY_RAW, BODY_ZSTD};
 use super::{ALIGNMENT, Durability, FileHeader, FrameHeader, Kind, MAX_BODY_BYTES, NO_RUN, Storage, padded};
 use crate::error::{Error, ErrorKind, Result};
+use crate::layout::{BODY_RAW, BODY_ZSTD};
 use crate::record::{IndexV1, PayloadIndexV1, PayloadV1, Record, RunV1, SealV1, StatsV1, SyncV1, VERSION};
 use rkyv::util::AlignedVec;
 use std::collections::{HashMap, VecDeque};
@@ -306,19 +306,9 @@ impl<S: Storage> Writer<S> {
         Ok(())
     }
 
-    /// Where the bytes go.
-    pub fn path(&self) -> &std::path::Path {
-        self.storage.path()
-    }
-
     /// Bytes of the file so far.
-    pub fn len(&self) -> u64 {
+    pub fn file_bytes(&self) -> u64 {
         self.end
-    }
-
-    /// Whether the file holds no frame yet.
-    pub fn is_empty(&self) -> bool {
-        self.seq == 0
     }
 
     fn pending_frames(&self) -> usize {

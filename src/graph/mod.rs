@@ -7,19 +7,10 @@ mod gpt2;
 mod llama;
 
 use crate::error::Result;
-use crate::model::{Model, WeightKey};
+use crate::model::{Activation, Model, WeightKey};
 
 /// Index of a [`Site`] in its [`Graph`]: sites stand in forward order.
 pub type SiteId = u32;
-
-/// How gate or up projections are activated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// `x * sigmoid(x)`.
-    Silu,
-    /// `x / 2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3)))`, Hugging Face's `gelu_new`.
-    GeluTanh,
-}
 
 /// One operation: makes one tensor (a row per token) from the inputs and weights of its [`Site`].
 #[derive(Debug, Clone, Copy, PartialEq)]

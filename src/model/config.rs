@@ -5,7 +5,7 @@
 use super::hyper::{Facts, Source, Sourced};
 use super::{Architecture, HyperParameters, RopeParameters};
 use crate::error::{Error, Result};
-use crate::graph::Activation;
+use crate::model::Activation;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,16 @@
 //! Hyper-parameters: typed, checked, and told apart by where each came from.
 
 use crate::error::{Error, Result};
-use crate::graph::Activation;
 use std::fmt;
+
+/// How gate or up projections are activated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `x * sigmoid(x)`.
+    Silu,
+    /// `x / 2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3)))`, Hugging Face's `gelu_new`.
+    GeluTanh,
+}
 
 /// Family of models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

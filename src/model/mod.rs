@@ -17,7 +17,7 @@ mod tokenizer;
 mod weight;
 
 pub use bytes::Bytes;
-pub use hyper::{Architecture, Fact, HyperParameters, RopeParameters, Source};
+pub use hyper::{Activation, Architecture, Fact, HyperParameters, RopeParameters, Source};
 pub use open::{Format, Model, ModelFile, ModelHash};
 pub use tensor_type::TensorType;
 #[cfg(feature = "record")]

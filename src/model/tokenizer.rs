@@ -28,11 +28,6 @@ impl Tokenizer {
         Ok(Tokenizer { path: path.to_path_buf(), hash: blake3::hash(&bytes).into(), inner })
     }
 
-    /// The file it came from.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// blake3 of the file.
     pub fn hash(&self) -> [u8; 32] {
         self.hash
@@ -57,11 +52,6 @@ impl Tokenizer {
         self.inner.decode(ids, false).map_err(|cause| {
             Error::unsupported("the tokenizer cannot turn the ids into text").in_file(&self.path).because(cause)
         })
-    }
-
-    /// The token with an id as the vocabulary spells it, or `None` where there is none.
-    pub fn token(&self, id: u32) -> Option<String> {
-        self.inner.id_to_token(id)
     }
 }
 

@@ -205,38 +205,6 @@ pub struct Weight {
 }
 
 impl Weight {
-    /// A weight in memory, its rows stored one after the other: `data` is exactly `rows` rows of `columns`.
-    ///
-    /// # Errors
-    /// Malformed where the length of `data` does not fit.
-    pub fn in_memory(
-        key: WeightKey,
-        tensor_type: TensorType,
-        rows: usize,
-        columns: usize,
-        data: Vec<u8>,
-    ) -> Result<Weight> {
-        if tensor_type.row_bytes(columns)?.checked_mul(rows) != Some(data.len()) {
-            return Err(Error::malformed(format!(
-                "{} bytes are not {rows} rows of {columns} {}",
-                data.len(),
-                tensor_type.name()
-            ))
-            .of(&key.to_string()));
-        }
-        Ok(Weight {
-            stored_name: key.to_string(),
-            key,
-            tensor_type,
-            rows,
-            columns,
-            layout: Layout::Rows { first: 0 },
-            file: 0,
-            offset: 0,
-            data: Bytes::from(data),
-        })
-    }
-
     /// The packed bytes of canonical row `row`.
     ///
     /// `None` where they are not consecutive ([`Layout::Columns`], a vector in [`Layout::HeadPairs`]) and past the
@@ -370,10 +338,8 @@ mod tests {
     }
 
     #[test]
-    fn a_weight_refuses_bytes_and_rows_that_do_not_fit() {
-        let key = WeightKey::in_layer(1, Role::Q);
-        assert!(Weight::in_memory(key, TensorType::F16, 2, 2, vec![0; 7]).is_err());
-        let weight = Weight::in_memory(key, TensorType::F16, 2, 2, vec![0; 8]).unwrap();
+    fn a_weight_refuses_rows_that_do_not_fit() {
+        let weight = weight(Role::Q, 2, 2, Layout::Rows { first: 0 }, &[0.0; 4]);
         assert!(weight.dequantize_row(2, &mut [0.0; 2]).is_err());
         assert!(weight.dequantize_row(0, &mut [0.0; 3]).is_err());
     }

@@ -149,9 +149,15 @@ impl Input {
 
     /// Reads, checks and decompresses a frame's body.
     pub fn body(&self, header: &FrameHeader) -> Result<AlignedVec<64>> {
+        self.body_in(header, AlignedVec::new())
+    }
+
+    /// Like [`Input::body`], in the memory of `stored` where the body is not compressed; fresh memory costs more than
+    /// the checks.
+    pub(super) fn body_in(&self, header: &FrameHeader, mut stored: AlignedVec<64>) -> Result<AlignedVec<64>> {
         let place = |error: Error| error.at(header.offset).in_file(&self.path);
         let counter = if header.kind == Kind::Payload { &self.payload_bytes } else { &self.other_bytes };
-        let mut stored = zeros(padded(u64::from(header.stored_length)) as usize);
+        stored.resize(padded(u64::from(header.stored_length)) as usize, 0);
         self.read(&mut stored, header.offset + FrameHeader::BYTES as u64, counter)?;
         header.check_body(&stored).map_err(place)?;
         stored.resize(header.stored_length as usize, 0);
@@ -159,7 +165,8 @@ impl Input {
             return Ok(stored);
         }
         codec::check_expansion(&stored, header.raw_length as usize, MAX_BODY_EXPANSION).map_err(place)?;
-        let mut body = zeros(header.raw_length as usize);
+        let mut body = AlignedVec::new();
+        body.resize(header.raw_length as usize, 0);
         codec::decompress_exact(&stored, &mut body).map_err(place)?;
         Ok(body)
     }
@@ -198,10 +205,4 @@ impl Input {
         counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
     }
-}
-
-fn zeros(length: usize) -> AlignedVec<64> {
-    let mut bytes = AlignedVec::with_capacity(length);
-    bytes.resize(length, 0);
-    bytes
 }

@@ -1,5 +1,6 @@
 //! Decoded rows of one captured tensor.
 
+use crate::codec::Decoder;
 use crate::error::{Error, Result};
 use crate::record::{PayloadV1, Shape};
 use crate::tensor::Dtype;
@@ -16,22 +17,24 @@ pub struct Payload {
 
 impl Payload {
     /// Decodes a record and checks its content hash.
+    ///
+    /// # Errors
+    /// Damaged.
     pub fn decode(record: &PayloadV1) -> Result<Self> {
-        let unknown = || Error::damaged("an unknown number format");
-        let captured = Dtype::from_code(record.captured_dtype).ok_or_else(unknown)?;
-        let stored = Dtype::from_code(record.stored_dtype).ok_or_else(unknown)?;
-        let raw = crate::codec::decode(stored, record.elements()?, &record.planes, &record.bytes)?;
-        let shape = Shape { captured, stored, rows: record.rows, width: record.width, offsets: &record.offsets };
-        if shape.content_hash(&raw) != record.blake3 {
-            return Err(Error::damaged(format!("the values of payload {} do not match their hash", record.payload)));
-        }
+        let mut decoder = Decoder::default();
+        let (captured, stored, raw) = checked(record, &record.bytes, &mut decoder)?;
         Ok(Payload {
-            values: to_f32(stored, &raw),
+            values: to_f32(stored, raw),
             offsets: record.offsets.clone(),
             width: record.width as usize,
             rows: record.rows as usize,
             dtype: captured,
         })
+    }
+
+    /// Checks a record, whose planes' bytes are `bytes`, against its content hash.
+    pub(super) fn check(record: &PayloadV1, bytes: &[u8], decoder: &mut Decoder) -> Result<()> {
+        checked(record, bytes, decoder).map(|_| ())
     }
 
     /// How many rows.
@@ -54,6 +57,19 @@ impl Payload {
             None => self.values.get(row * self.width..(row + 1) * self.width),
         }
     }
+}
+
+/// Types when captured and as stored, and the raw values, which are those that the content hash was made of.
+fn checked<'a>(record: &PayloadV1, bytes: &[u8], decoder: &'a mut Decoder) -> Result<(Dtype, Dtype, &'a [u8])> {
+    let unknown = || Error::damaged("an unknown number format");
+    let captured = Dtype::from_code(record.captured_dtype).ok_or_else(unknown)?;
+    let stored = Dtype::from_code(record.stored_dtype).ok_or_else(unknown)?;
+    let raw = decoder.decode(stored, record.elements()?, &record.planes, bytes)?;
+    let shape = Shape { captured, stored, rows: record.rows, width: record.width, offsets: &record.offsets };
+    if shape.content_hash(raw) != record.blake3 {
+        return Err(Error::damaged(format!("the values of payload {} do not match their hash", record.payload)));
+    }
+    Ok((captured, stored, raw))
 }
 
 fn to_f32(dtype: Dtype, raw: &[u8]) -> Vec<f32> {

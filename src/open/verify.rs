@@ -4,14 +4,17 @@ use super::directory::{FrameEntry, listed, listed_payloads};
 use super::input::Input;
 use super::payload::Payload;
 use super::walk::{State, Stretch, Walk};
+use crate::codec::Decoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::{FileHeader, FrameHeader, Kind, NO_RUN, Span, seal_root};
 use crate::record::{
-    CoverageV1, EndV1, IndexV1, LossV1, PayloadIndexV1, PayloadV1, PlanV1, Record, RunV1, SealV1, StatsV1, StepV1,
-    SyncV1, VERSION,
+    ArchivedPayloadV1, CoverageV1, EndV1, IndexV1, LossV1, PayloadIndexV1, PlanV1, Record, RunV1, SealV1, StatsV1,
+    StepV1, SyncV1, VERSION, access,
 };
 use rayon::prelude::*;
+use rkyv::util::AlignedVec;
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 /// Frames that are checked at a time: memory is bounded by their bodies.
 const GROUP: usize = 64;
@@ -84,8 +87,9 @@ pub fn verify(input: &Input, mut progress: impl FnMut(u64, u64)) -> Result<Verif
     let mut check = Check::new(*input.header());
     check.order(&stretches);
     let headers: Vec<FrameHeader> = stretches.iter().filter_map(frame).copied().collect();
+    let buffers = Mutex::default();
     for group in headers.chunks(GROUP) {
-        let results: Vec<_> = group.par_iter().map(|header| check_frame(input, header)).collect();
+        let results: Vec<_> = group.par_iter().map(|header| check_frame(input, header, &buffers)).collect();
         for (header, result) in group.iter().zip(results) {
             check.take(header, result?);
         }
@@ -129,25 +133,51 @@ pub(super) enum Body {
 ///
 /// # Errors
 /// Environment, where the file cannot be read.
-fn check_frame(input: &Input, header: &FrameHeader) -> Result<Result<Checked, (Cause, Error)>> {
-    Ok(match input.body(header) {
-        Ok(body) => check_body(header, &body).map_err(|error| (Cause::Record, error)),
+fn check_frame(
+    input: &Input,
+    header: &FrameHeader,
+    buffers: &Mutex<Vec<Buffers>>,
+) -> Result<Result<Checked, (Cause, Error)>> {
+    if header.kind != Kind::Payload {
+        let check =
+            |body: &[u8]| Ok(Checked { hash: *blake3::hash(body).as_bytes(), body: check_record(header, body)? });
+        return sorted(input.body(header), |body| check(&body));
+    }
+    let mut held = buffers.lock().map_or(None, |mut buffers| buffers.pop()).unwrap_or_default();
+    let body = input.body_in(header, std::mem::take(&mut held.body));
+    let checked = sorted(body, |body| {
+        let checked = check_payload(header, &body, &mut held.decoder);
+        held.body = body;
+        checked
+    });
+    if let Ok(mut buffers) = buffers.lock() {
+        buffers.push(held);
+    }
+    checked
+}
+
+/// What a thread needs for a payload: there are as many as threads.
+#[derive(Default)]
+struct Buffers {
+    body: AlignedVec<64>,
+    decoder: Decoder,
+}
+
+/// What `check` says of a body that could be read; damage is a finding, not an error.
+fn sorted<B>(body: Result<B>, check: impl FnOnce(B) -> Result<Checked>) -> Result<Result<Checked, (Cause, Error)>> {
+    Ok(match body {
+        Ok(body) => check(body).map_err(|error| (Cause::Record, error)),
         Err(error) if error.kind() == ErrorKind::Damaged => Err((Cause::Bytes, error)),
         Err(error) => return Err(error),
     })
 }
 
-fn check_body(header: &FrameHeader, body: &[u8]) -> Result<Checked> {
-    if header.kind == Kind::Payload {
-        return check_payload(header, body);
-    }
-    Ok(Checked { hash: *blake3::hash(body).as_bytes(), body: check_record(header, body)? })
-}
-
 pub(super) fn check_record(header: &FrameHeader, body: &[u8]) -> Result<Body> {
     if let Kind::Other(code) = header.kind {
         return match header.critical {
-            true => Err(Error::damaged(format!("frame kind {code} is unknown and marked critical"))),
+            true => Err(Error::damaged(format!(
+                "frame kind {code} is unknown and marked critical: a later version wrote it"
+            ))),
             false => Ok(Body::Other),
         };
     }
@@ -175,13 +205,14 @@ pub(super) fn check_record(header: &FrameHeader, body: &[u8]) -> Result<Body> {
     })
 }
 
-fn check_payload(header: &FrameHeader, body: &[u8]) -> Result<Checked> {
+fn check_payload(header: &FrameHeader, body: &[u8], decoder: &mut Decoder) -> Result<Checked> {
     known_version(header)?;
-    let record = PayloadV1::decode(body)?;
+    let archived = access::<ArchivedPayloadV1>(body)?;
+    let record = archived.without_bytes()?;
     if record.payload != header.payload {
         return Err(Error::damaged("a payload's number differs from its frame's"));
     }
-    Payload::decode(&record)?;
+    Payload::check(&record, &archived.bytes, decoder)?;
     Ok(Checked { hash: record.blake3, body: Body::Payload { rows: record.rows } })
 }
 

@@ -1,7 +1,7 @@
 //! What a well-formed archive must also be: columns of one length, known codes, numbers that agree.
 
 use super::*;
-use crate::file::{FileHeader, FrameHeader, padded};
+use crate::layout::{FileHeader, FrameHeader, padded};
 use crate::tensor::Dtype;
 
 fn require(holds: bool, rule: &str) -> Result<()> {
@@ -90,6 +90,31 @@ impl StatsV1 {
     }
 }
 
+impl ArchivedPayloadV1 {
+    /// The record without its planes' bytes, checked: those are read in place.
+    pub(crate) fn without_bytes(&self) -> Result<PayloadV1> {
+        let plane = |plane: &ArchivedPlaneV1| PlaneV1 {
+            codec: plane.codec,
+            offset: plane.offset.to_native(),
+            length: plane.length.to_native(),
+        };
+        let record = PayloadV1 {
+            payload: self.payload.to_native(),
+            rows: self.rows.to_native(),
+            width: self.width.to_native(),
+            offsets: self.offsets.iter().map(|offset| offset.to_native()).collect(),
+            captured_dtype: self.captured_dtype,
+            stored_dtype: self.stored_dtype,
+            planes: self.planes.iter().map(plane).collect(),
+            raw_length: self.raw_length.to_native(),
+            blake3: self.blake3,
+            bytes: Vec::new(),
+        };
+        record.check()?;
+        Ok(record)
+    }
+}
+
 impl PayloadV1 {
     /// Elements of all rows.
     pub fn elements(&self) -> Result<usize> {
@@ -118,7 +143,7 @@ impl PayloadV1 {
         let bytes = (self.elements()? as u64).checked_mul(stored.size() as u64);
         require(bytes == Some(self.raw_length), "shape times width is not the stated length")?;
         require(
-            self.raw_length <= crate::file::MAX_PAYLOAD_BYTES as u64,
+            self.raw_length <= crate::layout::MAX_PAYLOAD_BYTES as u64,
             "a payload above the size that a frame may hold",
         )
     }

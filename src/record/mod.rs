@@ -2,6 +2,7 @@
 //!
 //! rkyv does not know its own schema, so the frame header's (kind, version) picks the type here, and nothing else does.
 
+mod append;
 mod content;
 mod meaning;
 mod v1;
@@ -9,7 +10,7 @@ pub use content::Shape;
 pub use v1::*;
 
 use crate::error::{Error, Result};
-use crate::file::Kind;
+use crate::layout::Kind;
 use rkyv::rancor::BoxedError;
 use rkyv::util::AlignedVec;
 

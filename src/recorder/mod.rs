@@ -3,8 +3,8 @@
 
 mod budget;
 mod known;
+mod ledger;
 mod pack;
-mod sequel;
 
 use crate::capture::Plan;
 use crate::error::{Error, Result};
@@ -13,16 +13,16 @@ use crate::forward::{Observer, StepReport};
 use crate::graph::SiteId;
 use crate::record::{CoverageV1, EndV1, RunV1};
 use crate::tensor::Rows;
-pub use sequel::now_us;
-
 use budget::Budget;
 use known::Known;
+use ledger::Ledger;
 use pack::{Job, Packed};
-use sequel::Sequel;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+
+pub use ledger::now_us;
 
 /// Raw bytes that may wait between the forward pass and the file.
 const BUDGET_BYTES: usize = 256 << 20;
@@ -63,7 +63,7 @@ pub struct Recorder<S: Storage> {
     budget: Arc<Budget>,
     failure: Arc<Mutex<Option<Error>>>,
     packers: Vec<JoinHandle<()>>,
-    sequel: Option<JoinHandle<Sequel<S>>>,
+    ledger: Option<JoinHandle<Ledger<S>>>,
 }
 
 impl<S: Storage + 'static> Recorder<S> {
@@ -86,9 +86,9 @@ impl<S: Storage + 'static> Recorder<S> {
         let packers = (0..packers.max(1))
             .map(|_| spawn_packer(Arc::clone(&waiting), packed.clone(), Arc::clone(&plan), Arc::clone(&known)))
             .collect::<Result<Vec<_>>>()?;
-        let sequel = Sequel::new(writer, ordinal, plan.record());
-        let sequel = spawn_sequel(sequel, ready, Arc::clone(&budget), Arc::clone(&failure))?;
-        Ok(Recorder { plan, jobs: Some(jobs), next: 0, budget, failure, packers, sequel: Some(sequel) })
+        let ledger = Ledger::new(writer, ordinal, plan.record());
+        let ledger = spawn_ledger(ledger, ready, Arc::clone(&budget), Arc::clone(&failure))?;
+        Ok(Recorder { plan, jobs: Some(jobs), next: 0, budget, failure, packers, ledger: Some(ledger) })
     }
 
     /// Waits for everything that was handed over, ends the run as `outcome` says, and seals the file.
@@ -100,17 +100,17 @@ impl<S: Storage + 'static> Recorder<S> {
         for packer in self.packers.drain(..) {
             packer.join().map_err(|_| Error::internal("a thread that packs values ended in a panic"))?;
         }
-        let sequel = self.sequel.take().map(JoinHandle::join);
-        let Some(Ok(sequel)) = sequel else {
+        let ledger = self.ledger.take().map(JoinHandle::join);
+        let Some(Ok(ledger)) = ledger else {
             return Err(Error::internal("the thread that writes ended in a panic"));
         };
         if let Err(error) = self.failed() {
             // The first error is the one to report. Where only a value could not be packed, the run is ended as failed;
             // a poisoned writer refuses that, and nothing is sealed.
-            drop(sequel.finish(&self.plan, &Outcome::Failed(error.to_string())));
+            drop(ledger.finish(&self.plan, &Outcome::Failed(error.to_string())));
             return Err(error);
         }
-        sequel.finish(&self.plan, outcome)
+        ledger.finish(&self.plan, outcome)
     }
 
     fn send(&mut self, bytes: usize, job: impl FnOnce(u64) -> Job) -> Result<()> {
@@ -170,32 +170,32 @@ fn spawn_packer(
 
 /// Puts what the packers hand over back into order and writes it. After a failure it goes on receiving, so that the
 /// forward pass is not blocked for ever, and writes nothing.
-fn spawn_sequel<S: Storage + 'static>(
-    mut sequel: Sequel<S>,
+fn spawn_ledger<S: Storage + 'static>(
+    mut ledger: Ledger<S>,
     ready: Receiver<Packed>,
     budget: Arc<Budget>,
     failure: Arc<Mutex<Option<Error>>>,
-) -> Result<JoinHandle<Sequel<S>>> {
+) -> Result<JoinHandle<Ledger<S>>> {
     let work = move || {
         let mut early = std::collections::BTreeMap::new();
         let mut next = 0;
         let mut failed = false;
         loop {
-            let received = match sequel.due_in() {
+            let received = match ledger.due_in() {
                 Some(wait) => ready.recv_timeout(wait),
                 None => ready.recv().map_err(RecvTimeoutError::from),
             };
             let mut result = Ok(());
             match received {
-                Err(RecvTimeoutError::Disconnected) => return sequel,
-                Err(RecvTimeoutError::Timeout) => result = sequel.sync_if_due(),
+                Err(RecvTimeoutError::Disconnected) => return ledger,
+                Err(RecvTimeoutError::Timeout) => result = ledger.sync_if_due(),
                 Ok(packed) => drop(early.insert(packed.number(), packed)),
             }
             while let Some(packed) = early.remove(&next) {
                 next += 1;
                 let bytes = packed.bytes();
                 if !failed && result.is_ok() {
-                    result = sequel.write(packed).and_then(|()| sequel.sync_if_due());
+                    result = ledger.write(packed).and_then(|()| ledger.sync_if_due());
                 }
                 budget.release(bytes);
             }

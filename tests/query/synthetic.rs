@@ -77,7 +77,7 @@ impl<'a> UnderWay<'a> {
             let tensor = self.run.tensors.then(|| payload(&rows));
             let payload = tensor.map_or(0, |tensor| self.writer.payload(self.ordinal, self.step, tensor).unwrap());
             for ((number, position), row) in (0..).zip(positions.clone()).zip(&rows) {
-                push(&mut stats, site as u32, position, &RowStatistics::of(row), (payload, number));
+                stats.push(site as u32, position, &RowStatistics::of(row), (payload, number));
             }
         }
         self.writer.stats(self.ordinal, &stats).unwrap();
@@ -202,33 +202,6 @@ pub fn step(number: u32, first: u32, tokens: &[u32]) -> StepV1 {
         stats_frames: 1,
         payload_frames: 0,
     }
-}
-
-/// Appends a row to `stats`.
-pub fn push(stats: &mut StatsV1, site: u32, position: u32, row: &RowStatistics, payload: (u64, u32)) {
-    let (min, max, absmax) = row.extremes.map_or(((0.0, 0), (0.0, 0), (0.0, 0)), |e| (e.min, e.max, e.absmax));
-    stats.site.push(site);
-    stats.sequence.push(0);
-    stats.position.push(position);
-    stats.count.push(row.count);
-    stats.nan.push(row.nan);
-    stats.pos_inf.push(row.pos_inf);
-    stats.neg_inf.push(row.neg_inf);
-    stats.zero.push(row.zero);
-    stats.subnormal.push(row.subnormal);
-    stats.min.push(min.0);
-    stats.min_index.push(min.1);
-    stats.max.push(max.0);
-    stats.max_index.push(max.1);
-    stats.absmax.push(absmax.0);
-    stats.absmax_index.push(absmax.1);
-    stats.abs_smallest.push(row.abs_smallest.unwrap_or(0.0));
-    stats.mean.push(row.moments.mean);
-    stats.m2.push(row.moments.m2);
-    stats.l1.push(row.l1);
-    stats.fingerprint.push(row.fingerprint);
-    stats.payload.push(payload.0);
-    stats.payload_row.push(payload.1);
 }
 
 fn payload(rows: &[Vec<f32>]) -> PayloadV1 {

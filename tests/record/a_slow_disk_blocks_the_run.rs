@@ -1,16 +1,14 @@
 //! Where the file takes bytes more slowly than the model gives them, the model waits; nothing is dropped and memory
 //! stays within its budget.
 
-use crate::command::Ground;
 use crate::running::forward;
 use crate::support::fixture;
+use crate::support::trace::{HEADER, run};
 use actrace::backend::Semantics;
 use actrace::capture::{Layers, Names, Plan, Positions, Selection};
-use actrace::file::{FileHeader, Storage, Writer};
+use actrace::file::{Storage, Writer};
 use actrace::forward::{Observer, Phase, StepReport};
 use actrace::model::Model;
-use actrace::open::Trace;
-use actrace::record::RunV1;
 use actrace::recorder::{Outcome, Recorder, Summary};
 use actrace::tensor::{Extent, Rows};
 use std::path::Path;
@@ -61,15 +59,6 @@ fn prefill(positions: usize) -> StepReport {
     }
 }
 
-/// The identity of a real run; what it says plays no part here.
-fn identity() -> RunV1 {
-    let ground = Ground::new();
-    let model = fixture("llama/plain");
-    let args = ["--model", model.to_str().unwrap(), "--tokens", "1", "--out", "{out}"];
-    assert_eq!(ground.record(&args).status, 0);
-    RunV1::clone(&Trace::open(&ground.path("out")).unwrap().runs()[0].identity)
-}
-
 fn recorder(budget: usize, storage: Gated) -> Recorder<Gated> {
     let model = Model::open(&fixture("llama/plain")).unwrap();
     let graph = forward(&model, Semantics::DequantizeF32).graph().clone();
@@ -77,8 +66,8 @@ fn recorder(budget: usize, storage: Gated) -> Recorder<Gated> {
     let selection = Selection { points: all(), layers: Layers::ALL, positions: Positions::All, tensors: all() };
     let plan = Plan::new(&model, &graph, &selection, 1000, 1000).unwrap();
     assert_eq!(plan.record().sites[0].width as usize, WIDTH);
-    let writer = Writer::create(storage, FileHeader { uuid: [7; 16], created_us: 0 }).unwrap();
-    Recorder::begin_within(budget, writer, &identity(), plan, 2).unwrap()
+    let writer = Writer::create(storage, HEADER).unwrap();
+    Recorder::begin_within(budget, writer, &run(), plan, 2).unwrap()
 }
 
 #[test]

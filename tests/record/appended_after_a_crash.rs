@@ -1,7 +1,7 @@
 //! The next writer goes on behind the last whole frame, wherever the one before it was cut off: nothing whole is lost,
 //! and the file is sound again.
 
-use crate::commands::{record, status, stderr};
+use crate::command;
 use crate::support::trace::{HEADER, frames, run, sample, verified, write_run};
 use actrace::ErrorKind;
 use actrace::file::Kind;
@@ -100,9 +100,9 @@ fn a_damaged_file_is_refused_and_left_as_it_is() {
     // Were it sealed, only verify would see it: the next run is no reason to read gigabytes.
     image.truncate(frames(&sample()).last().unwrap().offset as usize);
     std::fs::write(&path, &image).unwrap();
-    let refused = record(&path, 1).output().unwrap();
-    assert_eq!(status(&refused), 1);
-    assert!(stderr(&refused).contains("`actrace recover IN OUT`"), "{}", stderr(&refused));
+    let refused = command::run(&mut command::record(&path, 1));
+    assert_eq!(refused.status, 1);
+    assert!(refused.stderr.contains("`actrace recover IN OUT`"), "{}", refused.stderr);
     assert_eq!(std::fs::read(&path).unwrap(), image);
 }
 

@@ -1,6 +1,6 @@
 //! Bad input gets one clear line and a status of its own, and damages nothing.
 
-use crate::command::{Ground, actrace};
+use crate::command::{Ground, actrace, run};
 use crate::support::{fixture, model};
 use std::path::Path;
 
@@ -124,7 +124,7 @@ fn devices_and_numbers_that_are_none() {
     --threads 0: error: --threads 0 is not among 1 to 1024
     --threads 100000: error: --threads 100000 is not among 1 to 1024
     --threads two: error: invalid value 'two' for '--threads <N>': invalid digit found in string
-    --label : error: an empty --label names nothing
+    --label : error: an empty --label names nothing: give a name, or leave the option out
     --untraced: error: the argument '--untraced' cannot be used with '--out <FILE.actrace>'
     "#);
 }
@@ -163,10 +163,10 @@ fn prompts_that_are_none() {
     --prompt-file [dir]/latin1: error: [dir]/latin1: cannot read the prompt: stream did not contain valid UTF-8
     --tokens : error: the prompt is empty: give at least one token
     --tokens-file [dir]/empty: error: the prompt is empty: give at least one token
-    --tokens 1,two: error: `two` is no token id
-    --tokens 1,-1: error: `-1` is no token id
+    --tokens 1,two: error: `two` is no token id: give whole numbers from 0 on, with commas between
+    --tokens 1,-1: error: `-1` is no token id: give whole numbers from 0 on, with commas between
     --tokens 1,128: error: token id 128 at position 1 is out of range: the vocabulary has 128 tokens, 0 to 127
-    --tokens 1,99999999999: error: `99999999999` is no token id
+    --tokens 1,99999999999: error: `99999999999` is no token id: give whole numbers from 0 on, with commas between
     --tokens 1,2,3 --generate 126: error: 3 prompt tokens and 126 to generate exceed the model's context of 128: shorten one of them
     --tokens 1 --generate 4294967295: error: 1 prompt tokens and 4294967295 to generate exceed the model's context of 128: shorten one of them
     --tokens 1 --prompt one: error: the argument '--tokens <IDS>' cannot be used with '--prompt <TEXT>'
@@ -280,10 +280,10 @@ fn a_disk_that_is_full_in_the_middle_of_a_run_keeps_the_runs_before() {
     let after = std::fs::read(ground.path("out")).unwrap();
     assert!(after.starts_with(&before) && after.len() > before.len());
     let out = ground.path("out");
-    let verified = actrace(&["verify", out.to_str().unwrap()]);
+    let verified = run(actrace("verify").arg(&out));
     assert_eq!(verified.status, 1, "what was cut short is not sealed: {}", verified.stdout);
     assert_eq!(ground.record(&args).status, 0, "the next run goes on behind the last whole frame");
-    assert_eq!(actrace(&["verify", out.to_str().unwrap()]).status, 0);
+    assert_eq!(run(actrace("verify").arg(&out)).status, 0);
 }
 
 /// What nobody can read is no reason for a panic, which would be a status of 101.

@@ -1,9 +1,48 @@
 //! The `actrace` binary as its users run it.
 
-use crate::support::{fixture, package};
+use crate::support::{fixture, model, package};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+/// `actrace VERB` with nothing on its standard input.
+pub fn actrace(verb: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_actrace"));
+    command.arg(verb).stdin(Stdio::null());
+    command
+}
+
+/// `actrace record` of one layer of a small model into `out`, `generate` tokens.
+pub fn record(out: &Path, generate: u32) -> Command {
+    let mut command = actrace("record");
+    command.arg("--model").arg(model("tiny-qwen2.safetensors")).args(["--tokens", "609,1827,409", "--threads", "1"]);
+    command.args(["--layers", "0", "--generate", &generate.to_string()]).arg("--out").arg(out);
+    command
+}
+
+/// The command where no file may grow beyond `blocks` of 512 bytes; the signal that comes with it is ignored, so that
+/// the write fails.
+pub fn limited(blocks: usize, command: &Command) -> Command {
+    in_shell(&format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\""), command)
+}
+
+/// The command as `"$@"` of a shell's script.
+fn in_shell(script: &str, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh"]).arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    shell
+}
+
+/// Runs a command to its end.
+pub fn run(command: &mut Command) -> Finished {
+    Finished::of(command.output().unwrap())
+}
+
+/// Runs a command with `--json`: its exit status and what it reports.
+pub fn json(command: &mut Command) -> (i32, serde_json::Value) {
+    let finished = run(command.arg("--json"));
+    (finished.status, finished.report())
+}
 
 /// What a finished command left behind.
 pub struct Finished {
@@ -13,9 +52,9 @@ pub struct Finished {
 }
 
 impl Finished {
-    fn of(output: Output) -> Self {
+    pub fn of(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        let status = output.status.code().expect("no signal ended it");
+        let status = output.status.code().unwrap_or_else(|| panic!("no exit status: {:?}", output.status));
         Finished { status, stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
@@ -30,16 +69,16 @@ impl Finished {
         errors[0].to_owned()
     }
 
+    /// What it reports as JSON, however it ended.
+    pub fn report(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|_| panic!("no JSON: {}", self.stderr))
+    }
+
+    /// What a successful command reports as JSON.
     pub fn json(&self) -> serde_json::Value {
         assert_eq!(self.status, 0, "{}", self.stderr);
-        serde_json::from_str(&self.stdout).unwrap()
+        self.report()
     }
-}
-
-/// Runs `actrace` with nothing on its standard input.
-pub fn actrace(args: &[&str]) -> Finished {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_actrace"));
-    Finished::of(command.args(args).stdin(Stdio::null()).output().unwrap())
 }
 
 /// A folder of its own for one test; `{out}` in arguments is the file `out` in it.
@@ -54,33 +93,26 @@ impl Ground {
         self.0.path().join(name)
     }
 
-    fn filled<'a>(&self, args: &[&'a str]) -> Vec<String> {
+    fn command(&self, args: &[&str]) -> Command {
         let out = self.path("out").to_str().unwrap().to_owned();
-        args.iter().map(|arg: &&'a str| arg.replace("{out}", &out)).collect()
+        let mut command = actrace("record");
+        command.args(args.iter().map(|arg| arg.replace("{out}", &out)));
+        command
     }
 
     /// `actrace record ARGS`.
     pub fn record(&self, args: &[&str]) -> Finished {
-        let args = self.filled(args);
-        let mut all = vec!["record"];
-        all.extend(args.iter().map(String::as_str));
-        actrace(&all)
+        run(&mut self.command(args))
     }
 
     /// `actrace record ARGS` behind a redirection of the shell.
     pub fn record_into(&self, redirection: &str, args: &[&str]) -> Finished {
-        self.shell(&format!("exec \"$0\" record \"$@\" {redirection}"), args)
+        run(&mut in_shell(&format!("exec \"$@\" {redirection}"), &self.command(args)))
     }
 
-    /// `actrace record ARGS` where no file may grow beyond `blocks` of 512 bytes.
+    /// `actrace record ARGS` under [`limited`].
     pub fn record_limited(&self, blocks: usize, args: &[&str]) -> Finished {
-        self.shell(&format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" record \"$@\""), args)
-    }
-
-    fn shell(&self, script: &str, args: &[&str]) -> Finished {
-        let mut shell = Command::new("sh");
-        shell.args(["-c", script, env!("CARGO_BIN_EXE_actrace")]).args(self.filled(args)).stdin(Stdio::null());
-        Finished::of(shell.output().unwrap())
+        run(&mut limited(blocks, &self.command(args)))
     }
 
     /// Runs a command that must be refused with status 2 and one line, and must leave the folder as it is.

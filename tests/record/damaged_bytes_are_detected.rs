@@ -5,7 +5,7 @@
 use crate::support::trace::{frames, sample, verified};
 use crate::traces::recorded;
 use actrace::file::Kind;
-use actrace::open::State;
+use actrace::open::{State, hex};
 use rayon::prelude::*;
 
 const BLOCK: usize = 64;
@@ -128,4 +128,28 @@ fn files_one_after_the_other_and_bytes_behind_the_end() {
     let [a, b] = images();
     let behind = [a.clone(), b, vec![0; BLOCK], vec![0]];
     assert_detected((0..behind.len()).into_par_iter(), |which| [&a[..], &behind[*which]].concat());
+}
+
+/// A file cut behind an earlier seal is whole: only who knows the root can tell.
+#[test]
+fn the_command_tells_a_file_from_an_earlier_one_of_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = sample();
+    let first_seal = frames(&image).iter().find(|frame| frame.kind == Kind::Seal).unwrap().end() as usize;
+    let (whole, earlier) = (folder.path().join("whole.actrace"), folder.path().join("earlier.actrace"));
+    std::fs::write(&whole, &image).unwrap();
+    std::fs::write(&earlier, &image[..first_seal]).unwrap();
+    let root = hex(&verified(image).unwrap().root.unwrap());
+    let status = |arguments: &[&std::ffi::OsStr]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_actrace"));
+        command.arg("verify").args(arguments).output().unwrap().status.code()
+    };
+    let with = |file: &std::path::Path, root: &str| status(&[file.as_ref(), "--root".as_ref(), root.as_ref()]);
+    assert_eq!(status(&[whole.as_ref()]), Some(0));
+    assert_eq!(status(&[earlier.as_ref()]), Some(0));
+    assert_eq!(with(&whole, &root), Some(0));
+    assert_eq!(with(&whole, &root.to_uppercase()), Some(0));
+    assert_eq!(with(&earlier, &root), Some(1));
+    assert_eq!(with(&whole, "abc"), Some(2), "no root");
+    assert_eq!(status(&[whole.as_ref(), earlier.as_ref(), "--root".as_ref(), root.as_ref()]), Some(2), "two files");
 }

@@ -1,6 +1,6 @@
 //! What a durability level promises is what the marks in the file say: a frame before a mark was synced.
 
-use crate::commands::record;
+use crate::command;
 use crate::support::trace::{HEADER, Memory, frames, run, stats, step};
 use actrace::file::{Durability, Kind, Storage, Writer};
 use actrace::open::Trace;
@@ -93,11 +93,11 @@ fn the_option_of_the_recorder() {
     let folder = tempfile::tempdir().unwrap();
     for (level, marks) in [("none", 0), ("step", 4), ("3600000", 0)] {
         let out = folder.path().join(level);
-        assert!(record(&out, 4).args(["--sync", level]).status().unwrap().success());
+        assert_eq!(command::run(command::record(&out, 4).args(["--sync", level])).status, 0);
         let frames = Trace::open(&out).unwrap().frames().unwrap();
         assert_eq!(frames.iter().filter(|frame| frame.kind == Kind::Sync).count(), marks, "{level}");
     }
-    let refused = record(&folder.path().join("x"), 1).args(["--sync", "often"]).output().unwrap();
-    assert_eq!(crate::commands::status(&refused), 2);
-    assert!(crate::commands::stderr(&refused).contains("`often` is no durability level: none, step or a number"));
+    let refused = command::run(command::record(&folder.path().join("x"), 1).args(["--sync", "often"]));
+    assert_eq!(refused.status, 2);
+    assert!(refused.stderr.contains("`often` is no durability level: none, step or a number"));
 }

@@ -1,7 +1,7 @@
 //! A writer that is killed at any moment costs the step that was under way and nothing else: not for a reader beside
 //! it, not for the next writer of the same file.
 
-use crate::commands::{actrace, json, record};
+use crate::command::{actrace, json, record};
 use actrace::open::{FrameEntry, RunView, State, Trace};
 use std::path::Path;
 use std::process::{Child, Stdio};

@@ -8,7 +8,6 @@ mod support;
 static COUNTED: support::memory::Counting = support::memory::Counting;
 
 mod command;
-mod commands;
 mod running;
 mod traces;
 
@@ -24,6 +23,7 @@ mod fixtures_are_reproducible;
 mod golden_trace_stays_readable;
 mod hostile_files_are_refused;
 mod killed_while_recording;
+mod modules_use_only_what_stands_above;
 mod one_writer_at_a_time;
 mod planted_faults_show;
 mod power_loss_keeps_what_was_synced;

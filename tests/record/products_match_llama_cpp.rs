@@ -179,7 +179,7 @@ fn whole_runs_up_to_the_first_flipped_rounding() {
             let values = |site: &Site| capture.values(0, site.id);
             let flip = first_flip(graph, &model, &reference, &values);
             let table = graph.sites.iter().find(|site| model_name == "tiny-gpt2" && site.point == "ffn_act");
-            let end = [flip.map(|(site, ..)| site.id), table.map(|site| site.id)].into_iter().flatten().min();
+            let end = table.or(flip.map(|(site, ..)| site)).map(|site| site.id);
             let (mut worst, mut compared) = ((0f64, String::new()), 0);
             let before = graph.sites.iter().filter(|site| end.is_none_or(|end| site.id < end));
             for site in before {

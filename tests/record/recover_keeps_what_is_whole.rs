@@ -1,6 +1,6 @@
 //! `recover` keeps going past broken frames: everything whole is in the new file, everything else is named.
 
-use crate::commands::{actrace, json, status, stderr};
+use crate::command::{actrace, json, run};
 use crate::support::trace::{HEADER, frames, sample, verified};
 use crate::traces::recorded;
 use actrace::file::{FileHeader, FrameHeader, Kind};
@@ -164,16 +164,24 @@ fn the_command_says_what_is_kept_and_lost_and_overwrites_nothing() {
     assert_eq!((code, &report["lost"]), (3, &serde_json::json!({ "stats": 1 })));
     assert_eq!(report["losses"][0]["rows"], 2, "the index knows how many rows are gone");
     assert_eq!(report["kept"]["run"], 2);
-    assert_eq!(status(&actrace("verify").arg(&to).output().unwrap()), 0);
-    let again = actrace("recover").args([&from, &to]).output().unwrap();
-    assert_eq!(status(&again), 2);
-    assert!(stderr(&again).contains("exists already and is not overwritten"), "{}", stderr(&again));
-    let itself = actrace("recover").args([&from, &from]).output().unwrap();
-    assert_eq!((status(&itself), std::fs::read(&from).unwrap()), (2, image));
+    assert_eq!(run(actrace("verify").arg(&to)).status, 0);
+    let runs = json(actrace("info").arg(&to)).1["files"][0]["runs"].take();
+    let losses = runs[0]["losses"].as_array().unwrap();
+    assert!(losses.iter().any(|loss| loss["rows"] == 2), "{losses:?}");
+    let told = run(actrace("info").arg(&to)).stdout;
+    assert_eq!(
+        told.matches("    lost ").count(),
+        runs.as_array().unwrap().iter().map(|run| run["losses"].as_array().unwrap().len()).sum::<usize>()
+    );
+    let again = run(actrace("recover").args([&from, &to]));
+    assert_eq!(again.status, 2);
+    assert!(again.stderr.contains("exists already and is not overwritten"), "{}", again.stderr);
+    let itself = run(actrace("recover").args([&from, &from]));
+    assert_eq!((itself.status, std::fs::read(&from).unwrap()), (2, image));
     std::fs::write(&from, sample()).unwrap();
     std::fs::remove_file(&to).unwrap();
-    let whole = actrace("recover").args([&from, &to]).output().unwrap();
-    assert_eq!(status(&whole), 0);
-    assert!(String::from_utf8_lossy(&whole.stdout).contains("nothing that was recorded is lost"));
+    let whole = run(actrace("recover").args([&from, &to]));
+    assert_eq!(whole.status, 0);
+    assert!(whole.stdout.contains("nothing that was recorded is lost"));
     assert_ne!(HEADER.uuid, Trace::open(&to).unwrap().header().uuid);
 }

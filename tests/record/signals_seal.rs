@@ -1,6 +1,6 @@
 //! A run that is told to stop seals what is there: complete steps stay, and the end says why there are no more.
 
-use crate::commands::{actrace, json, record, status};
+use crate::command::{Finished, actrace, json, record};
 use actrace::open::{State, Trace};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -28,9 +28,9 @@ fn sigint_and_sigterm_end_the_run_and_seal_the_file() {
         let out = folder.path().join(name);
         let child = under_way(&out);
         signal(name, &child);
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(status(&output), 3, "{name}");
-        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let finished = Finished::of(child.wait_with_output().unwrap());
+        assert_eq!(finished.status, 3, "{name}");
+        let report = finished.report();
         assert_eq!((report["interrupted"].as_bool(), report["sealed"].as_bool()), (Some(true), Some(true)));
 
         let trace = Trace::open(&out).unwrap();

@@ -1,6 +1,6 @@
 //! Sealed, torn, tail lost, damaged, foreign: what opening and verifying call a file follows from where it is broken.
 
-use crate::commands::{actrace, json, status};
+use crate::command::{actrace, json, run};
 use crate::support::trace::{frames, sample, verified};
 use actrace::ErrorKind;
 use actrace::file::{FrameHeader, Kind};
@@ -136,7 +136,7 @@ fn exit_status_and_words_of_verify() {
     }
     let verify = |names: &[&str]| {
         let paths = names.iter().map(|name| folder.path().join(name));
-        status(&actrace("verify").args(paths).output().unwrap())
+        run(actrace("verify").args(paths)).status
     };
     assert_eq!(verify(&["sealed", "tail_lost"]), 3);
     assert_eq!(verify(&["foreign", "tail_lost", "sealed"]), 2);

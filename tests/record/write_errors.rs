@@ -1,6 +1,6 @@
 //! A write that fails reaches the user, and nothing pretends to be sealed.
 
-use crate::commands::{json, record, status, stderr};
+use crate::command::{json, limited, record, run};
 use crate::support::trace::Memory;
 use crate::traces::record as record_into;
 use actrace::ErrorKind;
@@ -8,7 +8,6 @@ use actrace::file::Storage;
 use actrace::open::{State, Trace};
 use std::io;
 use std::path::Path;
-use std::process::Command;
 
 /// A disk without room.
 struct Full(Memory);
@@ -32,26 +31,18 @@ fn a_full_disk_is_told_with_what_to_do() {
     assert!(error.to_string().contains("the disk is full: free some space; every whole frame"), "{error}");
 }
 
-/// Under a file size limit that the run exceeds; the signal that comes with it is ignored, so that the write fails.
-fn limited(command: &Command) -> Command {
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "trap '' XFSZ; ulimit -f 400; exec \"$@\"", "sh"]).arg(command.get_program());
-    shell.args(command.get_args());
-    shell
-}
-
 #[test]
 fn the_run_ends_or_goes_on_as_asked() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name| folder.path().join(name);
     let (_, whole) = json(&mut record(&path("whole"), 40));
 
-    let failed = limited(&record(&path("fails"), 40)).output().unwrap();
-    assert_eq!(status(&failed), 2);
-    assert!(stderr(&failed).contains("size limit") && stderr(&failed).contains("the next recording goes on"));
+    let failed = run(&mut limited(400, &record(&path("fails"), 40)));
+    assert_eq!(failed.status, 2);
+    assert!(failed.stderr.contains("size limit") && failed.stderr.contains("the next recording goes on"));
     assert_eq!(Trace::open(&path("fails")).unwrap().state(), State::Torn);
 
-    let (code, report) = json(&mut limited(record(&path("goes on"), 40).args(["--on-write-error", "continue"])));
+    let (code, report) = json(&mut limited(400, record(&path("goes on"), 40).args(["--on-write-error", "continue"])));
     assert_eq!((code, report["sealed"].as_bool()), (3, Some(false)));
     assert!(report["error"].as_str().unwrap().contains("size limit"));
     assert_eq!(report["tokens"], whole["tokens"], "the run itself is none the worse");

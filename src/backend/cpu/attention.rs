@@ -1,7 +1,6 @@
 //! Attention over the cache: plain f32, one head of one token at a time.
 
 use super::kernels::Kernels;
-use super::rowwise;
 use rayon::prelude::*;
 
 /// Elements of work below which a second thread costs more than it brings.
@@ -55,24 +54,24 @@ pub(super) fn scores(
         let at = (row * heads.heads + head) * heads.head_dim;
         let q = &q[at..at + heads.head_dim];
         let offset = heads.offset(head);
-        let keys: Vec<&[f32]> = keys
-            .chunks_exact(heads.stride())
-            .take(out.len())
-            .map(|row| &row[offset..offset + heads.head_dim])
-            .collect();
-        kernels.dots(q, &keys, out);
-        out.iter_mut().for_each(|score| *score *= scale);
+        kernels.scores(q, &keys[offset..], heads.stride(), scale, out);
     });
     out
 }
 
 /// Softmax of each head's scores.
-pub(super) fn probabilities(pool: &rayon::ThreadPool, heads: usize, scores: &[f32], offsets: &[usize]) -> Vec<f32> {
+pub(super) fn probabilities(
+    kernels: Kernels,
+    pool: &rayon::ThreadPool,
+    heads: usize,
+    scores: &[f32],
+    offsets: &[usize],
+) -> Vec<f32> {
     let mut out = vec![0f32; scores.len()];
     let tasks = by_head(&mut out, offsets, heads);
     spread(pool, tasks, |(row, head, out)| {
         let at = offsets[row] + head * out.len();
-        rowwise::softmax(&scores[at..at + out.len()], out);
+        kernels.softmax(&scores[at..at + out.len()], out);
     });
     out
 }

@@ -221,7 +221,8 @@ impl Backend for CpuBackend {
                 if offsets.last() != Some(&scores.len()) {
                     return Err(missing(site, "score"));
                 }
-                let probabilities = attention::probabilities(&self.pool, heads as usize, scores, &offsets);
+                let probabilities =
+                    attention::probabilities(self.kernels, &self.pool, heads as usize, scores, &offsets);
                 return assemble(site, probabilities, Extent::Offsets(offsets.into()), rows);
             }
             Operation::AttnContext { heads, kv_heads, head_dim } => {

@@ -87,8 +87,8 @@ impl Job<'_> {
             Activations::Float(x) => {
                 let x: Vec<&[f32]> = x.chunks_exact(k).collect();
                 let plain = tensor_type.block_elements() == 1;
-                if plain && m == 1 {
-                    // Each weight is used once: convert on the way into the dot.
+                if tensor_type == TensorType::F16 || plain && m == 1 {
+                    // Each weight is used once: convert on the way into the dot. F16 has an order of its own there.
                     kernels.float_products(&x, &stored()?, tensor_type, k, out);
                 } else {
                     let mut scratch = vec![0f32; rows.len() * k];

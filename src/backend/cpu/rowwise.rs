@@ -1,11 +1,11 @@
 //! Operations that make each element or row from the same row alone. Sums run in f64.
 
-use crate::graph::Activation;
+use crate::model::Activation;
 
 /// `x / sqrt(mean(x^2) + epsilon) * weight`.
 pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
-    let squares: f64 = x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
-    let scale = inverse_root(squares / x.len() as f64, epsilon);
+    let squares: f64 = x.iter().map(|x| f64::from(x * x)).sum();
+    let scale = inverse_root(squares, x.len(), epsilon);
     for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
         *out = x * scale * weight;
     }
@@ -13,16 +13,28 @@ pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32])
 
 /// `(x - mean) / sqrt(var + epsilon) * weight + bias`, with the population's variance.
 pub(super) fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], epsilon: f32, out: &mut [f32]) {
-    let mean = x.iter().map(|x| f64::from(*x)).sum::<f64>() / x.len() as f64;
-    let squares: f64 = x.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum();
-    let scale = inverse_root(squares / x.len() as f64, epsilon);
+    let mean = (x.iter().map(|x| f64::from(*x)).sum::<f64>() / x.len() as f64) as f32;
+    let scale = inverse_root(squared_distances(x, mean), x.len(), epsilon);
     for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(weight).zip(bias) {
-        *out = (f64::from(*x) - mean) as f32 * scale * weight + bias;
+        *out = (x - mean) * scale * weight + bias;
     }
 }
 
-fn inverse_root(mean_square: f64, epsilon: f32) -> f32 {
-    (1.0 / (mean_square + f64::from(epsilon)).sqrt()) as f32
+/// Sum of `(x - mean)^2`: eight squares at a time are added in f32, in the order of an AVX register's halves, and
+/// those sums in f64.
+fn squared_distances(x: &[f32], mean: f32) -> f64 {
+    let (eights, rest) = x.as_chunks::<8>();
+    let square = |x: f32| (x - mean) * (x - mean);
+    let eight = |x: &[f32; 8]| {
+        let half: [f32; 4] = std::array::from_fn(|i| square(x[i + 4]) + square(x[i]));
+        f64::from((half[0] + half[2]) + (half[1] + half[3]))
+    };
+    eights.iter().map(eight).sum::<f64>() + rest.iter().map(|x| f64::from(square(*x))).sum::<f64>()
+}
+
+/// `1 / sqrt(sum / count + epsilon)`, rounded to f32 at each step.
+fn inverse_root(sum: f64, count: usize, epsilon: f32) -> f32 {
+    1.0 / ((sum / count as f64) as f32 + epsilon).sqrt()
 }
 
 /// Turns element `i` of each head with element `i + rotary_dim / 2`, by `position * base^(-2 i / rotary_dim)`.
@@ -57,18 +69,6 @@ pub(super) fn activate(activation: Activation, x: &[f32], out: &mut [f32]) {
     for (out, x) in out.iter_mut().zip(x) {
         *out = function(*x);
     }
-}
-
-/// Softmax of one head's scores over its visible keys, the largest taken away first.
-pub(super) fn softmax(x: &[f32], out: &mut [f32]) {
-    let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sum = 0f64;
-    for (out, x) in out.iter_mut().zip(x) {
-        *out = (x - largest).exp();
-        sum += f64::from(*out);
-    }
-    let inverse = (1.0 / sum) as f32;
-    out.iter_mut().for_each(|out| *out *= inverse);
 }
 
 #[cfg(test)]
@@ -110,14 +110,5 @@ mod tests {
         assert!((out[1] - 0.731_058_6).abs() < 1e-6 && (out[2] + 0.238_405_84).abs() < 1e-6);
         activate(Activation::GeluTanh, &[0.0, 1.0, -2.0], &mut out);
         assert!((out[1] - 0.841_192).abs() < 1e-6 && (out[2] + 0.045_402_3).abs() < 1e-6);
-    }
-
-    #[test]
-    fn softmax_survives_large_scores_and_spreads_nan() {
-        let mut out = [0.0; 3];
-        softmax(&[1e30, 1e30, f32::NEG_INFINITY], &mut out);
-        assert_eq!(out, [0.5, 0.5, 0.0]);
-        softmax(&[0.0, f32::NAN, 1.0], &mut out);
-        assert!(out.iter().all(|p| p.is_nan()));
     }
 }

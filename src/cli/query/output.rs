@@ -79,7 +79,7 @@ impl Output {
             return Ok(());
         };
         if inputs.iter().any(|input| input.canonicalize().is_ok_and(|input| input == target)) {
-            return Err(Error::usage("--output names a trace that is being read").in_file(output));
+            return Err(Error::usage("--output names a trace that is being read: name another file").in_file(output));
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 
 use super::value::Value;
 use crate::error::{Error, Result};
-use crate::graph::Activation;
+use crate::model::Activation;
 use crate::model::hyper::{Facts, Source, Sourced};
 use crate::model::{Architecture, HyperParameters, RopeParameters};
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 use super::build::{gpt2_config, gpt2_tensors, llama_config, llama_tensors, parts, safetensors, with_header};
 use super::refused;
 use crate::ErrorKind::{Malformed, Unsupported};
-use crate::graph::Activation;
+use crate::model::Activation;
 use crate::model::config::Config;
 use crate::model::open::Contents;
 use crate::model::stored::Tensors;

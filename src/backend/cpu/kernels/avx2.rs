@@ -1,9 +1,11 @@
 //! Kernels for x86-64 with AVX2, FMA and F16C. The only place of the CPU backend with unsafe code.
 //!
 //! Every dot has one order of accumulation: lane `l` of eight sums the elements `l`, `l + 8`, ..; the lanes
-//! are then added by [`sum_lanes`]. Tiles share loads between dots and never change that order.
+//! are then added by [`sum_lanes`]. F16 has 32 lanes, in ggml's order: [`f16_dots`]. Tiles share loads between dots and
+//! never change the order.
 #![allow(unsafe_code)]
 
+use super::attention;
 use super::quants::Quantised;
 use crate::model::TensorType;
 use crate::model::quant::K_BLOCK;
@@ -71,11 +73,55 @@ pub(super) fn float_tile<const M: usize, const N: usize>(
     // SAFETY: this module runs only where `detected` said yes; the rows were just measured.
     unsafe {
         match tensor_type {
-            TensorType::F16 => tile::<F16, M, N>(x, w, k),
+            TensorType::F16 => f16_tile(x, w, k),
             TensorType::Bf16 => tile::<Bf16, M, N>(x, w, k),
             _ => tile::<F32, M, N>(x, w, k),
         }
     }
+}
+
+/// Tiles of f16 weights go row by row: 32 lanes a dot leave no registers for more.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn f16_tile<const M: usize, const N: usize>(x: [&[f32]; M], w: [&[u8]; N], k: usize) -> [[f32; N]; M] {
+    let mut dots = [[0f32; N]; M];
+    for (j, w) in w.into_iter().enumerate() {
+        // SAFETY: the caller measured the rows.
+        let column = unsafe { f16_dots(x, w, k) };
+        for (row, dot) in dots.iter_mut().zip(column) {
+            row[j] = dot;
+        }
+    }
+    dots
+}
+
+/// Dots of `M` rows with one f16 row, over 32 lanes and added as ggml adds them, so that a product of an f16 file is
+/// llama.cpp's bit for bit: whole multiples of 32 in f32, and what remains in f64.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn f16_dots<const M: usize>(x: [&[f32]; M], w: &[u8], k: usize) -> [f32; M] {
+    let mut sums = [[_mm256_setzero_ps(); 4]; M];
+    let whole = k & !31;
+    for at in (0..whole).step_by(8) {
+        // SAFETY: at + 8 <= k, and the caller measured all rows.
+        unsafe {
+            let weight = F16::load(w.as_ptr().wrapping_add(at.wrapping_mul(F16::BYTES)));
+            for i in 0..M {
+                let lanes = _mm256_loadu_ps(x[i].as_ptr().wrapping_add(at));
+                let sum = &mut sums[i][at / 8 % 4];
+                *sum = _mm256_fmadd_ps(lanes, weight, *sum);
+            }
+        }
+    }
+    let rest = &w[whole * F16::BYTES..];
+    std::array::from_fn(|i| {
+        let [a, b, c, d] = sums[i];
+        let eight = _mm256_add_ps(_mm256_add_ps(a, c), _mm256_add_ps(b, d));
+        let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+        let two = _mm_hadd_ps(four, four);
+        let vector = _mm_cvtss_f32(_mm_hadd_ps(two, two));
+        let pairs = x[i][whole..k].iter().zip(rest.as_chunks::<2>().0);
+        let product = |(x, w): (&f32, &[u8; 2])| f64::from(x * half::f16::from_le_bytes(*w).to_f32());
+        if whole == k { vector } else { (f64::from(vector) + pairs.map(product).sum::<f64>()) as f32 }
+    })
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -137,33 +183,34 @@ fn sum_four(four: __m128) -> f32 {
     _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
 }
 
-/// `out[d] += p[j] * v[j * stride + d]` over ascending `j`, each product fused with its sum.
-pub(super) fn weighted_sum(p: &[f32], v: &[f32], stride: usize, out: &mut [f32]) {
-    let needed = p.len().checked_sub(1).map_or(0, |last| last * stride + out.len());
-    assert!(v.len() >= needed);
+/// [`attention::scores`] with fused products.
+pub(super) fn scores(q: &[f32], keys: &[f32], stride: usize, scale: f32, out: &mut [f32]) {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn fused(q: &[f32], keys: &[f32], stride: usize, scale: f32, out: &mut [f32]) {
+        attention::scores::<true>(q, keys, stride, scale, out);
+    }
     // SAFETY: this module runs only where `detected` said yes.
-    unsafe { weighted_sum_fused(p, v, stride, out) }
+    unsafe { fused(q, keys, stride, scale, out) }
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
-fn weighted_sum_fused(p: &[f32], v: &[f32], stride: usize, out: &mut [f32]) {
-    let mut start = 0;
-    for part in out.chunks_mut(32) {
-        let mut sums = [0f32; 32];
-        for (weight, row) in p.iter().zip(v.chunks(stride.max(1))) {
-            if let (Ok(full), 32) = (<&[f32; 32]>::try_from(&row[start..(start + 32).min(row.len())]), part.len()) {
-                for (sum, value) in sums.iter_mut().zip(full) {
-                    *sum = weight.mul_add(*value, *sum);
-                }
-            } else {
-                for (sum, value) in sums.iter_mut().zip(&row[start..start + part.len()]) {
-                    *sum = weight.mul_add(*value, *sum);
-                }
-            }
-        }
-        part.copy_from_slice(&sums[..part.len()]);
-        start += part.len();
+/// [`attention::softmax`] with fused products.
+pub(super) fn softmax(x: &[f32], out: &mut [f32]) {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn fused(x: &[f32], out: &mut [f32]) {
+        attention::softmax::<true>(x, out);
     }
+    // SAFETY: this module runs only where `detected` said yes.
+    unsafe { fused(x, out) }
+}
+
+/// [`attention::weighted_sum`] with fused products.
+pub(super) fn weighted_sum(p: &[f32], v: &[f32], stride: usize, out: &mut [f32]) {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn fused(p: &[f32], v: &[f32], stride: usize, out: &mut [f32]) {
+        attention::weighted_sum::<true>(p, v, stride, out);
+    }
+    // SAFETY: this module runs only where `detected` said yes.
+    unsafe { fused(p, v, stride, out) }
 }
 
 /// Dots of one stored quantised row with the rows `first..first + M` of quantised activations.

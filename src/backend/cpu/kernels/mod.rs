@@ -3,6 +3,7 @@
 //! A dot's order of accumulation depends on nothing but the kernel path: not on the rows beside it, not on
 //! the thread.
 
+mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod bytes;
@@ -92,12 +93,6 @@ impl Kernels {
         }
     }
 
-    /// `out[j] = x . w[j]` over rows in memory.
-    pub(super) fn dots(self, x: &[f32], w: &[&[f32]], out: &mut [f32]) {
-        let w: Vec<&[u8]> = w.iter().map(|row| bytes::of(row)).collect();
-        self.float_products(&[x], &w, TensorType::F32, x.len(), out);
-    }
-
     /// [`Kernels::float_products`] with rows in memory.
     pub(super) fn products(self, x: &[&[f32]], w: &[&[f32]], k: usize, out: &mut [f32]) {
         let w: Vec<&[u8]> = w.iter().map(|row| bytes::of(row)).collect();
@@ -156,12 +151,30 @@ impl Kernels {
         }
     }
 
-    /// `out[d] = sum of p[j] * v[j * stride + d]` over ascending `j`.
+    /// `out[j] = q . k_j * scale`, where key `k_j` begins at `keys[j * stride]`.
+    pub(super) fn scores(self, q: &[f32], keys: &[f32], stride: usize, scale: f32, out: &mut [f32]) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Avx2 => avx2::scores(q, keys, stride, scale, out),
+            Kernels::Scalar => attention::scores::<false>(q, keys, stride, scale, out),
+        }
+    }
+
+    /// Softmax of one head's scores.
+    pub(super) fn softmax(self, x: &[f32], out: &mut [f32]) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Avx2 => avx2::softmax(x, out),
+            Kernels::Scalar => attention::softmax::<false>(x, out),
+        }
+    }
+
+    /// `out[d] = sum of p[j] * v[j * stride + d]`.
     pub(super) fn weighted_sum(self, p: &[f32], v: &[f32], stride: usize, out: &mut [f32]) {
         match self {
             #[cfg(target_arch = "x86_64")]
             Kernels::Avx2 => avx2::weighted_sum(p, v, stride, out),
-            Kernels::Scalar => scalar::weighted_sum(p, v, stride, out),
+            Kernels::Scalar => attention::weighted_sum::<false>(p, v, stride, out),
         }
     }
 }

@@ -43,16 +43,6 @@ fn sum_lanes(lanes: [f32; 8]) -> f32 {
     (four[0] + four[2]) + (four[1] + four[3])
 }
 
-/// `out[d] = sum of p[j] * v[j * stride + d]` over ascending `j`.
-pub(super) fn weighted_sum(p: &[f32], v: &[f32], stride: usize, out: &mut [f32]) {
-    out.fill(0.0);
-    for (weight, row) in p.iter().zip(v.chunks(stride.max(1))) {
-        for (sum, value) in out.iter_mut().zip(row) {
-            *sum += weight * value;
-        }
-    }
-}
-
 /// Dots of one stored quantised row with the rows `first..first + M` of quantised activations.
 pub(super) fn quantised_tile<const M: usize>(
     w: &[u8],

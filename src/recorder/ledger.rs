@@ -1,4 +1,4 @@
-//! The end of the recorder's road: packed jobs, in order, become frames.
+//! The ledger of one run: what the packers hand over, in forward order, is counted, hashed and written as frames.
 
 use super::pack::{Content, Packed};
 use super::{Outcome, Summary, coverage, end};
@@ -15,7 +15,7 @@ use std::time::Duration;
 const STATS_ROWS: usize = 1 << 16;
 
 /// Writes one run's frames and counts what it writes.
-pub struct Sequel<S: Storage> {
+pub struct Ledger<S: Storage> {
     writer: Writer<S>,
     run: u32,
     stats: StatsV1,
@@ -41,7 +41,7 @@ struct Counts {
     content: blake3::Hasher,
 }
 
-impl<S: Storage> Sequel<S> {
+impl<S: Storage> Ledger<S> {
     /// Goes on behind the RUN and PLAN frames of run `run`.
     pub fn new(writer: Writer<S>, run: u32, plan: &PlanV1) -> Self {
         let mut content = blake3::Hasher::new_derive_key("actrace 1 content root");
@@ -52,7 +52,7 @@ impl<S: Storage> Sequel<S> {
         let zeros = vec![0; plan.sites.len()];
         let (captured, with_tensor) = (zeros.clone(), zeros);
         let counts = Counts { steps: 0, positions: 0, rows: 0, tensor_bytes: 0, captured, with_tensor, content };
-        Sequel {
+        Ledger {
             writer,
             run,
             stats: StatsV1::default(),
@@ -65,7 +65,7 @@ impl<S: Storage> Sequel<S> {
         }
     }
 
-    /// Time until [`Sequel::sync_if_due`] has something to do, where time alone brings that about.
+    /// Time until [`Ledger::sync_if_due`] has something to do, where time alone brings that about.
     pub fn due_in(&self) -> Option<Duration> {
         self.writer.due_in()
     }
@@ -113,7 +113,7 @@ impl<S: Storage> Sequel<S> {
 
     fn row(&mut self, site: SiteId, position: u32, row: &RowStatistics, place: (u64, u32)) -> Result<()> {
         self.hash_row(site, position, row);
-        push(&mut self.stats, site, position, row, place);
+        self.stats.push(site, position, row, place);
         self.counts.rows += 1;
         if let Some(captured) = self.counts.captured.get_mut(site as usize) {
             *captured += 1;
@@ -196,40 +196,14 @@ impl<S: Storage> Sequel<S> {
         self.writer.record(self.run, 0, &coverage)?;
         self.writer.record(self.run, 0, &end(outcome, &summary, now_us()))?;
         self.writer.seal()?;
-        summary.file_bytes = self.writer.len();
+        summary.file_bytes = self.writer.file_bytes();
         if nothing {
-            return Err(Error::usage("nothing was captured: the selection names no row of this run"));
+            return Err(Error::usage(
+                "nothing was captured: the selection names no row of this run; select more points, layers or positions",
+            ));
         }
         Ok(summary)
     }
-}
-
-fn push(stats: &mut StatsV1, site: SiteId, position: u32, row: &RowStatistics, place: (u64, u32)) {
-    let extreme = |pick: fn(&crate::stats::Extremes) -> (f64, u32)| row.extremes.as_ref().map_or((0.0, 0), pick);
-    stats.site.push(site);
-    stats.sequence.push(0);
-    stats.position.push(position);
-    stats.count.push(row.count);
-    stats.nan.push(row.nan);
-    stats.pos_inf.push(row.pos_inf);
-    stats.neg_inf.push(row.neg_inf);
-    stats.zero.push(row.zero);
-    stats.subnormal.push(row.subnormal);
-    for (values, indices, (value, index)) in [
-        (&mut stats.min, &mut stats.min_index, extreme(|e| e.min)),
-        (&mut stats.max, &mut stats.max_index, extreme(|e| e.max)),
-        (&mut stats.absmax, &mut stats.absmax_index, extreme(|e| e.absmax)),
-    ] {
-        values.push(value);
-        indices.push(index);
-    }
-    stats.abs_smallest.push(row.abs_smallest.unwrap_or(0.0));
-    stats.mean.push(row.moments.mean);
-    stats.m2.push(row.moments.m2);
-    stats.l1.push(row.l1);
-    stats.fingerprint.push(row.fingerprint);
-    stats.payload.push(place.0);
-    stats.payload_row.push(place.1);
 }
 
 /// Microseconds since 1970-01-01 UTC.

@@ -51,7 +51,7 @@ impl FileHeader {
         let (layout, incompatible) = (u16_at(bytes, 8), u32_at(bytes, 12));
         if layout != LAYOUT || incompatible != 0 {
             return Err(Error::unsupported(format!(
-                "layout {layout} with features {incompatible:#x} is newer than this version reads (layout {LAYOUT})"
+                "layout {layout} with features {incompatible:#x} is newer than this version reads (layout {LAYOUT}): use the version that wrote it, or a later one"
             )));
         }
         Ok(Self::unchecked(bytes))
