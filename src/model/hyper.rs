@@ -89,7 +89,7 @@ pub struct HyperParameters {
 }
 
 impl HyperParameters {
-    /// Width of all query heads. [`HyperParameters::validate`] bounds it.
+    /// Width of all query heads. It fits: opening a model checks the product.
     pub fn q_width(&self) -> u32 {
         self.heads.saturating_mul(self.head_dim)
     }
