@@ -1,7 +1,7 @@
 //! `actrace verify`: check every byte.
 
 use super::record::bytes_text;
-use super::{exit_code, json, note, print};
+use super::{exit_code, json, note, print, printable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::open::{Fault, Input, State, Verification, hex, verify};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -130,15 +130,17 @@ fn text(file: &Path, found: &Verification) -> String {
 
 fn fault_frame(fault: &Fault) -> String {
     let run = fault.run.map_or_else(String::new, |run| format!(" of run {run}"));
+    let points =
+        if fault.points.is_empty() { String::new() } else { format!("; {}", printable(&fault.points.join(", "))) };
     match (fault.seq, fault.kind) {
-        (Some(seq), Some(kind)) => format!("frame {seq} ({kind}{run}): "),
-        (Some(seq), None) => format!("before frame {seq}: "),
+        (Some(seq), Some(kind)) => format!("frame {seq} ({kind}{run}{points}): "),
+        (Some(seq), None) => format!("before frame {seq}{points}: "),
         _ => String::new(),
     }
 }
 
 fn report(file: &Path, found: &Verification) -> Value {
-    let fault = |fault: &Fault| json!({ "seq": fault.seq, "offset": fault.offset, "kind": fault.kind, "run": fault.run, "cause": fault.cause.name(), "what": fault.what });
+    let fault = |fault: &Fault| json!({ "seq": fault.seq, "offset": fault.offset, "kind": fault.kind, "run": fault.run, "points": fault.points, "cause": fault.cause.name(), "what": fault.what });
     json!({
         "file": file.display().to_string(),
         "state": found.state.name(),

@@ -5,6 +5,7 @@ mod directory;
 mod follow;
 mod input;
 mod inventory;
+mod naming;
 mod payload;
 mod payload_directory;
 mod recover;

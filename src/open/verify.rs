@@ -52,6 +52,8 @@ pub struct Fault {
     pub kind: Option<&'static str>,
     /// Run of the frame, where it belongs to one.
     pub run: Option<u32>,
+    /// Capture points that the frame holds, as far as the rest of the file tells.
+    pub points: Vec<String>,
     /// What sort of fault.
     pub cause: Cause,
     /// What is wrong.
@@ -98,6 +100,7 @@ pub fn verify(input: &Input, mut progress: impl FnMut(u64, u64)) -> Result<Verif
     let sealed = matches!(stretches.last(), Some(Stretch::Frame(header)) if header.kind == Kind::Seal);
     let cut = stretches.last().map_or(0, |last| if let Stretch::Cut(start) = last { length - start } else { 0 });
     check.faults.sort_by_key(|fault| fault.offset);
+    super::naming::name_points(input, &headers, &mut check.faults);
     Ok(Verification {
         state: check.state(sealed),
         frames: headers.len() as u64,
@@ -292,6 +295,7 @@ impl Check {
             offset: header.offset,
             kind: Some(header.kind.name()),
             run: (header.run != NO_RUN).then_some(header.run),
+            points: Vec::new(),
             cause,
             what: what.into(),
         });
@@ -312,7 +316,15 @@ impl Check {
                 Stretch::Hole(start, end) => {
                     let what = format!("{} bytes hold no whole frame", end - start);
                     let cause = Cause::Bytes;
-                    self.faults.push(Fault { seq: Some(seq), offset: *start, kind: None, run: None, cause, what });
+                    self.faults.push(Fault {
+                        seq: Some(seq),
+                        offset: *start,
+                        kind: None,
+                        run: None,
+                        points: Vec::new(),
+                        cause,
+                        what,
+                    });
                     behind_hole = true;
                 }
                 Stretch::Frame(header) => {

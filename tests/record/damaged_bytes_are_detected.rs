@@ -153,3 +153,25 @@ fn the_command_tells_a_file_from_an_earlier_one_of_itself() {
     assert_eq!(with(&whole, "abc"), Some(2), "no root");
     assert_eq!(status(&[whole.as_ref(), earlier.as_ref(), "--root".as_ref(), root.as_ref()]), Some(2), "two files");
 }
+
+/// Whoever reads of a damaged frame wants to know what is lost: the point that a payload holds is named through the
+/// statistics rows that name the payload.
+#[test]
+fn a_damaged_payload_is_named_by_its_point() {
+    let ground = crate::command::Ground::new();
+    let model = crate::support::fixture("llama/plain");
+    let args = ["--model", model.to_str().unwrap(), "--tokens", "1,2", "--points", "ffn_out", "--out", "{out}"];
+    assert_eq!(ground.record(&args).status, 0);
+    let image = std::fs::read(ground.path("out")).unwrap();
+    let payloads: Vec<_> = frames(&image).into_iter().filter(|frame| frame.kind == Kind::Payload).collect();
+    assert_eq!(payloads.len(), 2, "one for each layer");
+    for (layer, payload) in payloads.iter().enumerate() {
+        let name = vec![format!("layer {layer} ffn_out")];
+        let mut body = image.clone();
+        body[payload.offset as usize + 70] ^= 1;
+        assert_eq!(verified(body).unwrap().faults[0].points, name, "a byte of the body");
+        let mut header = image.clone();
+        header[payload.offset as usize] ^= 1;
+        assert_eq!(verified(header).unwrap().faults[0].points, name, "a byte of the header");
+    }
+}
