@@ -23,6 +23,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
 use futures::StreamExt;
 use std::sync::Arc;
@@ -122,6 +123,13 @@ fn writing(error: &DataFusionError) -> Error {
 }
 
 impl Answer {
+    /// An answer that is already there, in one batch.
+    pub fn ready(batch: RecordBatch) -> Self {
+        let schema = batch.schema();
+        let stream = RecordBatchStreamAdapter::new(schema, futures::stream::iter([Ok(batch)]));
+        Answer { stream: Box::pin(stream), tables: Vec::new() }
+    }
+
     /// Columns of the answer.
     pub fn schema(&self) -> SchemaRef {
         self.stream.schema()

@@ -7,6 +7,7 @@
 mod activations;
 mod column;
 mod compare;
+mod comparison;
 mod coverage;
 mod elements;
 mod events;
@@ -18,6 +19,7 @@ mod tensors;
 mod values;
 
 pub use compare::Compare;
+pub use comparison::comparison;
 pub use run::RunColumns;
 pub use site::SiteRows;
 

@@ -88,6 +88,30 @@ fn verdicts_have_their_exit_status() {
 }
 
 #[test]
+fn the_rows_of_a_comparison_come_in_every_format() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("runs.actrace");
+    let doubled = |layer: i32, point: &str, position: u32| -> Vec<f32> {
+        let factor = if (layer, point) == (1, "ffn_up") { 2.0 } else { 1.0 };
+        smooth(layer, point, position).iter().map(|x| x * factor).collect()
+    };
+    pair_of_runs(&path, &doubled);
+    let output = compare(&path, "r", "t", &["--format", "csv"]);
+    assert_eq!(output.status.code(), Some(1), "the status is the verdict's");
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("diverged: layer 1 ffn_up"));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let rows: Vec<Vec<&str>> = text.lines().skip(1).map(|line| line.split(',').collect()).collect();
+    let header: Vec<&str> = text.lines().next().unwrap().split(',').collect();
+    let column = |name: &str| header.iter().position(|column| *column == name).unwrap();
+    let beyond: Vec<&str> = rows.iter().map(|row| row[column("beyond_tolerance")]).collect();
+    assert_eq!(beyond, ["false", "false", "true"]);
+    // Twice the values: an error as large as the reference, and twice its spread.
+    let number = |name: &str| rows[2][column(name)].parse::<f64>().unwrap();
+    assert_eq!((number("rel_l2"), number("ratio_std")), (1.0, 2.0));
+    assert_eq!(compare(&path, "r", "t", &["--format", "parquet"]).stdout[..4], *b"PAR1");
+}
+
+#[test]
 fn one_bad_row_among_many_is_seen_and_named() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("runs.actrace");

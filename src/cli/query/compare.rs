@@ -1,10 +1,15 @@
 //! `actrace-query compare`: two runs, layer by layer, with a verdict.
 
-use crate::cli::{json, print};
+use super::block_on;
+use super::output::Output;
+use crate::cli::{json, note, print};
 use crate::compare::{Comparison, Verdict};
 use crate::error::{Error, Result};
 use crate::open::RunRef;
 use crate::report::{comparison_json, comparison_text};
+use crate::sql::Answer;
+use crate::sql::output::Format;
+use crate::tables;
 use std::path::PathBuf;
 
 /// Compare two runs, layer by layer, and say where they part
@@ -29,18 +34,10 @@ pub struct Compare {
     /// Refuse to compare where any row has to be left out
     #[arg(long)]
     strict: bool,
-    /// How the answer is written
-    #[arg(long, value_enum, default_value_t = Format::Table)]
+    /// How the answer is written: table is a page with the verdict, json an object with it; the others are the rows of
+    /// layers and points alone
+    #[arg(long, value_enum, default_value_t)]
     format: Format,
-}
-
-/// How a comparison is written. (Its rows are a SQL table: `SELECT * FROM compare('before', 'after')`.)
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Format {
-    /// A page of text
-    Table,
-    /// One JSON object
-    Json,
 }
 
 impl Compare {
@@ -48,17 +45,22 @@ impl Compare {
     pub fn answer(&self) -> Result<u8> {
         let set = super::open(&self.files)?;
         let (reference, target) = (set.resolve(&self.reference)?, set.resolve(&self.target)?);
-        show(&reference, &target, self.rtol, self.strict, matches!(self.format, Format::Json))
+        show(&reference, &target, self.rtol, self.strict, self.format)
     }
 }
 
 /// Compares and prints; gives the exit status.
-pub fn show(reference: &RunRef, target: &RunRef, rtol: Option<f64>, strict: bool, as_json: bool) -> Result<u8> {
+pub fn show(reference: &RunRef, target: &RunRef, rtol: Option<f64>, strict: bool, format: Format) -> Result<u8> {
+    let output = Output::stdout(format);
+    output.check(&[])?;
     let comparison = Comparison::new(reference.clone(), target.clone(), rtol, strict)?;
-    if as_json {
-        print(&json(&comparison_json(reference, target, &comparison))?)?;
-    } else {
-        print(&comparison_text(reference, target, &comparison))?;
+    match format {
+        Format::Table => print(&comparison_text(reference, target, &comparison))?,
+        Format::Json => print(&json(&comparison_json(reference, target, &comparison))?)?,
+        _ => {
+            note(&format!("{}: {}", comparison.verdict.name(), comparison.reason));
+            block_on(output.write(Answer::ready(tables::comparison(&comparison)?)))?;
+        }
     }
     Ok(match comparison.verdict {
         Verdict::Equal | Verdict::WithinTolerance => 0,

@@ -5,6 +5,7 @@ use crate::cli::Recorder;
 use crate::cli::print;
 use crate::error::{Error, ErrorKind, Result};
 use crate::open::TraceSet;
+use crate::sql::output::Format;
 use clap::Parser;
 use std::path::{Path, PathBuf};
 
@@ -47,7 +48,7 @@ impl Demo {
         print("$ actrace-query compare demo.actrace --reference safetensors --target gguf\n")?;
         let set = TraceSet::open(&[out.to_path_buf()])?;
         // What the two formats differ in is what the demo shows, not a failure of it.
-        show(&set.resolve("safetensors")?, &set.resolve("gguf")?, None, false, false)?;
+        show(&set.resolve("safetensors")?, &set.resolve("gguf")?, None, false, Format::Table)?;
         Ok(0)
     }
 }

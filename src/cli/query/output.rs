@@ -57,6 +57,11 @@ impl std::fmt::Display for Format {
 }
 
 impl Output {
+    /// One answer as `format` to stdout.
+    pub fn stdout(format: Format) -> Self {
+        Output { format, output: None, follow: false }
+    }
+
     /// Refuses what would spoil an input or a terminal, before any work is done.
     pub fn check(&self, inputs: &[PathBuf]) -> Result<()> {
         if self.follow && self.format.is_binary() {
