@@ -2,7 +2,7 @@
 
 use crate::asking::{ask, ask_as, refusal};
 use crate::support;
-use crate::synthetic::{Run, write};
+use crate::synthetic::{self, Run, write};
 use actrace::sql::output::Format;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -165,6 +165,26 @@ fn other_prompts_are_not_compared_and_the_first_other_token_is_said() {
 }
 
 #[test]
+fn a_token_after_other_tokens_is_another_token() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("runs.actrace");
+    let run = |label, tokens| Run { label, tokens, sites: vec![(0, "q")], tensors: true, values: &smooth };
+    let mut writer = synthetic::writer(&path);
+    // Equal again at position 2, where the runs have seen other tokens at position 1.
+    for run in [run("r", vec![1, 2, 3]), run("t", vec![1, 9, 3])] {
+        let mut under_way = synthetic::UnderWay::begin_after(&[1], &mut writer, &run);
+        under_way.statistics();
+        under_way.commit();
+        under_way.end();
+    }
+    writer.seal().unwrap();
+    let (answer, _) = judged(&path, "r", "t", &[]);
+    assert_eq!(answer["sites"][0]["rows"], 1, "position 0 alone");
+    assert_eq!(answer["left_out"][0]["rows"], 4, "{answer}");
+    assert_eq!(ask("SELECT position FROM compare('r', 't')", &[path]), "position\n0\n");
+}
+
+#[test]
 fn points_of_one_run_only_are_left_out_and_counted() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("runs.actrace");
@@ -265,4 +285,6 @@ fn the_demo_records_two_formats_and_compares_them() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("verdict: within_tolerance") && text.contains("only an audit can decide"), "{text}");
+    // The formats choose other tokens from position 12 on: 7 positions of 142 points on either side.
+    assert!(text.contains("left out: 1988 rows, other tokens up to the position"), "{text}");
 }

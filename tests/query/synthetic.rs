@@ -59,7 +59,12 @@ pub struct UnderWay<'a> {
 impl<'a> UnderWay<'a> {
     /// Writes identity and plan.
     pub fn begin(writer: &'a mut Writer<FileStorage>, run: &'a Run<'a>) -> Self {
-        let ordinal = writer.begin_run(&identity(run.label, &run.tokens)).unwrap();
+        Self::begin_after(&run.tokens, writer, run)
+    }
+
+    /// The same, of a run whose prompt is `prompt` alone: further tokens of its first step count as chosen.
+    pub fn begin_after(prompt: &[u32], writer: &'a mut Writer<FileStorage>, run: &'a Run<'a>) -> Self {
+        let ordinal = writer.begin_run(&identity(run.label, prompt)).unwrap();
         writer.record(ordinal, 0, &plan(run)).unwrap();
         UnderWay { writer, run, ordinal, step: 0, positions: 0 }
     }
