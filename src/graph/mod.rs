@@ -2,6 +2,7 @@
 //!
 //! Forward pass, coverage and comparison read this one description; a backend executes it.
 
+mod builder;
 mod family;
 mod gpt2;
 mod llama;
@@ -176,7 +177,7 @@ impl Graph {
     /// Unsupported where the architecture is unknown; malformed where a weight is missing or has another
     /// shape than the hyper-parameters say.
     pub fn of(model: &Model) -> Result<Graph> {
-        family::build(model)
+        builder::build(model)
     }
 
     /// The site that makes `point` in `layer`.

@@ -1,7 +1,6 @@
 //! Which frames a file holds: from its index where a seal ends it, else by walking from frame to frame.
 
 use super::input::Input;
-use super::payload_directory;
 use super::walk::{State, Stretch, Walk};
 use crate::ErrorKind;
 use crate::error::{Error, Result};
@@ -188,7 +187,7 @@ impl Directory {
             Kind::Stats => span = Span::of(&StatsV1::decode(&body)?),
             Kind::PayloadIndex => {
                 let index = PayloadIndexV1::decode(&body)?;
-                let listed = index.first_payload..payload_directory::end(&index);
+                let listed = index.first_payload..index.next_payload();
                 self.loose_payloads.retain(|payload| !listed.contains(&payload.payload));
                 self.payload_indexes.push(header.offset);
             }

@@ -2,6 +2,7 @@
 
 mod append;
 mod directory;
+mod fault;
 mod follow;
 mod input;
 mod inventory;
@@ -16,13 +17,14 @@ mod walk;
 
 pub use append::append;
 pub use directory::FrameEntry;
+pub use fault::{Cause, Fault};
 pub use follow::Follow;
 pub use input::{Input, Source};
 pub use payload::Payload;
 pub use recover::{Recovery, recover};
 pub use set::{RunRef, TraceSet};
 pub use stats::StatsFrame;
-pub use verify::{Cause, Fault, Verification, verify};
+pub use verify::{Verification, verify};
 pub use walk::State;
 
 use crate::error::{Error, ErrorKind, Result};

@@ -1,7 +1,7 @@
 //! Which capture points a damaged frame holds: what the rest of the file says of it.
 
+use super::fault::Fault;
 use super::input::Input;
-use super::verify::Fault;
 use crate::file::{FrameHeader, Kind};
 use crate::record::{IndexV1, PayloadIndexV1, PlanV1, Record, SiteV1, StatsV1};
 use std::collections::{BTreeMap, BTreeSet};

@@ -29,7 +29,8 @@ impl PayloadDirectory {
             stretches.push(index.map_err(|error| error.at(offset).in_file(input.path()))?);
         }
         for header in &directory.loose_payloads {
-            let next = stretches.last().map(|stretch: &PayloadIndexV1| (end(stretch), stretch.blake3.is_empty()));
+            let next =
+                stretches.last().map(|stretch: &PayloadIndexV1| (stretch.next_payload(), stretch.blake3.is_empty()));
             if next != Some((header.payload, true)) {
                 stretches.push(PayloadIndexV1 { first_payload: header.payload, ..PayloadIndexV1::default() });
             }
@@ -51,7 +52,7 @@ impl PayloadDirectory {
 
     /// The number behind the highest: 1 where there is none.
     pub fn next(&self) -> u64 {
-        self.stretches.last().map_or(1, end)
+        self.stretches.last().map_or(1, PayloadIndexV1::next_payload)
     }
 
     /// Content hash and number of every indexed payload, oldest first.
@@ -73,7 +74,7 @@ impl PayloadDirectory {
         let mut index = PayloadIndexV1 { first_payload, ..PayloadIndexV1::default() };
         for header in headers {
             let place = |error: Error| error.at(header.offset).in_file(input.path());
-            if header.payload != end(&index) {
+            if header.payload != index.next_payload() {
                 return Err(place(Error::damaged("payload numbers have a gap")));
             }
             let body = input.body(header)?;
@@ -83,11 +84,6 @@ impl PayloadDirectory {
         }
         Ok(index)
     }
-}
-
-/// The number behind the last of a stretch.
-pub(super) fn end(index: &PayloadIndexV1) -> u64 {
-    index.first_payload.saturating_add(index.seq.len() as u64)
 }
 
 fn push(index: &mut PayloadIndexV1, header: &FrameHeader) {

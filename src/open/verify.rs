@@ -1,6 +1,7 @@
 //! Reads a whole file and checks everything that can be checked: every checksum, every hash, every record.
 
 use super::directory::{FrameEntry, listed, listed_payloads};
+use super::fault::{Cause, Fault};
 use super::input::Input;
 use super::payload::Payload;
 use super::walk::{State, Stretch, Walk};
@@ -18,47 +19,6 @@ use std::sync::Mutex;
 
 /// Frames that are checked at a time: memory is bounded by their bodies.
 const GROUP: usize = 64;
-
-/// What sort of fault it is: whether a lost tail explains it depends on that.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// Bytes are not those of a frame.
-    Bytes,
-    /// A whole frame speaks of another that is not there: behind lost bytes, their consequence.
-    Missing,
-    /// A whole frame says something that no writer says.
-    Record,
-}
-
-impl Cause {
-    /// The word in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Cause::Bytes => "bytes",
-            Cause::Missing => "missing",
-            Cause::Record => "record",
-        }
-    }
-}
-
-/// One thing that is wrong with a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// Sequence number of the frame, where one is concerned.
-    pub seq: Option<u64>,
-    /// Where in the file.
-    pub offset: u64,
-    /// Kind of the frame, where known.
-    pub kind: Option<&'static str>,
-    /// Run of the frame, where it belongs to one.
-    pub run: Option<u32>,
-    /// Capture points that the frame holds, as far as the rest of the file tells.
-    pub points: Vec<String>,
-    /// What sort of fault.
-    pub cause: Cause,
-    /// What is wrong.
-    pub what: String,
-}
 
 /// What [`verify`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]

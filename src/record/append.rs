@@ -1,6 +1,6 @@
 //! How the columns of a record grow.
 
-use super::StatsV1;
+use super::{PayloadIndexV1, StatsV1};
 use crate::stats::{Extremes, RowStatistics};
 
 impl StatsV1 {
@@ -32,5 +32,12 @@ impl StatsV1 {
         self.fingerprint.push(row.fingerprint);
         self.payload.push(payload.0);
         self.payload_row.push(payload.1);
+    }
+}
+
+impl PayloadIndexV1 {
+    /// The number behind the last payload that is listed.
+    pub fn next_payload(&self) -> u64 {
+        self.first_payload.saturating_add(self.seq.len() as u64)
     }
 }
