@@ -22,7 +22,7 @@ WITH rows AS (
   GROUP BY r.ordinal, r.layer, r.point
 ), chosen AS (
   SELECT ordinal, layer, point, rows, r_nonfinite = t_nonfinite AS same_nonfinite,
-         -- f64 leaves digits enough for this form: the square of the mean is at most some 1e5 times the variance
+         -- this form loses the digits by which the mean's square exceeds the variance; f64 has 16
          CASE $statistic WHEN 'std' THEN sqrt(greatest(r_square - r_mean * r_mean, 0.0))
                          WHEN 'rms' THEN sqrt(r_square) ELSE r_absmax END AS reference,
          CASE $statistic WHEN 'std' THEN sqrt(greatest(t_square - t_mean * t_mean, 0.0))

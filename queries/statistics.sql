@@ -4,7 +4,7 @@
 SELECT label, min(ordinal) AS ordinal, layer, point,
        sum(rows) AS rows, sum(count) AS count, sum(nan + pos_inf + neg_inf) AS nonfinite,
        sum(n * mean) / sum(n) AS mean,
-       -- f64 leaves digits enough for this form: the square of the mean is at most some 1e5 times the variance
+       -- this form loses the digits by which the mean's square exceeds the variance; f64 has 16
        sqrt(greatest(sum(n * rms * rms) / sum(n) - power(sum(n * mean) / sum(n), 2), 0.0)) AS std,
        sqrt(sum(n * rms * rms) / sum(n)) AS rms,
        max(absmax) AS absmax

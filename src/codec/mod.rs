@@ -12,8 +12,8 @@ use crate::tensor::Dtype;
 use std::cell::RefCell;
 use zstd::zstd_safe::{CParameter, ParamSwitch};
 
-/// zstd's fastest level that still compresses literals well (with [`ParamSwitch::Enable`]): measured on exponent
-/// planes it keeps the ratio of level 1 at three times the speed (`benches/trace_file.rs`).
+/// One of zstd's fastest levels: with literals compressed ([`ParamSwitch::Enable`]) it keeps nearly the ratio of level 1
+/// on exponent planes. `benches/trace_file.rs` prints speed and ratio.
 const LEVEL: i32 = -100;
 
 /// Above this many bits a byte, measured on a sample, a plane is stored raw.

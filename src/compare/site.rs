@@ -22,8 +22,8 @@ pub struct SiteComparison {
     /// Rows that differ, and of which no values were kept.
     pub undecided_rows: u64,
     /// Error of the worst row over its norm, or over the median norm of the rows if that is larger: one bad row shows
-    /// among many good ones, and a row of almost nothing does not shout. Infinite for disagreeing nonfinite values;
-    /// for rows without values a lower bound from their norms.
+    /// among many good ones, and a row of almost nothing does not shout. Infinite for disagreeing nonfinite values and
+    /// for a row of zeros on one side only; for rows without values a lower bound from their norms.
     pub worst_row: f64,
     /// Position of that row.
     pub worst_position: Option<u32>,
@@ -36,14 +36,12 @@ pub struct SiteComparison {
 }
 
 impl SiteComparison {
-    /// The relative error that decides: of the whole tensor or of the worst row, whichever is larger.
-    pub fn distance(&self) -> f64 {
-        let whole = match self.sums.rel_l2() {
-            Some(whole) => whole,
-            None if self.sums.disagreeing > 0 => f64::INFINITY,
-            None => 0.0,
-        };
-        whole.max(self.worst_row)
+    /// Relative error of the whole tensor; infinite where one side alone is nonfinite or has a row of zeros.
+    pub fn whole(&self) -> f64 {
+        if self.sums.disagreeing > 0 || self.worst_row.is_infinite() {
+            return f64::INFINITY;
+        }
+        self.sums.rel_l2().unwrap_or(0.0)
     }
 
     /// Standard deviation of the target over the reference's; `None` where one is undefined or the reference's is 0.
@@ -121,6 +119,10 @@ impl Total {
     }
 
     fn row_error(&self, pair: &RowPair, row: &RowComparison) -> f64 {
+        let zero = |moments: Moments| moments.l2() == Some(0.0);
+        if zero(pair.reference.moments) != zero(pair.target.moments) {
+            return f64::INFINITY;
+        }
         match row.sums {
             Some(sums) if sums.disagreeing > 0 => f64::INFINITY,
             Some(sums) if sums.error_squares == 0.0 => 0.0,

@@ -1,5 +1,6 @@
 //! How far two right runs may be apart, from what the runs say of themselves.
 
+use super::site::SiteComparison;
 use crate::record::RunV1;
 
 /// f32 arithmetic in another order: measured to 1.4e-6 between two engines on small models, and given room.
@@ -16,15 +17,20 @@ pub struct Tolerance {
     pub floor: bool,
 }
 
-/// Largest relative error of any point that rounding weights and activations to a type was measured to bring about in
-/// a whole run, with room: docs/decisions/tolerance.md has the measurements.
-const ROUNDING: [(&str, f64); 7] =
-    [("f32", F32), ("f16", 3e-3), ("bf16", 2.5e-2), ("q8_0", 6e-2), ("q6_k", 1e-1), ("q5_k", 2e-1), ("q4_k", 4e-1)];
+/// Twice the largest relative error of a whole tensor that a right run of the type was measured to have, at most 1: an
+/// error as large as the reference is no rounding. docs/decisions/tolerance.md has the measurements.
+const ROUNDING: [(&str, f64); 3] = [("f32", F32), ("f16", 1e-1), ("bf16", 7e-1)];
 
 impl Tolerance {
     /// The tolerance that a user gave: absolute, whatever the runs are.
     pub fn given(value: f64) -> Self {
         Tolerance { value, reason: "given by --rtol".to_owned(), floor: false }
+    }
+
+    /// The error of a place that this tolerance is for: of the whole tensor where it is a rounding floor, which was
+    /// measured so; else of the tensor or of its worst row, whichever is larger.
+    pub fn distance(&self, site: &SiteComparison) -> f64 {
+        if self.floor { site.whole() } else { site.whole().max(site.worst_row) }
     }
 
     /// The tolerance between two runs.
@@ -56,8 +62,7 @@ impl Tolerance {
 }
 
 fn rounding(name: &str) -> f64 {
-    // A type without a measurement gets the widest floor: nothing is called a fault that could be rounding.
-    ROUNDING.iter().find(|(known, _)| *known == name).map_or(4e-1, |(_, value)| *value)
+    ROUNDING.iter().find(|(known, _)| *known == name).map_or(1.0, |(_, value)| *value)
 }
 
 /// What the runs' identities differ in, of what changes the arithmetic.

@@ -152,7 +152,7 @@ impl Comparison {
             None if self.sites.get(divergence.site).is_some_and(|site| site.sums.disagreeing > 0) => {
                 format!("{} has nonfinite values in one run only", place_text(divergence))
             }
-            None => format!("{} is all zero in the reference only", place_text(divergence)),
+            None => format!("{} has a row of zeros in one run only", place_text(divergence)),
         }
     }
 
@@ -161,7 +161,7 @@ impl Comparison {
         let pairing = self.pairing.as_ref()?;
         let distance = |at: usize| {
             let missing = pairing.sites.get(at).is_some_and(|site| !site.missing.is_empty());
-            if missing { f64::INFINITY } else { self.sites.get(at).map_or(0.0, SiteComparison::distance) }
+            if missing { f64::INFINITY } else { self.sites.get(at).map_or(0.0, |site| self.tolerance.distance(site)) }
         };
         let exceeds = |at: &usize| distance(*at) > self.tolerance.value;
         let inherited = |at: usize| pairing.sites[at].inputs.iter().map(|input| distance(*input)).fold(0.0, f64::max);

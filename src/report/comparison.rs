@@ -42,12 +42,12 @@ fn sites_text(comparison: &Comparison) -> String {
         String::from("layer  point             rows     rel_l2  worst_row  position     cosine  ratio_std  beyond\n");
     let pairs = comparison.pairing.iter().flat_map(|pairing| &pairing.sites);
     for (pair, site) in pairs.zip(&comparison.sites) {
-        text += &site_text(pair, site, comparison.tolerance.value);
+        text += &site_text(pair, site, comparison);
     }
     text
 }
 
-fn site_text(pair: &SitePair, site: &SiteComparison, tolerance: f64) -> String {
+fn site_text(pair: &SitePair, site: &SiteComparison, comparison: &Comparison) -> String {
     let layer = u32::try_from(pair.layer).map_or_else(|_| "-".to_owned(), |layer| layer.to_string());
     let point = match pair.occurrence {
         0 => pair.point.clone(),
@@ -55,7 +55,7 @@ fn site_text(pair: &SitePair, site: &SiteComparison, tolerance: f64) -> String {
     };
     let number = |value: Option<f64>, digits: usize| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.digits$}"));
     let small = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2e}"));
-    let beyond = match site.distance() > tolerance || !pair.missing.is_empty() {
+    let beyond = match comparison.tolerance.distance(site) > comparison.tolerance.value || !pair.missing.is_empty() {
         _ if !pair.missing.is_empty() => "  missing",
         true => "  *",
         false => "",

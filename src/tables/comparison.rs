@@ -20,7 +20,7 @@ pub fn comparison(comparison: &Comparison) -> Result<RecordBatch> {
         column::long_integers(pairs().map(|(pair, site)| of(pair, site).unwrap_or(u64::MAX)))
     };
     let beyond = |(pair, site): (&SitePair, &SiteComparison)| {
-        Some(!pair.missing.is_empty() || site.distance() > comparison.tolerance.value)
+        Some(!pair.missing.is_empty() || comparison.tolerance.distance(site) > comparison.tolerance.value)
     };
     let columns: Vec<(&str, DataType, ArrayRef)> = vec![
         ("ordinal", DataType::Int64, integers(|pair, _| Some(u64::from(pair.ordinal)))),

@@ -238,8 +238,12 @@ fn planted(folder: &Path, tensor: &str, edit: impl FnOnce(&mut [[u8; 2]])) -> Pa
 }
 
 fn record(model: &Path, label: &str, out: &Path) {
+    record_ids(model, "609,1827,409,72,608,221,1834,335", label, out);
+}
+
+fn record_ids(model: &Path, ids: &str, label: &str, out: &Path) {
     let output = Command::new(env!("CARGO_BIN_EXE_actrace"))
-        .args(["record", "--tokens", "609,1827,409,72,608,221,1834,335", "--generate", "4", "--label", label])
+        .args(["record", "--tokens", ids, "--generate", "4", "--label", label])
         .arg("--model")
         .arg(model)
         .arg("--out")
@@ -276,6 +280,35 @@ fn faults_planted_in_a_model_are_named_by_layer_and_point() {
     assert_eq!(named("model.layers.1.self_attn.o_proj.weight", exchange_rows), (1.into(), "attn_out".into()));
     let forget = |words: &mut [[u8; 2]]| words.fill([0, 0]);
     assert_eq!(named("model.layers.2.self_attn.k_proj.bias", forget), (2.into(), "k".into()));
+}
+
+/// Right runs of unlike types part by rounding, more so the longer the prompt: that is no divergence. A row of zeros is.
+#[test]
+fn a_rounding_floor_calls_no_right_run_diverged_and_no_zeros_rounding() {
+    let folder = tempdir().unwrap();
+    let out = folder.path().join("runs.actrace");
+    let ids: Vec<String> = (0..400u32).map(|i| (i * i * 31 % 2048).to_string()).collect();
+    let forget = |words: &mut [[u8; 2]]| words.fill([0, 0]);
+    let broken = planted(folder.path(), "model.layers.2.self_attn.v_proj.weight", forget);
+    let models = [
+        ("original", support::model("tiny-qwen2.safetensors")),
+        ("q4_k", support::model("tiny-qwen2.q4_k_m")),
+        ("q8_0", support::model("tiny-qwen2.q8_0")),
+        ("broken", broken),
+        ("gpt2", support::model("tiny-gpt2.safetensors")),
+        ("gpt2-q4_k", support::model("tiny-gpt2.q4_k_m")),
+    ];
+    for (label, model) in &models {
+        record_ids(model, &ids.join(","), label, &out);
+    }
+    for (reference, target) in [("original", "q4_k"), ("original", "q8_0"), ("gpt2", "gpt2-q4_k")] {
+        let (answer, status) = judged(&out, reference, target, &[]);
+        assert_eq!((answer["verdict"].as_str(), status), (Some("within_tolerance"), 0), "{}", answer["reason"]);
+    }
+    let (answer, status) = judged(&out, "q4_k", "broken", &[]);
+    assert_eq!((answer["verdict"].as_str(), status), (Some("diverged"), 1));
+    let first = &answer["first_divergence"];
+    assert_eq!((&first["layer"], &first["point"]), (&2.into(), &"v_matmul".into()), "{}", answer["reason"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Operations that make each element or row from the same row alone. Sums run in f64.
+//! Operations that make each element or row from the same row alone. Norms add in f64, in ggml's order of rounding.
 
 use crate::model::Activation;
 

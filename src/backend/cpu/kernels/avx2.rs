@@ -1,4 +1,4 @@
-//! Kernels for x86-64 with AVX2, FMA and F16C. The only place of the CPU backend with unsafe code.
+//! Kernels for x86-64 with AVX2, FMA and F16C.
 //!
 //! Every dot has one order of accumulation: lane `l` of eight sums the elements `l`, `l + 8`, ..; the lanes
 //! are then added by [`sum_lanes`]. F16 has 32 lanes, in ggml's order: [`f16_dots`]. Tiles share loads between dots and
