@@ -5,16 +5,15 @@ use super::interrupt::Interrupt;
 use super::prompt::{Prompt, PromptSource};
 use super::recording::{OnWriteError, Recorded, Recording};
 use super::{json, note, print, printable};
-use crate::backend::{Backend, CpuBackend, Semantics};
+use crate::backend::{Backend, Captured, CpuBackend, Semantics};
 use crate::capture::{Layers, Names, Plan, Positions, Selection};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::{Durability, FileHeader, FileStorage, Writer};
-use crate::forward::{Forward, Generation, Observer, Request, StepReport};
+use crate::forward::{Forward, Generation, Observer, Request, StepReport, Wanted};
 use crate::graph::SiteId;
 use crate::model::{Format, Model};
 use crate::open::{Trace, append, hex};
 use crate::recorder::{Recorder, now_us};
-use crate::tensor::Rows;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -371,11 +370,11 @@ pub(super) fn bytes_text(bytes: u64) -> String {
 struct Steps(Vec<StepReport>);
 
 impl Observer for Steps {
-    fn wants(&mut self, _: SiteId, _: Range<usize>) -> Option<Range<usize>> {
+    fn wants(&mut self, _: SiteId, _: Range<usize>) -> Option<Wanted> {
         None
     }
 
-    fn capture(&mut self, _: u32, _: SiteId, _: usize, _: Rows) -> Result<()> {
+    fn capture(&mut self, _: u32, _: SiteId, _: usize, _: Captured) -> Result<()> {
         Ok(())
     }
 

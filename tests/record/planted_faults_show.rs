@@ -2,7 +2,7 @@
 
 use crate::running::{capture, open, place, prompt};
 use actrace::Result;
-use actrace::backend::{Backend, BackendIdentity, Batch, CpuBackend, CpuWeight, Semantics};
+use actrace::backend::{Backend, BackendIdentity, Batch, Captured, Choice, CpuBackend, CpuWeight, Semantics};
 use actrace::forward::Forward;
 use actrace::graph::Site;
 use actrace::model::Weight;
@@ -25,6 +25,15 @@ impl Backend for Faulty {
     fn identity(&self) -> BackendIdentity {
         self.inner.identity()
     }
+    fn rows_stand_alone(&self) -> bool {
+        self.inner.rows_stand_alone()
+    }
+    fn chunk_bytes(&self) -> usize {
+        self.inner.chunk_bytes()
+    }
+    fn begin(&mut self, batch: Batch<'_>) -> Result<()> {
+        self.inner.begin(batch)
+    }
     fn load(&mut self, weight: &Weight) -> Result<CpuWeight> {
         self.inner.load(weight)
     }
@@ -44,8 +53,11 @@ impl Backend for Faulty {
     fn slice(&self, tensor: &Rows, rows: Range<usize>) -> Result<Rows> {
         self.inner.slice(tensor, rows)
     }
-    fn fetch(&self, tensor: &Rows, rows: Range<usize>) -> Result<Rows> {
-        self.inner.fetch(tensor, rows)
+    fn capture(&mut self, tensor: &Rows, rows: Range<usize>, values: bool) -> Result<Captured> {
+        self.inner.capture(tensor, rows, values)
+    }
+    fn choose(&mut self, logits: &Rows) -> Result<Choice> {
+        self.inner.choose(logits)
     }
 }
 

@@ -1,10 +1,11 @@
 //! Runs with everything captured in memory.
 
 use crate::support::{fixture, model};
-use actrace::backend::{Backend, CpuBackend, Semantics};
-use actrace::forward::{Forward, Generation, Observer, Request, StepReport};
+use actrace::backend::{Backend, Captured, CpuBackend, Semantics};
+use actrace::forward::{Forward, Generation, Observer, Request, StepReport, Wanted};
 use actrace::graph::{Graph, Site, SiteId};
 use actrace::model::Model;
+use actrace::stats::RowStatistics;
 use actrace::tensor::Rows;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -34,10 +35,10 @@ pub fn forward(model: &Model, semantics: Semantics) -> Forward<CpuBackend> {
 pub struct Blind;
 
 impl Observer for Blind {
-    fn wants(&mut self, _: SiteId, _: Range<usize>) -> Option<Range<usize>> {
+    fn wants(&mut self, _: SiteId, _: Range<usize>) -> Option<Wanted> {
         None
     }
-    fn capture(&mut self, _: u32, _: SiteId, _: usize, _: Rows) -> actrace::Result<()> {
+    fn capture(&mut self, _: u32, _: SiteId, _: usize, _: Captured) -> actrace::Result<()> {
         panic!("nothing was wanted")
     }
     fn step(&mut self, _: &StepReport) -> actrace::Result<()> {
@@ -48,7 +49,11 @@ impl Observer for Blind {
 /// Keeps every tensor of every step.
 #[derive(Default)]
 pub struct Capture {
+    /// What the step under way captured: it may not have arrived before the step is complete.
+    under_way: Vec<(u32, SiteId, usize, Captured)>,
     pub rows: BTreeMap<(u32, SiteId), Vec<Rows>>,
+    /// The device's own statistics, or the host's.
+    pub statistics: BTreeMap<(u32, SiteId), Vec<RowStatistics>>,
     pub reports: Vec<StepReport>,
 }
 
@@ -60,18 +65,23 @@ impl Capture {
 }
 
 impl Observer for Capture {
-    fn wants(&mut self, _: SiteId, positions: Range<usize>) -> Option<Range<usize>> {
-        Some(0..positions.len())
+    fn wants(&mut self, _: SiteId, positions: Range<usize>) -> Option<Wanted> {
+        Some(Wanted { rows: 0..positions.len(), values: true })
     }
-    fn capture(&mut self, step: u32, site: SiteId, first: usize, rows: Rows) -> actrace::Result<()> {
-        let held = self.rows.entry((step, site)).or_default();
-        let before: usize = held.iter().map(Rows::len).sum();
-        assert!(step > 0 || before == first, "prefill rows come in order of their positions");
-        held.push(rows);
+    fn capture(&mut self, step: u32, site: SiteId, first: usize, rows: Captured) -> actrace::Result<()> {
+        self.under_way.push((step, site, first, rows));
         Ok(())
     }
     fn step(&mut self, report: &StepReport) -> actrace::Result<()> {
         assert_eq!(report.step as usize, self.reports.len());
+        for (step, site, first, rows) in self.under_way.drain(..) {
+            let landed = rows.land()?;
+            let held = self.rows.entry((step, site)).or_default();
+            let before: usize = held.iter().map(Rows::len).sum();
+            assert!(step > 0 || before == first, "prefill rows come in order of their positions");
+            held.push(landed.values.expect("values were asked for"));
+            self.statistics.entry((step, site)).or_default().extend(landed.statistics);
+        }
         self.reports.push(report.clone());
         Ok(())
     }
