@@ -2,6 +2,8 @@
 
 mod captured;
 mod cpu;
+#[cfg(feature = "record")]
+pub mod cuda;
 
 pub use captured::{Captured, Landed, Landing};
 pub use cpu::{CpuBackend, CpuWeight};

@@ -1,17 +1,19 @@
 //! `actrace record`: run a model, append what happened.
 
+use super::device::{self, Device, Opened, Wish};
 use super::identity::{Given, fill_random, identity};
 use super::interrupt::Interrupt;
 use super::prompt::{Prompt, PromptSource};
 use super::recording::{OnWriteError, Recorded, Recording};
 use super::{json, note, print, printable};
-use crate::backend::{Backend, Captured, CpuBackend, Semantics};
+use crate::backend::cuda::ComputeType;
+use crate::backend::{Backend, Captured, Semantics};
 use crate::capture::{Layers, Names, Plan, Positions, Selection};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::{Durability, FileHeader, FileStorage, Writer};
 use crate::forward::{Forward, Generation, Observer, Request, StepReport, Wanted};
 use crate::graph::SiteId;
-use crate::model::{Format, Model};
+use crate::model::Model;
 use crate::open::{Trace, append, hex};
 use crate::recorder::{Recorder, now_us};
 use std::ops::Range;
@@ -44,10 +46,13 @@ pub struct Record {
     label: Option<String>,
     /// cpu, cuda[:N] or auto
     #[arg(long, default_value = "cpu")]
-    device: String,
-    /// ggml or dequantize-f32 [default: ggml for GGUF, dequantize-f32 for safetensors]
-    #[arg(long)]
-    semantics: Option<String>,
+    device: Device,
+    /// ggml or dequantize-f32 [default: ggml for GGUF on the processor, else dequantize-f32]
+    #[arg(long, value_parser = device::semantics)]
+    semantics: Option<Semantics>,
+    /// What operands of large products are rounded to on CUDA: f32, f16 or bf16 [default: f32]
+    #[arg(long, value_parser = device::compute)]
+    compute: Option<ComputeType>,
     /// Capture points, as comma-separated globs
     #[arg(long, value_name = "GLOBS", default_value = "all")]
     points: String,
@@ -99,17 +104,30 @@ impl Record {
     /// Runs the command.
     pub fn run(&self) -> Result<u8> {
         let selection = self.selection()?;
-        self.check_device()?;
         let model = Model::open(&self.model)?;
-        let semantics = self.semantics(&model)?;
         let prompt = self.prompt.read(&model, self.tokenizer.as_deref())?;
-        let backend = CpuBackend::new(semantics, self.threads()?)?;
-        let mut forward = Forward::new(&model, backend)?;
+        let wish =
+            Wish { device: self.device, semantics: self.semantics, compute: self.compute, threads: self.threads()? };
+        match wish.open(&model)? {
+            (Opened::Cpu(backend), semantics) => self.on(backend, &model, semantics, &prompt, &selection),
+            (Opened::Cuda(backend), semantics) => self.on(*backend, &model, semantics, &prompt, &selection),
+        }
+    }
+
+    fn on<B: Backend>(
+        &self,
+        backend: B,
+        model: &Model,
+        semantics: Semantics,
+        prompt: &Prompt,
+        selection: &Selection,
+    ) -> Result<u8> {
+        let mut forward = Forward::new(model, backend)?;
         let request = Request { tokens: &prompt.tokens, generate: self.generate as usize, stop_at: &[] };
         forward.check(&request)?;
         match &self.target.out {
-            None => self.untraced(&mut forward, &request, &prompt),
-            Some(out) => self.traced(&model, forward, &request, &prompt, semantics, &selection, out),
+            None => self.untraced(&mut forward, &request, prompt),
+            Some(out) => self.traced(model, forward, &request, prompt, semantics, selection, out),
         }
     }
 
@@ -120,28 +138,6 @@ impl Record {
             positions: Positions::parse(&self.positions)?,
             tensors: Names::parse(&self.tensors)?,
         })
-    }
-
-    fn check_device(&self) -> Result<()> {
-        match self.device.as_str() {
-            "cpu" => Ok(()),
-            "auto" => {
-                note("device: cpu (this version runs on nothing else)");
-                Ok(())
-            }
-            cuda if is_cuda(cuda) => {
-                Err(Error::unsupported(format!("device `{cuda}` is not supported by this version; use --device cpu")))
-            }
-            other => Err(Error::usage(format!("`{other}` is no device: cpu, cuda[:N] or auto"))),
-        }
-    }
-
-    fn semantics(&self, model: &Model) -> Result<Semantics> {
-        match (self.semantics.as_deref(), model.format()) {
-            (Some("ggml"), _) | (None, Format::Gguf) => Ok(Semantics::Ggml),
-            (Some("dequantize-f32"), _) | (None, Format::Safetensors) => Ok(Semantics::DequantizeF32),
-            (Some(other), _) => Err(Error::usage(format!("`{other}` is no semantics: ggml or dequantize-f32"))),
-        }
     }
 
     fn threads(&self) -> Result<usize> {
@@ -301,14 +297,6 @@ impl Record {
         }
         print(&(lines + &generated_lines(generation, text.as_deref())))
     }
-}
-
-/// Whether `device` names a CUDA device: `cuda` or `cuda:N`.
-fn is_cuda(device: &str) -> bool {
-    let number = device
-        .strip_prefix("cuda")
-        .map(|rest| rest.strip_prefix(':').unwrap_or(if rest.is_empty() { "0" } else { "" }));
-    number.is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
 /// The labels that `out` has; none where it is not there or empty.

@@ -7,6 +7,7 @@ mod support;
 #[global_allocator]
 static COUNTED: support::memory::Counting = support::memory::Counting;
 
+mod cards_agree_with_the_processor;
 mod command;
 mod running;
 mod traces;
@@ -22,9 +23,11 @@ mod failed_writes_are_reported;
 mod fixtures_are_reproducible;
 mod golden_trace_stays_readable;
 mod hostile_files_are_refused;
+mod kernels_compile;
 mod killed_while_recording;
 mod modules_use_only_what_stands_above;
 mod one_writer_at_a_time;
+mod planted;
 mod planted_faults_show;
 mod power_loss_keeps_what_was_synced;
 mod products_match_llama_cpp;

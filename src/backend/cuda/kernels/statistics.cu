@@ -1,0 +1,279 @@
+// Statistics of token rows, and the greedy choice. One launch covers the tensors of a layer; rows longer than a unit are
+// put together by a second. Sums are f64 of distances from the row's first value, in a fixed order.
+
+struct StatisticsEntry {
+    u64 x;
+    u32 rows;
+    u32 width;      // 0 for ragged rows
+    u32 heads;      // of ragged rows
+    u32 first_row;  // in the batch
+    u32 units;      // of each row
+    u32 first_unit;
+    u32 out_row;
+    u32 unused;
+};
+
+const u32 MOST_ENTRIES = 64;
+const u32 UNIT = 32768;  // elements of a block
+
+struct Statistics {
+    u64 step;
+    u64 partials;
+    u64 out;
+    StatisticsEntry entries[MOST_ENTRIES];
+    u32 count;
+    u32 unused;
+};
+
+// Of a row; in partial results `mean` and `m2` hold the sums of distances and of their squares.
+struct RowStatistics {
+    u32 count;
+    u32 nan;
+    u32 pos_inf;
+    u32 neg_inf;
+    u32 zero;
+    u32 subnormal;
+    u32 min_index;
+    u32 max_index;
+    float min;
+    float max;
+    u32 smallest;  // bits of the smallest nonzero finite magnitude, less one; all ones where there is none
+    u32 unused;
+    double mean;
+    double m2;
+    double l1;
+    u64 fingerprint;
+};
+
+const u32 NO_INDEX = 0xFFFFFFFFu;
+
+__device__ __forceinline__ RowStatistics nothing() {
+    RowStatistics s = {};
+    s.min_index = s.max_index = NO_INDEX;
+    s.min = INFINITY;
+    s.max = -INFINITY;
+    s.smallest = 0xFFFFFFFFu;
+    return s;
+}
+
+__device__ __forceinline__ void add_element(RowStatistics &s, float value, u32 column, float shift) {
+    u32 bits = __float_as_uint(value), magnitude = bits & 0x7FFFFFFFu;
+    u32 mask = column * 0x9E3779B1u, factor = (column * 0x85EBCA77u + 0xC2B2AE3Du) | 1u;
+    s.fingerprint += (u64)(bits ^ mask) * (u64)factor;
+    if (magnitude < 0x7F800000u) {
+        if (value < s.min) { s.min = value; s.min_index = column; }
+        if (value > s.max) { s.max = value; s.max_index = column; }
+        s.smallest = min(s.smallest, magnitude - 1u);
+        double distance = (double)value - (double)shift;
+        s.mean += distance;
+        s.m2 = __fma_rn(distance, distance, s.m2);
+        s.l1 += fabs((double)value);
+        if (magnitude < 0x00800000u) {
+            if (magnitude == 0) s.zero++;
+            else s.subnormal++;
+        }
+    } else if (magnitude > 0x7F800000u) {
+        s.nan++;
+    } else if (bits >> 31) {
+        s.neg_inf++;
+    } else {
+        s.pos_inf++;
+    }
+}
+
+__device__ __forceinline__ void merge(RowStatistics &s, const RowStatistics &o) {
+    s.count += o.count;
+    s.nan += o.nan;
+    s.pos_inf += o.pos_inf;
+    s.neg_inf += o.neg_inf;
+    s.zero += o.zero;
+    s.subnormal += o.subnormal;
+    if (o.min < s.min || (o.min == s.min && o.min_index < s.min_index)) { s.min = o.min; s.min_index = o.min_index; }
+    if (o.max > s.max || (o.max == s.max && o.max_index < s.max_index)) { s.max = o.max; s.max_index = o.max_index; }
+    s.smallest = min(s.smallest, o.smallest);
+    s.mean += o.mean;
+    s.m2 += o.m2;
+    s.l1 += o.l1;
+    s.fingerprint += o.fingerprint;
+}
+
+template <class T>
+__device__ __forceinline__ T from_lane(T value, u32 width) {
+    return __shfl_xor_sync(0xFFFFFFFFu, value, width);
+}
+
+// Over a warp. Sums of pairs are the same from both sides, so all lanes end with the same bits.
+__device__ __forceinline__ void merge_warp(RowStatistics &s) {
+    for (u32 width = 16; width > 0; width >>= 1) {
+        RowStatistics o;
+        o.count = from_lane(s.count, width);
+        o.nan = from_lane(s.nan, width);
+        o.pos_inf = from_lane(s.pos_inf, width);
+        o.neg_inf = from_lane(s.neg_inf, width);
+        o.zero = from_lane(s.zero, width);
+        o.subnormal = from_lane(s.subnormal, width);
+        o.min_index = from_lane(s.min_index, width);
+        o.max_index = from_lane(s.max_index, width);
+        o.min = from_lane(s.min, width);
+        o.max = from_lane(s.max, width);
+        o.smallest = from_lane(s.smallest, width);
+        o.mean = from_lane(s.mean, width);
+        o.m2 = from_lane(s.m2, width);
+        o.l1 = from_lane(s.l1, width);
+        o.fingerprint = from_lane(s.fingerprint, width);
+        merge(s, o);
+    }
+}
+
+__device__ __forceinline__ float finite_or_zero(float value) {
+    return (__float_as_uint(value) & 0x7FFFFFFFu) < 0x7F800000u ? value : 0.0f;
+}
+
+// From sums of distances to mean and squared distances from it.
+__device__ __forceinline__ void finish(RowStatistics &s, float shift) {
+    u32 finite = s.count - s.nan - s.pos_inf - s.neg_inf;
+    if (finite == 0) {
+        s.mean = s.m2 = 0.0;
+        return;
+    }
+    double sum = s.mean;
+    s.mean = (double)shift + sum / finite;
+    s.m2 = fmax(s.m2 - sum * sum / finite, 0.0);
+}
+
+struct Place {
+    const float *row;
+    u32 length;
+    u32 unit;     // of the row
+    u32 out_row;
+    u32 units;
+    u64 partial;  // number of its first partial result
+    bool there;
+};
+
+__device__ __forceinline__ Place place_of(const Statistics &p, u32 unit) {
+    u32 low = 0, high = p.count - 1;
+    while (low < high) {
+        u32 middle = (low + high + 1) / 2;
+        if (p.entries[middle].first_unit <= unit) low = middle;
+        else high = middle - 1;
+    }
+    const StatisticsEntry &e = p.entries[low];
+    u32 within = unit - e.first_unit, row = within / e.units;
+    Place place;
+    place.unit = within % e.units;
+    place.units = e.units;
+    place.out_row = e.out_row + row;
+    place.partial = unit - place.unit;
+    place.there = row < e.rows;
+    place.row = (const float *)e.x;
+    place.length = e.width;
+    if (e.width == 0) {
+        u32 visible = ((const Step *)p.step)->first_position + e.first_row + 1;
+        place.row += ragged_offset(e.heads, row, visible);
+        place.length = e.heads * (visible + row);
+    } else {
+        place.row += (u64)row * e.width;
+    }
+    return place;
+}
+
+extern "C" __global__ void __launch_bounds__(256) statistics(const __grid_constant__ Statistics p) {
+    __shared__ RowStatistics scratch[8];
+    Place place = place_of(p, blockIdx.x);
+    if (!place.there) return;
+    float shift = finite_or_zero(place.row[0]);
+    RowStatistics s = nothing();
+    u32 start = place.unit * UNIT, end = min(place.length, start + UNIT);
+    // Whole runs of four from an aligned address on; what is left over one by one.
+    u32 head = min((u32)((16 - (u64)(place.row + start) % 16) / 4 % 4), end > start ? end - start : 0);
+    u32 fours = end > start ? (end - start - head) / 4 : 0;
+    // In ascending order, so that the first of equal extremes is kept.
+    if (threadIdx.x < head) add_element(s, place.row[start + threadIdx.x], start + threadIdx.x, shift);
+    const float4 *aligned = (const float4 *)(place.row + start + head);
+    for (u32 i = threadIdx.x; i < fours; i += 256) {
+        float4 values = aligned[i];
+        u32 column = start + head + i * 4;
+        add_element(s, values.x, column, shift);
+        add_element(s, values.y, column + 1, shift);
+        add_element(s, values.z, column + 2, shift);
+        add_element(s, values.w, column + 3, shift);
+    }
+    for (u32 column = start + head + fours * 4 + threadIdx.x; column < end; column += 256) add_element(s, place.row[column], column, shift);
+    merge_warp(s);
+    if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = s;
+    __syncthreads();
+    if (threadIdx.x != 0) return;
+    for (u32 warp = 1; warp < 8; warp++) merge(s, scratch[warp]);
+    s.count = end > start ? end - start : 0;
+    if (place.units == 1) {
+        finish(s, shift);
+        ((RowStatistics *)p.out)[place.out_row] = s;
+    } else {
+        ((RowStatistics *)p.partials)[blockIdx.x] = s;
+    }
+}
+
+// Rows of several units: one warp for each unit's block number, of which the first of a row does the work.
+extern "C" __global__ void __launch_bounds__(32) statistics_merge(const __grid_constant__ Statistics p) {
+    Place place = place_of(p, blockIdx.x);
+    if (!place.there || place.units == 1 || place.unit != 0) return;
+    RowStatistics s = nothing();
+    for (u32 unit = threadIdx.x; unit < place.units; unit += 32) {
+        merge(s, ((const RowStatistics *)p.partials)[place.partial + unit]);
+    }
+    merge_warp(s);
+    if (threadIdx.x == 0) {
+        finish(s, finite_or_zero(place.row[0]));
+        ((RowStatistics *)p.out)[place.out_row] = s;
+    }
+}
+
+// ---- The largest logit: the lowest index of equals, never a NaN; index 0 where all are NaN
+
+struct Choose {
+    u64 logits;
+    u64 out;  // fingerprint, then token
+    u32 width;
+    u32 unused;
+};
+
+__device__ __forceinline__ bool better(float value, u32 index, float than, u32 than_index) {
+    return index != NO_INDEX && (than_index == NO_INDEX || value > than || (value == than && index < than_index));
+}
+
+extern "C" __global__ void __launch_bounds__(1024) choose(const __grid_constant__ Choose p) {
+    __shared__ float values[32];
+    __shared__ u32 indices[32];
+    __shared__ u64 prints[32];
+    const float *logits = (const float *)p.logits;
+    float best = 0.0f;
+    u32 index = NO_INDEX;
+    u64 print = 0;
+#pragma unroll 4
+    for (u32 i = threadIdx.x; i < p.width; i += 1024) {
+        float value = logits[i];
+        u32 mask = i * 0x9E3779B1u, factor = (i * 0x85EBCA77u + 0xC2B2AE3Du) | 1u;
+        print += (u64)(__float_as_uint(value) ^ mask) * (u64)factor;
+        if (value == value && better(value, i, best, index)) { best = value; index = i; }
+    }
+    for (u32 width = 16; width > 0; width >>= 1) {
+        float value = from_lane(best, width);
+        u32 other = from_lane(index, width);
+        print += from_lane(print, width);
+        if (better(value, other, best, index)) { best = value; index = other; }
+    }
+    if (threadIdx.x % 32 == 0) {
+        values[threadIdx.x / 32] = best;
+        indices[threadIdx.x / 32] = index;
+        prints[threadIdx.x / 32] = print;
+    }
+    __syncthreads();
+    if (threadIdx.x != 0) return;
+    for (u32 warp = 1; warp < 32; warp++) {
+        print += prints[warp];
+        if (better(values[warp], indices[warp], best, index)) { best = values[warp]; index = indices[warp]; }
+    }
+    ((u64 *)p.out)[0] = print;
+    ((u64 *)p.out)[1] = index == NO_INDEX ? 0 : index;
+}

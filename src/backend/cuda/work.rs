@@ -1,0 +1,392 @@
+//! The launches of kernels: what each one takes, laid out as in its source.
+
+use crate::model::TensorType;
+
+/// Products in one launch.
+pub(super) const MOST_MATVEC_JOBS: usize = 4;
+/// Outputs of one block of a product.
+pub(super) const MATVEC_TILE: u32 = 8;
+/// Element operations in one launch.
+pub(super) const MOST_POINTWISE_JOBS: usize = 4;
+/// Elements of one block of element operations.
+pub(super) const POINTWISE_BLOCK: u64 = 1024;
+/// Tensors in one launch of statistics.
+pub(super) const MOST_ENTRIES: usize = 64;
+/// Elements of a row that one block of statistics takes.
+pub(super) const UNIT: usize = 32768;
+/// Rows and columns of a tile of attention.
+const SQUARE: u32 = 64;
+
+/// One product, and what follows it element by element; an address of 0 means: not wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct MatvecJob {
+    pub weight: u64,
+    pub x: u64,
+    pub y: u64,
+    pub bias: u64,
+    pub biased: u64,
+    pub addend: u64,
+    pub sum: u64,
+    pub rows: u32,
+    pub columns: u32,
+    pub first_block: u32,
+    pub unused: u32,
+}
+
+/// Products of one input with weights of one type.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct Matvec {
+    pub jobs: [MatvecJob; MOST_MATVEC_JOBS],
+    pub count: u32,
+    pub unused: u32,
+}
+
+/// Rows of a weight, to be converted.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct Dequantize {
+    pub weight: u64,
+    pub out: u64,
+    pub rows: u64,
+    pub columns: u32,
+    pub compute_type: u32,
+}
+
+/// Rows of an embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct Embedding {
+    pub step: u64,
+    pub weight: u64,
+    pub out: u64,
+    pub columns: u32,
+    pub first_row: u32,
+    pub by_position: u32,
+    pub unused: u32,
+}
+
+/// Activations, to be rounded to the type of a product's operands.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct Cast {
+    pub x: u64,
+    pub out: u64,
+    pub count: u64,
+    pub compute_type: u32,
+    pub unused: u32,
+}
+
+/// A norm; without a bias an RMS norm.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct Norm {
+    pub x: u64,
+    pub gain: u64,
+    pub bias: u64,
+    pub out: u64,
+    pub width: u32,
+    pub epsilon: f32,
+}
+
+/// Codes of element operations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u32)]
+pub enum ElementOperation {
+    #[default]
+    Nothing,
+    Add,
+    Multiply,
+    Bias,
+    Silu,
+    GeluTanh,
+    Rope,
+    Store,
+}
+
+/// One element operation, and one more on its result.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct PointwiseJob {
+    pub x: u64,
+    pub y: u64,
+    pub out: u64,
+    pub next_y: u64,
+    pub next_out: u64,
+    pub operation: ElementOperation,
+    pub next: ElementOperation,
+    pub width: u32,
+    pub rows: u32,
+    pub first_row: u32,
+    pub head_dim: u32,
+    pub rotary_dim: u32,
+    pub first_block: u32,
+}
+
+/// Element operations that do not read each other.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct Pointwise {
+    pub step: u64,
+    pub jobs: [PointwiseJob; MOST_POINTWISE_JOBS],
+    pub count: u32,
+    pub unused: u32,
+}
+
+/// Attention, whole or a part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct Attention {
+    pub step: u64,
+    pub q: u64,
+    pub keys: u64,
+    pub values: u64,
+    pub scores: u64,
+    pub probabilities: u64,
+    pub context: u64,
+    pub heads: u32,
+    pub kv_heads: u32,
+    pub head_dim: u32,
+    pub first_row: u32,
+    pub rows: u32,
+    pub scale: f32,
+    pub stages: u32,
+    pub unused: u32,
+}
+
+/// Bits of [`Attention::stages`].
+pub mod stage {
+    pub const SCORES: u32 = 1;
+    pub const SOFTMAX: u32 = 2;
+    pub const CONTEXT: u32 = 4;
+}
+
+/// Rows of one tensor whose statistics are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct StatisticsEntry {
+    pub x: u64,
+    pub rows: u32,
+    pub width: u32,
+    pub heads: u32,
+    pub first_row: u32,
+    pub units: u32,
+    pub first_unit: u32,
+    pub out_row: u32,
+    pub unused: u32,
+}
+
+/// Statistics of several tensors.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C)]
+pub struct Statistics {
+    pub step: u64,
+    pub partials: u64,
+    pub out: u64,
+    pub entries: [StatisticsEntry; MOST_ENTRIES],
+    pub count: u32,
+    pub unused: u32,
+}
+
+/// Statistics of one row as the device delivers them.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct RowRecord {
+    pub count: u32,
+    pub nan: u32,
+    pub pos_inf: u32,
+    pub neg_inf: u32,
+    pub zero: u32,
+    pub subnormal: u32,
+    pub min_index: u32,
+    pub max_index: u32,
+    pub min: f32,
+    pub max: f32,
+    pub smallest: u32,
+    pub unused: u32,
+    pub mean: f64,
+    pub m2: f64,
+    pub l1: f64,
+    pub fingerprint: u64,
+}
+
+/// The greedy choice after a row of logits.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct Choose {
+    pub logits: u64,
+    pub out: u64,
+    pub width: u32,
+    pub unused: u32,
+}
+
+/// A kernel by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kernel {
+    Matvec(TensorType),
+    Dequantize(TensorType),
+    Embedding(TensorType),
+    Plain(&'static str),
+}
+
+impl Kernel {
+    /// The name in the source.
+    pub fn name(self) -> String {
+        match self {
+            Kernel::Matvec(tensor_type) => format!("matvec_{}", tensor_type.name()),
+            Kernel::Dequantize(tensor_type) => format!("dequantize_{}", tensor_type.name()),
+            Kernel::Embedding(tensor_type) => format!("embedding_{}", tensor_type.name()),
+            Kernel::Plain(name) => name.to_owned(),
+        }
+    }
+
+    /// Every kernel.
+    pub fn all() -> Vec<Kernel> {
+        let formats = TensorType::ALL.into_iter();
+        let by_format = formats.flat_map(|t| [Kernel::Matvec(t), Kernel::Dequantize(t), Kernel::Embedding(t)]);
+        by_format.chain(PLAIN.map(Kernel::Plain)).collect()
+    }
+}
+
+const PLAIN: [&str; 10] = [
+    "cast",
+    "normalise",
+    "pointwise",
+    "attention_few",
+    "attention_scores",
+    "attention_softmax",
+    "attention_context",
+    "statistics",
+    "statistics_merge",
+    "choose",
+];
+
+/// One launch of a kernel.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Work {
+    /// Products of `rows` rows.
+    Matvec {
+        tensor_type: TensorType,
+        rows: u32,
+        params: Box<Matvec>,
+    },
+    Dequantize {
+        tensor_type: TensorType,
+        params: Dequantize,
+    },
+    Embedding {
+        tensor_type: TensorType,
+        rows: u32,
+        params: Embedding,
+    },
+    Cast(Cast),
+    Norm {
+        rows: u32,
+        params: Norm,
+    },
+    Pointwise(Box<Pointwise>),
+    /// All stages that are asked for, a block for each head of each row.
+    AttentionFew(Attention),
+    /// Scores of many rows that see at most `visible` keys.
+    AttentionScores {
+        params: Attention,
+        visible: u32,
+    },
+    AttentionSoftmax(Attention),
+    AttentionContext(Attention),
+    Statistics {
+        units: u32,
+        params: Box<Statistics>,
+    },
+    StatisticsMerge {
+        units: u32,
+        params: Box<Statistics>,
+    },
+    Choose(Choose),
+}
+
+impl Work {
+    pub fn kernel(&self) -> Kernel {
+        match self {
+            Work::Matvec { tensor_type, .. } => Kernel::Matvec(*tensor_type),
+            Work::Dequantize { tensor_type, .. } => Kernel::Dequantize(*tensor_type),
+            Work::Embedding { tensor_type, .. } => Kernel::Embedding(*tensor_type),
+            Work::Cast(_) => Kernel::Plain("cast"),
+            Work::Norm { .. } => Kernel::Plain("normalise"),
+            Work::Pointwise(_) => Kernel::Plain("pointwise"),
+            Work::AttentionFew(_) => Kernel::Plain("attention_few"),
+            Work::AttentionScores { .. } => Kernel::Plain("attention_scores"),
+            Work::AttentionSoftmax(_) => Kernel::Plain("attention_softmax"),
+            Work::AttentionContext(_) => Kernel::Plain("attention_context"),
+            Work::Statistics { .. } => Kernel::Plain("statistics"),
+            Work::StatisticsMerge { .. } => Kernel::Plain("statistics_merge"),
+            Work::Choose(_) => Kernel::Plain("choose"),
+        }
+    }
+
+    /// Blocks in three directions.
+    pub fn grid(&self) -> (u32, u32, u32) {
+        match self {
+            Work::Matvec { rows, params, .. } => (matvec_blocks(params), *rows, 1),
+            Work::Dequantize { params, .. } => (blocks(params.rows * u64::from(params.columns), 1024), 1, 1),
+            Work::Embedding { rows, .. } | Work::Norm { rows, .. } => (*rows, 1, 1),
+            Work::Cast(params) => (blocks(params.count, 256), 1, 1),
+            Work::Pointwise(params) => (pointwise_blocks(params), 1, 1),
+            Work::AttentionFew(params) => (params.heads, params.rows, 1),
+            Work::AttentionScores { params, visible } => {
+                (visible.div_ceil(SQUARE), params.rows.div_ceil(SQUARE), params.heads)
+            }
+            Work::AttentionSoftmax(params) => (params.rows, params.heads, 1),
+            Work::AttentionContext(params) => {
+                (params.head_dim.div_ceil(SQUARE), params.rows.div_ceil(SQUARE), params.heads)
+            }
+            Work::Statistics { units, .. } | Work::StatisticsMerge { units, .. } => (*units, 1, 1),
+            Work::Choose(_) => (1, 1, 1),
+        }
+    }
+
+    /// Threads of a block.
+    pub fn block(&self) -> u32 {
+        match self {
+            Work::Matvec { .. } | Work::AttentionSoftmax(_) => 128,
+            Work::Norm { .. } | Work::AttentionFew(_) | Work::Choose(_) => 1024,
+            Work::StatisticsMerge { .. } => 32,
+            _ => 256,
+        }
+    }
+
+    /// The one parameter of the kernel.
+    pub fn params(&self) -> *const std::ffi::c_void {
+        match self {
+            Work::Matvec { params, .. } => (&raw const **params).cast(),
+            Work::Dequantize { params, .. } => (&raw const *params).cast(),
+            Work::Embedding { params, .. } => (&raw const *params).cast(),
+            Work::Cast(params) => (&raw const *params).cast(),
+            Work::Norm { params, .. } => (&raw const *params).cast(),
+            Work::Pointwise(params) => (&raw const **params).cast(),
+            Work::AttentionFew(params)
+            | Work::AttentionScores { params, .. }
+            | Work::AttentionSoftmax(params)
+            | Work::AttentionContext(params) => (&raw const *params).cast(),
+            Work::Statistics { params, .. } | Work::StatisticsMerge { params, .. } => (&raw const **params).cast(),
+            Work::Choose(params) => (&raw const *params).cast(),
+        }
+    }
+}
+
+fn blocks(elements: u64, each: u64) -> u32 {
+    u32::try_from(elements.div_ceil(each)).unwrap_or(u32::MAX)
+}
+
+/// Blocks of all products up to the last.
+pub(super) fn matvec_blocks(params: &Matvec) -> u32 {
+    let jobs = &params.jobs[..params.count as usize];
+    jobs.last().map_or(0, |job| job.first_block + job.rows.div_ceil(MATVEC_TILE))
+}
+
+/// Blocks of all element operations up to the last.
+pub(super) fn pointwise_blocks(params: &Pointwise) -> u32 {
+    let jobs = &params.jobs[..params.count as usize];
+    jobs.last().map_or(0, |job| job.first_block + blocks(u64::from(job.rows) * u64::from(job.width), POINTWISE_BLOCK))
+}
