@@ -236,9 +236,8 @@ mod tests {
         (mean, variance.sqrt())
     }
 
-    /// Of 2^18 draws the mean is off by std / 512 (five times that is the limit, and 2.5 times more for Q6_K, whose 2^14
-    /// scales are drawn once for 16 elements of mean 1/37 std), the spread by about 0.2 % and the rounding of factors:
-    /// 3 % of Q5_K's `d`, less of all others.
+    /// Of 2^18 draws the mean is off by std / 512, and five times that is the limit. The spread is off by about 0.2 %
+    /// and by the rounding of factors: down by up to 3 % of Q5_K's `d`, less of all others.
     #[test]
     fn elements_have_the_mean_and_spread_that_was_asked_for() {
         for tensor_type in TensorType::ALL {
