@@ -10,7 +10,7 @@ use std::path::Path;
 pub(super) fn check_space(path: &Path, bytes: u64, advice: &str) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let disk = rustix::fs::statvfs(folder)
-        .map_err(|cause| Error::io("open the folder of the file", folder, std::io::Error::from(cause)))?;
+        .map_err(|cause| Error::io("open the folder", folder, std::io::Error::from(cause)))?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     if bytes <= free {
         return Ok(());
