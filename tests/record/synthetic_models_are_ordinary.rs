@@ -1,6 +1,6 @@
 //! Models that `actrace synth` makes: whole files that run like trained ones, the same for the same seed.
 
-use crate::command::{Finished, Ground, actrace, json, run};
+use crate::command::{Finished, Ground, actrace, json, limited, run};
 use crate::running::{capture, forward};
 use actrace::backend::Semantics;
 use actrace::model::synth::{Shape, Synthetic};
@@ -61,7 +61,7 @@ fn check_activations(model: &Model, semantics: Semantics, what: &str) {
     let mut forward = forward(model, semantics);
     let (seen, generation) = capture(&mut forward, &[7, 1, 499, 0, 250, 7], 4);
     let sites = forward.graph().sites.clone();
-    for ((step, id), _) in &seen.rows {
+    for (step, id) in seen.rows.keys() {
         let values = seen.values(*step, *id);
         let site = sites.iter().find(|site| site.id == *id).unwrap();
         let rms = (values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / values.len() as f64).sqrt();
@@ -121,6 +121,11 @@ fn an_end_before_the_last_byte_leaves_no_file() {
     };
     let error = synthetic.write(&ground.path().join("m.gguf"), Replace::No, stop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Interrupted);
+    assert_eq!(std::fs::read_dir(ground.path()).unwrap().count(), 0);
+    // A limit on the file's size stands for a full disk.
+    let finished = run(&mut limited(512, &synth(&ground.path().join("m.gguf"))));
+    assert_eq!((finished.status, finished.stdout.as_str()), (2, ""), "{}", finished.stderr);
+    assert!(finished.one_error().contains("m.gguf: cannot write"), "{}", finished.stderr);
     assert_eq!(std::fs::read_dir(ground.path()).unwrap().count(), 0);
 }
 
