@@ -5,11 +5,12 @@ use super::identity::{Given, fill_random, identity};
 use super::interrupt::Interrupt;
 use super::prompt::{Prompt, PromptSource};
 use super::recording::{OnWriteError, Recorded, Recording};
+use super::space::{bytes_text, check_space};
 use super::{json, note, print, printable};
 use crate::backend::cuda::ComputeType;
 use crate::backend::{Backend, Captured, Semantics};
 use crate::capture::{Layers, Names, Plan, Positions, Selection};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::file::{Durability, FileHeader, FileStorage, Writer};
 use crate::forward::{Forward, Generation, Observer, Request, StepReport, Wanted};
 use crate::graph::SiteId;
@@ -219,22 +220,10 @@ impl Record {
     /// Says how much is expected, and refuses more than the disk has.
     fn check_space(&self, out: &Path, expected: u64) -> Result<()> {
         note(&format!("expected: at most {} before compression", bytes_text(expected)));
-        let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let disk = rustix::fs::statvfs(folder)
-            .map_err(|cause| Error::io("open the folder of the trace", folder, std::io::Error::from(cause)))?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if expected > free && !self.force {
-            return Err(Error::new(
-                ErrorKind::Environment,
-                format!(
-                    "{} may be written, and the disk has {} free: select less (--points, --tensors, --positions), or add --force",
-                    bytes_text(expected),
-                    bytes_text(free)
-                ),
-            )
-            .in_file(out));
+        if self.force {
+            return Ok(());
         }
-        Ok(())
+        check_space(out, expected, "select less (--points, --tensors, --positions), or add --force")
     }
 
     fn label(&self, taken: &[String]) -> Result<String> {
@@ -343,16 +332,6 @@ fn step_json(step: &StepReport) -> serde_json::Value {
     })
 }
 
-/// A length in the largest binary unit that keeps it above one.
-pub(super) fn bytes_text(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let unit = (bytes.max(1).ilog2() / 10).min(4) as usize;
-    if unit == 0 {
-        return format!("{bytes} B");
-    }
-    format!("{:.1} {}", bytes as f64 / (1u64 << (10 * unit)) as f64, UNITS[unit])
-}
-
 /// Wants no tensor, keeps the steps' reports.
 #[derive(Default)]
 struct Steps(Vec<StepReport>);
@@ -369,18 +348,5 @@ impl Observer for Steps {
     fn step(&mut self, report: &StepReport) -> Result<()> {
         self.0.push(report.clone());
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::bytes_text;
-
-    #[test]
-    fn lengths_read_well() {
-        assert_eq!(bytes_text(0), "0 B");
-        assert_eq!(bytes_text(1023), "1023 B");
-        assert_eq!(bytes_text(1536), "1.5 KiB");
-        assert_eq!(bytes_text(5 << 30), "5.0 GiB");
     }
 }

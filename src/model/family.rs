@@ -266,6 +266,30 @@ impl Family {
         build.finish(|name| self.carries_no_weight(name))
     }
 
+    /// What a model with these hyper-parameters needs: tensors by name, first role, shape (outermost axis first).
+    pub(super) fn needed(&self, hyper: &HyperParameters) -> Vec<(String, Role, Vec<usize>)> {
+        let mut tensors: Vec<(String, Role, Vec<usize>)> = Vec::new();
+        let mut add = |name: String, (role, _, lie, presence): Entry| {
+            // The parts of a fused tensor stand side by side in the table.
+            if presence == Needed && tensors.last().is_none_or(|(last, ..)| *last != name) {
+                tensors.push((name, role, stored(role, lie, hyper).0));
+            }
+        };
+        for entry in self.outer() {
+            add(format!("{}{}", self.prefix, entry.1), *entry);
+        }
+        if !hyper.tied_embeddings {
+            add(self.output().to_owned(), (Role::Output, "", Plain, Needed));
+        }
+        for layer in 0..hyper.layers {
+            let prefix = self.layer_prefix(layer);
+            for entry in self.layer().into_iter().flatten() {
+                add(format!("{prefix}{}", entry.1), *entry);
+            }
+        }
+        tensors
+    }
+
     /// Tensors that files of these families hold beside the weights: constants that the code computes.
     fn carries_no_weight(&self, name: &str) -> bool {
         match (self.naming, self.architecture) {
@@ -333,10 +357,10 @@ fn missing(name: &str, role: Role) -> Error {
     Error::malformed(format!("the model has no such tensor, and needs it as {}", role.name())).of(name)
 }
 
-fn place(key: WeightKey, name: &str, lie: Lie, tensor: &StoredTensor, hyper: &HyperParameters) -> Result<Weight> {
-    let (rows, columns) = key.role.shape(hyper);
-    let matrix = key.role.is_matrix();
-    let (expected, layout) = match lie {
+/// The shape of the tensor that a weight lies in, and how it lies there.
+fn stored(role: Role, lie: Lie, hyper: &HyperParameters) -> (Vec<usize>, Layout) {
+    let (rows, columns) = role.shape(hyper);
+    let (shape, layout) = match lie {
         Plain => (vec![rows, columns], Layout::Rows { first: 0 }),
         Pairs => (vec![rows, columns], Layout::HeadPairs { head_dim: hyper.head_dim as usize }),
         Third(part) => (vec![rows.saturating_mul(3), columns], Layout::Rows { first: part * rows }),
@@ -347,7 +371,13 @@ fn place(key: WeightKey, name: &str, lie: Lie, tensor: &StoredTensor, hyper: &Hy
         }
     };
     // A vector has one axis: its rows, fused or not, follow each other on it.
-    let expected = if matrix { expected } else { vec![expected.iter().copied().fold(1, usize::saturating_mul)] };
+    let shape = if role.is_matrix() { shape } else { vec![shape.iter().copied().fold(1, usize::saturating_mul)] };
+    (shape, layout)
+}
+
+fn place(key: WeightKey, name: &str, lie: Lie, tensor: &StoredTensor, hyper: &HyperParameters) -> Result<Weight> {
+    let (rows, columns) = key.role.shape(hyper);
+    let (expected, layout) = stored(key.role, lie, hyper);
     if tensor.shape != expected {
         return Err(Error::malformed(format!(
             "its shape is {:?}, and the hyper-parameters ask for {expected:?}",

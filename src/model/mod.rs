@@ -1,4 +1,5 @@
-//! Model files: one [`Model`] from GGUF or safetensors, its weights by role, mapped and never copied whole.
+//! Model files: one [`Model`] from GGUF or safetensors, its weights by role, mapped and never copied whole; and GGUF
+//! files written, among them models of random weights ([`synth`]).
 
 mod bytes;
 mod config;
@@ -9,6 +10,7 @@ mod open;
 pub mod quant;
 mod safetensors;
 mod stored;
+pub mod synth;
 mod tensor_type;
 #[cfg(test)]
 mod tests;
@@ -17,6 +19,7 @@ mod tokenizer;
 mod weight;
 
 pub use bytes::Bytes;
+pub use gguf::{GgufContents, GgufValue, GgufWriter, Replace};
 pub use hyper::{Activation, Architecture, Fact, HyperParameters, RopeParameters, Source};
 pub use open::{Format, Model, ModelFile, ModelHash};
 pub use tensor_type::TensorType;

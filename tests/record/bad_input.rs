@@ -242,7 +242,7 @@ fn places_that_take_no_trace() {
     let cases: Vec<&[&str]> = cases.iter().map(|case| &case[..]).collect();
     insta::assert_snapshot!(ground.refusals(&["--tokens", "1"], &cases), @r#"
     --out [dir]/folder: error: [dir]/folder: this is a folder: give --out a file in it
-    --out [dir]/nowhere/out: error: [dir]/nowhere: cannot open the folder of the trace: No such file or directory (os error 2)
+    --out [dir]/nowhere/out: error: [dir]/nowhere: cannot open the folder: No such file or directory (os error 2)
     --out [dir]/notes.txt/out: error: [dir]/notes.txt/out: cannot open for appending: Not a directory (os error 20)
     --out [dir]/notes.txt: error: [dir]/notes.txt: this is no actrace file
     --out [dir]/model.gguf: error: [dir]/model.gguf: this is no actrace file

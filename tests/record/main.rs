@@ -38,5 +38,6 @@ mod schema_matches_the_code;
 mod signals_seal;
 mod states_on_open;
 mod statistics_match_numpy;
+mod synthetic_models_are_ordinary;
 mod tracing_changes_nothing;
 mod write_errors;

@@ -3,6 +3,9 @@
 use crate::error::{Error, Result};
 use crate::model::TensorType;
 
+/// No number of a type is larger.
+const LARGEST: u32 = 64;
+
 /// The type with a number.
 ///
 /// # Errors
@@ -18,6 +21,16 @@ pub(super) fn supported(number: u32) -> Result<TensorType> {
         30 => TensorType::Bf16,
         _ => return Err(refuse(number)),
     })
+}
+
+/// The number of a type.
+///
+/// # Errors
+/// Unsupported where ggml has no such type.
+pub(super) fn number(tensor_type: TensorType) -> Result<u32> {
+    (0..=LARGEST)
+        .find(|number| supported(*number).is_ok_and(|known| known == tensor_type))
+        .ok_or_else(|| Error::unsupported(format!("GGUF files cannot hold {}", tensor_type.name())))
 }
 
 fn refuse(number: u32) -> Error {

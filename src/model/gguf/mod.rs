@@ -1,4 +1,4 @@
-//! GGUF versions 2 and 3, little-endian: metadata, tensor table, aligned data.
+//! GGUF versions 2 and 3, little-endian: metadata, tensor table, aligned data; read, and written as version 3.
 //!
 //! Every length in the file is checked against the bytes that are left before anything is read or allocated.
 
@@ -6,6 +6,7 @@ mod cursor;
 mod ggml_type;
 mod metadata;
 mod value;
+mod write;
 
 use super::Bytes;
 use super::stored::{StoredTensor, Tensors, size_of};
@@ -13,6 +14,7 @@ use crate::error::{Error, Result};
 use cursor::Cursor;
 pub(super) use metadata::Metadata;
 use std::collections::BTreeMap;
+pub use write::{GgufContents, GgufValue, GgufWriter, Replace};
 
 /// The first bytes of a GGUF file.
 pub(super) const MAGIC: &[u8; 4] = b"GGUF";

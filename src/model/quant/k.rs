@@ -28,6 +28,19 @@ pub fn scale_mins(packed: &[u8; 12]) -> [ScaleMin; 8] {
     pairs
 }
 
+/// Packs eight pairs as [`scale_mins`] reads them; only the lower six bits of each number count.
+#[inline(always)]
+pub fn pack_scale_mins(pairs: &[ScaleMin; 8]) -> [u8; 12] {
+    let mut packed = [0; 12];
+    for j in 0..4 {
+        let (first, second) = (pairs[j], pairs[j + 4]);
+        packed[j] = (first.scale & 63) | (second.scale >> 4 << 6);
+        packed[j + 4] = (first.min & 63) | (second.min >> 4 << 6);
+        packed[j + 8] = (second.scale & 15) | (second.min << 4);
+    }
+    packed
+}
+
 /// A parsed Q4_K super-block, 144 bytes: f16 `d`, f16 `dmin`, 12 bytes of scales and minima, 128 bytes of nibbles.
 ///
 /// Element `32 s + l` of sub-block `s` is `d * scale * q - dmin * min`; `q` is byte `32 (s / 2) + l`'s low nibble
@@ -183,6 +196,19 @@ fn scaled(d: f32, dmin: f32, packed: &[u8; 12], quants: &[u8; K_BLOCK], out: &mu
         let (scale, min) = (d * f32::from(scale), dmin * f32::from(min));
         for (value, quant) in out.iter_mut().zip(quants) {
             *value = scale * f32::from(*quant) - min;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn packing_turns_unpacking_round(packed in any::<[u8; 12]>()) {
+            prop_assert_eq!(pack_scale_mins(&scale_mins(&packed)), packed);
         }
     }
 }

@@ -8,7 +8,7 @@ mod float;
 mod k;
 mod q8;
 
-pub use k::{K_BLOCK, Q4K, Q5K, Q6K, ScaleMin, scale_mins};
+pub use k::{K_BLOCK, Q4K, Q5K, Q6K, ScaleMin, pack_scale_mins, scale_mins};
 pub use q8::{Q8_0, Q8_BLOCK};
 
 use super::TensorType;

@@ -6,6 +6,7 @@ mod mutation;
 mod opening;
 mod safetensors;
 mod shipped;
+mod write;
 
 use crate::{Error, ErrorKind};
 
