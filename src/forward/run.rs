@@ -95,6 +95,11 @@ impl<B: Backend> Forward<B> {
         self
     }
 
+    /// What runs it.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
     /// The graph that runs.
     pub fn graph(&self) -> &Graph {
         &self.graph

@@ -6,9 +6,10 @@ use actrace::forward::{Forward, Generation, Observer, Request, StepReport, Wante
 use actrace::graph::{Graph, Site, SiteId};
 use actrace::model::Model;
 use actrace::stats::RowStatistics;
-use actrace::tensor::Rows;
+use actrace::tensor::{Extent, Rows};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The shipped prompt's token ids.
 pub fn prompt() -> Vec<u32> {
@@ -79,12 +80,23 @@ impl Observer for Capture {
             let held = self.rows.entry((step, site)).or_default();
             let before: usize = held.iter().map(Rows::len).sum();
             assert!(step > 0 || before == first, "prefill rows come in order of their positions");
-            held.push(landed.values.expect("values were asked for"));
+            held.push(owned(&landed.values.expect("values were asked for")));
             self.statistics.entry((step, site)).or_default().extend(landed.statistics);
         }
         self.reports.push(report.clone());
         Ok(())
     }
+}
+
+/// A copy: a card's page-locked memory is not held for as long as a test likes.
+fn owned(rows: &Rows) -> Rows {
+    let mut offsets = vec![0];
+    offsets.extend((0..rows.len()).scan(0, |end, row| {
+        *end += rows.row(row).len();
+        Some(*end)
+    }));
+    let extent = rows.width().map_or(Extent::Offsets(offsets.into()), Extent::Width);
+    Rows::new(Arc::new(rows.values().to_vec()), extent, rows.len()).unwrap()
 }
 
 /// Runs with everything captured.

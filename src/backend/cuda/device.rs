@@ -113,13 +113,23 @@ impl Device {
         let compute = check("make a stream", context.new_stream())?;
         let copy = check("make a stream", context.new_stream())?;
         let handle = CudaBlas::new(Arc::clone(&compute)).map_err(|cause| blas_error("start cuBLAS", &cause))?;
-        // SAFETY: the handle was just made. Sums of half-precision products stay in f32 throughout.
+        // Sums of half-precision products stay in f32 throughout.
         let mode = blas_sys::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
+        // SAFETY: the handle was just made.
         unsafe { blas_sys::cublasSetMathMode(*handle.handle(), mode) }
             .result()
             .map_err(|cause| blas_error("set cuBLAS up", &cause))?;
         keep_freed_memory(&context)?;
         Ok(Arc::new(Device { context, compute, copy, functions, blas: handle, facts, _module: module }))
+    }
+
+    /// Bytes a second that the card's memory moves by its clock and width, both edges of the clock.
+    pub(super) fn memory_bandwidth(&self) -> f64 {
+        use sys::CUdevice_attribute::{
+            CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH as WIDTH, CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE as CLOCK,
+        };
+        let attribute = |attribute| f64::from(self.context.attribute(attribute).unwrap_or(0));
+        2.0 * attribute(CLOCK) * 1e3 * attribute(WIDTH) / 8.0
     }
 
     pub(super) fn facts(&self) -> &Facts {

@@ -79,6 +79,11 @@ impl CudaBackend {
         })
     }
 
+    /// Bytes a second that the card's memory can move: the bound of everything that reads all weights once.
+    pub fn memory_bandwidth(&self) -> f64 {
+        self.device.memory_bandwidth()
+    }
+
     /// Launches what is collected and sends off what is parked.
     fn flush(&mut self) -> Result<()> {
         if self.captures.is_empty() {
@@ -95,9 +100,15 @@ impl CudaBackend {
         self.queue.launch(&self.device, self.memory.repeats())
     }
 
+    /// The row of the batch that began at which `part` of it begins.
+    fn first_row(&self, part: Batch<'_>) -> Result<u32> {
+        let rows = part.first_position.checked_sub(self.first_position);
+        count(rows.ok_or_else(|| Error::internal("rows before the batch that began"))?)
+    }
+
     /// A new tensor for `site`. Ragged rows of a few tokens get room for any position: their addresses have to repeat.
     fn tensor(&mut self, site: &Site, batch: Batch<'_>) -> Result<CudaTensor> {
-        let (rows, first_row) = (batch.tokens.len(), count(batch.first_position - self.first_position)?);
+        let (rows, first_row) = (batch.tokens.len(), self.first_row(batch)?);
         let (shape, elements) = match (site.axes.width(), site.operation) {
             (Some(width), _) => (Shape::Width(width as usize), rows * width as usize),
             (None, Operation::AttnScores { heads, .. } | Operation::Softmax { heads }) => {
@@ -202,18 +213,18 @@ impl CudaBackend {
         if x.elements() != out.elements() {
             return Err(Error::internal(format!("`{}` has another width than its input", site.point)));
         }
-        self.pointwise(PointwiseJob { operation, out: out.address(), y, ..job(x)? })?;
+        self.pointwise(PointwiseJob { operation, out: out.address(), y, ..job(x, out.first_row)? })?;
         Ok(out)
     }
 }
 
-/// What every element operation on `x` has in common.
-fn job(x: &CudaTensor) -> Result<PointwiseJob> {
+/// What every element operation on `x` has in common; its row 0 is row `first_row` of the batch that began.
+fn job(x: &CudaTensor, first_row: u32) -> Result<PointwiseJob> {
     Ok(PointwiseJob {
         x: x.address(),
         width: count(x.width()?)?,
         rows: count(x.rows)?,
-        first_row: x.first_row,
+        first_row,
         head_dim: 1,
         ..PointwiseJob::default()
     })
@@ -368,15 +379,22 @@ impl Backend for CudaBackend {
                 let (x, out) = (input(0)?, self.tensor(site, batch)?);
                 let y = self.turns(rotary_dim, base)?;
                 let operation = ElementOperation::Rope;
-                self.pointwise(PointwiseJob { operation, y, out: out.address(), head_dim, rotary_dim, ..job(x)? })?;
+                self.pointwise(PointwiseJob {
+                    operation,
+                    y,
+                    out: out.address(),
+                    head_dim,
+                    rotary_dim,
+                    ..job(x, out.first_row)?
+                })?;
                 Ok(out)
             }
             Operation::CacheStore => {
-                let x = input(0)?;
+                let (x, first_row) = (input(0)?, self.first_row(batch)?);
                 let cache = self.cache.get(&site.id).map(|memory| memory.address());
                 let next_out =
                     cache.ok_or_else(|| Error::internal(format!("no cache was made for `{}`", site.point)))?;
-                self.pointwise(PointwiseJob { operation: ElementOperation::Store, next_out, ..job(x)? })?;
+                self.pointwise(PointwiseJob { operation: ElementOperation::Store, next_out, ..job(x, first_row)? })?;
                 // What was stored is what came in: the point is the same rows under another name.
                 Ok(x.clone())
             }

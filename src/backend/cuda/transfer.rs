@@ -13,7 +13,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 /// Bytes of page-locked memory that copies may fill before the inference thread waits for the packers.
 const RING_BYTES: usize = 384 << 20;
 /// Sizes of slots that are kept for the next copy.
-const KEPT: [usize; 2] = [64 << 10, (4 << 20) + (64 << 10)];
+const KEPT: [usize; 3] = [64 << 10, 512 << 10, LARGEST];
+/// A payload's bytes, and a little for the gaps between tensors that travel together.
+const LARGEST: usize = (4 << 20) + (64 << 10);
 
 /// Page-locked memory, lent slot by slot.
 pub(super) struct Ring {
@@ -246,6 +248,8 @@ fn download_values(device: &Device, ring: &Arc<Ring>, parked: &[Parked]) -> Resu
     order.sort_by_key(|number| parked[*number].tensor.address());
     let bytes = |tensor: &CudaTensor| (tensor.elements() * size_of::<f32>()) as u64;
     let mut stretches = vec![None; parked.len()];
+    // What is left to copy, gaps and all, so that a few small tensors take a small slot.
+    let mut left: u64 = order.iter().map(|number| bytes(&parked[*number].tensor) + GAP).sum();
     let mut next = 0;
     let mut open: Option<(Arc<Slot>, usize)> = None;
     while next < order.len() {
@@ -255,7 +259,7 @@ fn download_values(device: &Device, ring: &Arc<Ring>, parked: &[Parked]) -> Resu
         while let Some(tensor) = order.get(last).map(|number| &parked[*number].tensor) {
             let extended = end.max(tensor.address() + bytes(tensor));
             let whole = Arc::ptr_eq(tensor.memory(), parked[order[next]].tensor.memory());
-            if !whole || tensor.address() > end + GAP || extended - start > KEPT[1] as u64 {
+            if !whole || tensor.address() > end + GAP || extended - start > LARGEST as u64 {
                 break;
             }
             (end, last) = (extended, last + 1);
@@ -263,7 +267,7 @@ fn download_values(device: &Device, ring: &Arc<Ring>, parked: &[Parked]) -> Resu
         let length = usize::try_from(end - start).map_err(|_| Error::internal("a tensor larger than memory"))?;
         let (slot, offset) = match open.take() {
             Some((slot, used)) if used + length <= slot.pinned()?.bytes() => (slot, used),
-            _ => (Arc::new(ring.take(length.max(KEPT[0] + 1))?), 0),
+            _ => (Arc::new(ring.take(length.max(LARGEST.min(left as usize)))?), 0),
         };
         device.download(start, slot.pinned()?.target(offset, length)?)?;
         for number in &order[next..last] {
@@ -272,6 +276,7 @@ fn download_values(device: &Device, ring: &Arc<Ring>, parked: &[Parked]) -> Resu
             stretches[*number] =
                 Some(Stretch { slot: Arc::clone(&slot), offset: offset + within, count: tensor.elements() });
         }
+        left -= order[next..last].iter().map(|number| bytes(&parked[*number].tensor) + GAP).sum::<u64>();
         open = Some((slot, (offset + length).next_multiple_of(64)));
         next = last;
     }
