@@ -98,9 +98,12 @@ impl<'a> Q5K<'a> {
     pub fn unpack(&self) -> [u8; K_BLOCK] {
         let mut out = [0; K_BLOCK];
         nibbles(self.quants, &mut out);
-        for (s, sub) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            for (quant, high) in sub.iter_mut().zip(self.high) {
-                *quant |= ((high >> s) & 1) << 4;
+        // One bit a turn: vectors of bytes shift by a constant, but not by the number of the sub-block.
+        let mut high = *self.high;
+        for sub in out.as_chunks_mut::<32>().0 {
+            for (quant, high) in sub.iter_mut().zip(&mut high) {
+                *quant |= (*high & 1) << 4;
+                *high >>= 1;
             }
         }
         out

@@ -7,6 +7,7 @@ mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod bytes;
+mod integer;
 mod quants;
 mod scalar;
 
@@ -144,10 +145,17 @@ impl Kernels {
         x: &Quantised,
         first: usize,
     ) -> [f32; M] {
-        match self {
+        match (self, tensor_type) {
             #[cfg(target_arch = "x86_64")]
-            Kernels::Avx2 => avx2::quantised_tile(w, tensor_type, x, first),
-            Kernels::Scalar => scalar::quantised_tile(w, tensor_type, x, first),
+            (Kernels::Avx2, TensorType::Q8_0 | TensorType::Q4K | TensorType::Q5K | TensorType::Q6K) => {
+                avx2::quantised_tile(w, tensor_type, x, first)
+            }
+            (Kernels::Scalar, TensorType::Q8_0 | TensorType::Q4K | TensorType::Q5K | TensorType::Q6K) => {
+                scalar::quantised_tile(w, tensor_type, x, first)
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Kernels::Avx2, _) => avx2::integer_tile(w, tensor_type, x, first),
+            (Kernels::Scalar, _) => integer::tile(w, tensor_type, x, first),
         }
     }
 
