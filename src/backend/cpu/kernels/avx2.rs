@@ -215,12 +215,7 @@ pub(super) fn weighted_sum(p: &[f32], v: &[f32], stride: usize, out: &mut [f32])
 }
 
 /// [`integer::tile`] compiled for AVX2: wider integer vectors, the same bits.
-pub(super) fn integer_tile<const M: usize>(
-    w: &[u8],
-    tensor_type: TensorType,
-    x: &Quantised,
-    first: usize,
-) -> [f32; M] {
+pub(super) fn integer_tile<const M: usize>(w: &[u8], tensor_type: TensorType, x: &Quantised, first: usize) -> [f32; M] {
     #[target_feature(enable = "avx2,fma,f16c")]
     fn wide<const M: usize>(w: &[u8], tensor_type: TensorType, x: &Quantised, first: usize) -> [f32; M] {
         integer::tile(w, tensor_type, x, first)

@@ -138,3 +138,50 @@ fn iq4_xs(w: Iq4Xs<'_>, x: &Quantised) -> impl Fn(&mut f32, usize) {
 fn dot<const N: usize, T: Copy + Into<i32>>(w: &[T; N], x: &[i8; N]) -> i32 {
     w.iter().zip(x).fold(0i32, |sum, (w, x)| sum.wrapping_add((*w).into().wrapping_mul(i32::from(*x))))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Kernels;
+    use super::*;
+
+    macro_rules! fixture {
+        ($tensor_type:ident, $name:literal) => {
+            (
+                TensorType::$tensor_type,
+                include_bytes!(concat!("../../../../tests/fixtures/dots/", $name, ".weights")).as_slice(),
+                include_bytes!(concat!("../../../../tests/fixtures/dots/", $name, ".dots")).as_slice(),
+            )
+        };
+    }
+
+    fn floats(bytes: &[u8]) -> Vec<f32> {
+        bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    }
+
+    #[test]
+    fn dots_are_those_of_ggmls_generic_code_bit_for_bit() {
+        const COLUMNS: usize = 512;
+        let x = floats(include_bytes!("../../../../tests/fixtures/dots/activations.f32"));
+        for (tensor_type, weights, expected) in [
+            fixture!(Q4_0, "q4_0"),
+            fixture!(Q4_1, "q4_1"),
+            fixture!(Q5_0, "q5_0"),
+            fixture!(Q5_1, "q5_1"),
+            fixture!(Iq4Nl, "iq4_nl"),
+            fixture!(Mxfp4, "mxfp4"),
+            fixture!(Q2K, "q2_k"),
+            fixture!(Q3K, "q3_k"),
+            fixture!(Iq4Xs, "iq4_xs"),
+        ] {
+            let x = Quantised::new(&x, COLUMNS, tensor_type).unwrap();
+            let rows: Vec<&[u8]> = weights.chunks_exact(tensor_type.row_bytes(COLUMNS).unwrap()).collect();
+            let expected: Vec<u32> = floats(expected).into_iter().map(f32::to_bits).collect();
+            for kernels in [Kernels::detect(), Kernels::Scalar] {
+                let mut out = vec![0f32; expected.len()];
+                kernels.quantised_products(&x, 3, &rows, tensor_type, &mut out);
+                let out: Vec<u32> = out.into_iter().map(f32::to_bits).collect();
+                assert_eq!(out, expected, "{tensor_type:?} {kernels:?}");
+            }
+        }
+    }
+}
