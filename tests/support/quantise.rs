@@ -6,14 +6,17 @@
 use half::f16;
 use std::iter::zip;
 
+/// Bytes of a block, and its values.
+type Block = (Vec<u8>, Vec<f32>);
+
 /// Blocks of one type.
 pub struct Format {
     pub name: &'static str,
     /// ggml's number of the type.
     pub number: u32,
     pub block_elements: usize,
-    /// Bytes and values of a block.
-    pub quantise: fn(&[f32]) -> (Vec<u8>, Vec<f32>),
+    /// The block for `block_elements` values.
+    pub quantise: fn(&[f32]) -> Block,
 }
 
 pub const FORMATS: [Format; 10] = [
@@ -67,13 +70,13 @@ fn fifths(codes: &[u8]) -> [u8; 4] {
     zip(codes, 0..).fold(0u32, |bits, (code, i)| bits | u32::from(code >> 4) << i).to_le_bytes()
 }
 
-fn q4_0(x: &[f32]) -> (Vec<u8>, Vec<f32>) {
+fn q4_0(x: &[f32]) -> Block {
     let d = half(extreme(x) / -8.0);
     let (codes, values) = coded(x, 16, |code| d * (f32::from(code) - 8.0));
     ([&bytes_of(d)[..], &nibbles(&codes)].concat(), values)
 }
 
-fn q5_0(x: &[f32]) -> (Vec<u8>, Vec<f32>) {
+fn q5_0(x: &[f32]) -> Block {
     let d = half(extreme(x) / -16.0);
     let (codes, values) = coded(x, 32, |code| d * (f32::from(code) - 16.0));
     ([&bytes_of(d)[..], &fifths(&codes), &nibbles(&codes)].concat(), values)
@@ -85,27 +88,27 @@ fn range(x: &[f32], steps: f32) -> (f32, f32) {
     ((most - least) / steps, least)
 }
 
-fn q4_1(x: &[f32]) -> (Vec<u8>, Vec<f32>) {
+fn q4_1(x: &[f32]) -> Block {
     let (d, m) = range(x, 15.0);
     let (d, m) = (half(d), half(m));
     let (codes, values) = coded(x, 16, |code| d * f32::from(code) + m);
     ([&bytes_of(d)[..], &bytes_of(m), &nibbles(&codes)].concat(), values)
 }
 
-fn q5_1(x: &[f32]) -> (Vec<u8>, Vec<f32>) {
+fn q5_1(x: &[f32]) -> Block {
     let (d, m) = range(x, 31.0);
     let (d, m) = (half(d), half(m));
     let (codes, values) = coded(x, 32, |code| d * f32::from(code) + m);
     ([&bytes_of(d)[..], &bytes_of(m), &fifths(&codes), &nibbles(&codes)].concat(), values)
 }
 
-fn iq4_nl(x: &[f32]) -> (Vec<u8>, Vec<f32>) {
+fn iq4_nl(x: &[f32]) -> Block {
     let d = half(extreme(x) / -127.0);
     let (codes, values) = coded(x, 16, |code| d * f32::from(NON_LINEAR[usize::from(code)]));
     ([&bytes_of(d)[..], &nibbles(&codes)].concat(), values)
 }
 
-fn mxfp4(x: &[f32]) -> (Vec<u8>, Vec<f32>) {
+fn mxfp4(x: &[f32]) -> Block {
     // The largest magnitude of E2M1 is 6 = 1.5 * 2^2.
     let exponent = (extreme(x).abs().max(1e-30).log2().floor() as i32 - 2 + 127) as u8;
     let d = 2f32.powi(i32::from(exponent) - 128);
@@ -155,13 +158,13 @@ fn pairs(codes: &[u8]) -> Vec<u8> {
     [half(&codes[..128]), half(&codes[128..])].concat()
 }
 
-fn q2_k(x: &[f32]) -> (Vec<u8>, Vec<f32>) {
+fn q2_k(x: &[f32]) -> Block {
     let made = with_minima(x, 16, 4, 15.0);
     let scales: Vec<u8> = zip(&made.scales, &made.mins).map(|(scale, min)| scale | min << 4).collect();
     ([&scales[..], &pairs(&made.codes), &bytes_of(made.d), &bytes_of(made.dmin)].concat(), made.values)
 }
 
-fn q5_k(x: &[f32]) -> (Vec<u8>, Vec<f32>) {
+fn q5_k(x: &[f32]) -> Block {
     let made = with_minima(x, 32, 32, 63.0);
     let (s, m, codes) = (&made.scales, &made.mins, &made.codes);
     let mut packed: Vec<u8> = (0..4).map(|j| s[j] | s[j + 4] >> 4 << 6).collect();
@@ -196,7 +199,7 @@ fn with_signed_scales(
     (d, stored, all, values)
 }
 
-fn q3_k(x: &[f32]) -> (Vec<u8>, Vec<f32>) {
+fn q3_k(x: &[f32]) -> Block {
     let (d, scales, codes, values) = with_signed_scales(x, 16, 8, |code| f32::from(code) - 4.0);
     let high: Vec<u8> = (0..32).map(|l| (0..8).fold(0, |byte, s| byte | codes[32 * s + l] >> 2 << s)).collect();
     let mut packed: Vec<u8> = (0..8).map(|k| scales[k] & 15 | scales[k + 8] << 4).collect();
@@ -204,7 +207,7 @@ fn q3_k(x: &[f32]) -> (Vec<u8>, Vec<f32>) {
     ([&high[..], &pairs(&codes), &packed, &bytes_of(d)].concat(), values)
 }
 
-fn iq4_xs(x: &[f32]) -> (Vec<u8>, Vec<f32>) {
+fn iq4_xs(x: &[f32]) -> Block {
     let (d, scales, codes, values) = with_signed_scales(x, 32, 16, |code| f32::from(NON_LINEAR[usize::from(code)]));
     let high = zip(&scales, 0..).fold(0u16, |bits, (scale, s)| bits | u16::from(scale >> 4) << (2 * s));
     let low: Vec<u8> = scales.chunks_exact(2).map(|pair| pair[0] & 15 | pair[1] << 4).collect();

@@ -88,7 +88,7 @@ impl<'a> Q3K<'a> {
         for (s, sub) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
             let bit = 1u8 << s;
             for (quant, high) in sub.iter_mut().zip(self.high) {
-                *quant -= if high & bit == 0 { 4 } else { 0 };
+                *quant = quant.wrapping_sub(if high & bit == 0 { 4 } else { 0 });
             }
         }
         out

@@ -3,6 +3,9 @@
 //! Conversion rounds in the order of the ggml project's reference: scales first (`d * sc`), then the quant, then
 //! the minimum; every step in f32 and without fused multiply-add. So values agree bit for bit with the PyPI
 //! package `gguf`.
+//!
+//! Quants are a few bits and cannot overflow; where an offset is taken from them it is by `wrapping_sub`, because a check
+//! for each element would keep the loops from becoming vectors.
 
 mod codebook;
 mod float;

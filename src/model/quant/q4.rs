@@ -24,7 +24,7 @@ impl<'a> Q4_0<'a> {
     /// Quants -8..8 in element order.
     #[inline(always)]
     pub fn unpack(&self) -> [i8; 32] {
-        spread(self.quants).map(|quant| quant.cast_signed() - 8)
+        spread(self.quants).map(|quant| quant.cast_signed().wrapping_sub(8))
     }
 
     /// Converts to f32.

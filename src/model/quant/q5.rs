@@ -26,7 +26,7 @@ impl<'a> Q5_0<'a> {
     /// Quants -16..16 in element order.
     #[inline(always)]
     pub fn unpack(&self) -> [i8; 32] {
-        with_fifths(spread(self.quants), self.high).map(|quant| quant.cast_signed() - 16)
+        with_fifths(spread(self.quants), self.high).map(|quant| quant.cast_signed().wrapping_sub(16))
     }
 
     /// Converts to f32.

@@ -17,15 +17,16 @@ pub(super) fn tile<const M: usize>(w: &[u8], tensor_type: TensorType, x: &Quanti
     match tensor_type {
         // (dot * d) * X
         TensorType::Q4_0 => fold(w, x, first, |block| {
-            let (d, quants) = (Q4_0::parse(block).d, Q4_0::parse(block).unpack());
-            move |sum, at| *sum += dot(&quants, x.block_of(at)) as f32 * d * x.scales[at]
+            let w = Q4_0::parse(block);
+            let quants = w.unpack();
+            move |sum, at| *sum += dot(&quants, x.block_of(at)) as f32 * w.d * x.scales[at]
         }),
         // (d * X) * dot + m * total
         TensorType::Q4_1 => fold(w, x, first, |block| {
             let w = Q4_1::parse(block);
             with_minimum(w.d, w.m, w.unpack(), x)
         }),
-        // (d * X) * dot
+        // (d * X) * dot, and so for the two tables of values
         TensorType::Q5_0 => fold(w, x, first, |block| {
             let w = Q5_0::parse(block);
             scaled(w.d, w.unpack(), x)
@@ -178,7 +179,7 @@ mod tests {
             let expected: Vec<u32> = floats(expected).into_iter().map(f32::to_bits).collect();
             for kernels in [Kernels::detect(), Kernels::Scalar] {
                 let mut out = vec![0f32; expected.len()];
-                kernels.quantised_products(&x, 3, &rows, tensor_type, &mut out);
+                kernels.quantised_products(&x, 6, &rows, tensor_type, &mut out);
                 let out: Vec<u32> = out.into_iter().map(f32::to_bits).collect();
                 assert_eq!(out, expected, "{tensor_type:?} {kernels:?}");
             }
