@@ -134,8 +134,9 @@ fn iq4_xs(w: Iq4Xs<'_>, x: &Quantised) -> impl Fn(&mut f32, usize) {
 }
 
 /// At most 32 * 128 * 128 in magnitude, and a super-block's scaled sums at most 2^27: nothing wraps. Checks for it would
-/// keep the loops from becoming vectors.
-#[inline(always)]
+/// keep the loop from becoming vectors; inlined, it is mixed with the loop over rows and several rows take half as long
+/// again.
+#[inline(never)]
 fn dot<const N: usize, T: Copy + Into<i32>>(w: &[T; N], x: &[i8; N]) -> i32 {
     w.iter().zip(x).fold(0i32, |sum, (w, x)| sum.wrapping_add((*w).into().wrapping_mul(i32::from(*x))))
 }
