@@ -4,7 +4,7 @@ use super::interrupt::Interrupt;
 use super::space::{bytes_text, check_space};
 use super::{json, print};
 use crate::error::{Error, Result, nearest};
-use crate::model::synth::{Shape, Synthetic};
+use crate::model::synth::{DRAWN, Shape, Synthetic};
 use crate::model::{Replace, TensorType};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -61,8 +61,8 @@ impl Synth {
     }
 
     fn tensor_type(&self) -> Result<TensorType> {
-        let known = TensorType::ALL.map(TensorType::name);
-        TensorType::ALL.into_iter().find(|known| known.name() == self.tensor_type).ok_or_else(|| {
+        let known = DRAWN.map(TensorType::name);
+        DRAWN.into_iter().find(|known| known.name() == self.tensor_type).ok_or_else(|| {
             let near = nearest(&self.tensor_type, known);
             let hint = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
             Error::usage(format!("`{}` is no element type: {hint}known are {}", self.tensor_type, known.join(", ")))

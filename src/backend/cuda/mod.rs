@@ -16,6 +16,7 @@ pub use device::ComputeType;
 pub use library::require_nvrtc;
 pub use source::compile;
 pub use tensor::{CudaTensor, CudaWeight};
+pub use work::FORMATS;
 
 use super::{Backend, BackendIdentity, Batch, Captured, Choice};
 use crate::error::{Error, Result};

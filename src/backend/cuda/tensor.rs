@@ -1,6 +1,7 @@
 //! Tensors and weights in device memory.
 
 use super::device::{Device, DeviceMemory};
+use super::work::FORMATS;
 use crate::backend::Batch;
 use crate::error::{Error, Result};
 use crate::model::{TensorType, Weight};
@@ -119,6 +120,10 @@ impl CudaWeight {
         if is_matrix && !weight.columns.is_multiple_of(RUN) {
             let message =
                 format!("rows of {} elements, which {RUN} does not divide, are not supported on CUDA", weight.columns);
+            return Err(Error::unsupported(message).of(&weight.stored_name));
+        }
+        if is_matrix && !FORMATS.contains(&weight.tensor_type) {
+            let message = format!("weights of type {} are not supported on CUDA", weight.tensor_type.name());
             return Err(Error::unsupported(message).of(&weight.stored_name));
         }
         let what = format!("weight {}", weight.stored_name);

@@ -243,11 +243,22 @@ impl Kernel {
 
     /// Every kernel.
     pub fn all() -> Vec<Kernel> {
-        let formats = TensorType::ALL.into_iter();
+        let formats = FORMATS.into_iter();
         let by_format = formats.flat_map(|t| [Kernel::Matvec(t), Kernel::Dequantize(t), Kernel::Embedding(t)]);
         by_format.chain(PLAIN.map(Kernel::Plain)).collect()
     }
 }
+
+/// Types of weights that kernels read.
+pub const FORMATS: [TensorType; 7] = [
+    TensorType::F32,
+    TensorType::F16,
+    TensorType::Bf16,
+    TensorType::Q8_0,
+    TensorType::Q4K,
+    TensorType::Q5K,
+    TensorType::Q6K,
+];
 
 const PLAIN: [&str; 10] = [
     "cast",

@@ -14,6 +14,7 @@ use super::gguf::{GgufContents, GgufValue, GgufWriter, Replace};
 use super::stored::Tensors;
 use super::{HyperParameters, Role, TensorType};
 use crate::error::{Error, Result};
+pub use draw::DRAWN;
 use draw::{Draw, Spread};
 pub use shape::Shape;
 use std::path::Path;
@@ -199,6 +200,15 @@ fn file_type(tensor_type: TensorType) -> u32 {
         TensorType::Q5K => 16,
         TensorType::Q6K => 18,
         TensorType::Bf16 => 32,
+        TensorType::Q4_0 => 2,
+        TensorType::Q4_1 => 3,
+        TensorType::Q5_0 => 8,
+        TensorType::Q5_1 => 9,
+        TensorType::Q2K => 10,
+        TensorType::Q3K => 12,
+        TensorType::Iq4Nl => 25,
+        TensorType::Iq4Xs => 30,
+        TensorType::Mxfp4 => 38,
     }
 }
 

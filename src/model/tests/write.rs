@@ -2,6 +2,7 @@
 
 use super::refused;
 use crate::ErrorKind::{Internal, Malformed, Usage};
+use crate::model::stored::Tensors;
 use crate::model::{Bytes, GgufContents, GgufValue, GgufWriter, Replace, TensorType, gguf};
 use std::path::Path;
 
@@ -85,7 +86,8 @@ fn our_reader_finds_every_tensor_also_under_another_alignment() {
         write_tensors(&mut writer);
         writer.finish().unwrap();
         let bytes = Bytes::from(std::fs::read(&path).unwrap());
-        let (_, tensors) = gguf::read(&bytes).unwrap();
+        let mut tensors = Tensors::default();
+        gguf::read(&bytes, 0, &mut tensors).unwrap();
         for (name, tensor_type, shape, length) in TENSORS {
             let tensor = tensors.get(name).unwrap();
             assert_eq!((tensor.tensor_type, tensor.shape.as_slice()), (tensor_type, shape), "{name}");
