@@ -46,6 +46,7 @@ fn every_point_of_every_file_agrees_with_the_processor() {
         first.identity().cuda
     );
     let continuations = &json("reference/prompt.json")["greedy_continuation_hf_f32"];
+    let mut beyond = Vec::new();
     for file in FILES {
         let model = open(file);
         let processor = CpuBackend::new(Semantics::DequantizeF32, 2).unwrap();
@@ -61,7 +62,9 @@ fn every_point_of_every_file_agrees_with_the_processor() {
         for (step, site) in expected.rows.keys() {
             let error = rel_l2(&expected.values(*step, *site), &shown.values(*step, *site));
             let at = format!("{} of step {step}", place(&forward.graph().sites[*site as usize]));
-            assert!(error <= TOLERANCE, "{file}: {error:e} at {at}");
+            if error > TOLERANCE {
+                beyond.push(format!("{file}: {error:e} at {at}"));
+            }
             if error > worst.0 {
                 worst = (error, at);
             }
@@ -69,6 +72,7 @@ fn every_point_of_every_file_agrees_with_the_processor() {
         assert_eq!(expected.rows.len(), shown.rows.len());
         println!("{file}: worst of {} tensors {:.1e} at {}", expected.rows.len(), worst.0, worst.1);
     }
+    assert!(beyond.is_empty(), "{} tensors beyond {TOLERANCE:e}: {beyond:#?}", beyond.len());
 }
 
 /// Integers are equal; f64 sums of distances differ by roundings of the largest partial sum.

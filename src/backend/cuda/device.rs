@@ -174,14 +174,14 @@ impl Device {
         check("copy to the card", copied)
     }
 
-    /// Starts a copy from `source`, an address with `to.1` readable bytes, to pinned memory at `to`, on the copy stream.
-    pub(super) fn download(&self, source: u64, to: (*mut u8, usize)) -> Result<()> {
+    /// Starts a copy from `source`, an address with `to.1` readable bytes, to pinned memory at `to`, on `stream`.
+    pub(super) fn download(&self, stream: &CudaStream, source: u64, to: (*mut u8, usize)) -> Result<()> {
         self.bind()?;
         // SAFETY: the caller's slot owns `to.1` bytes from `to.0` on and is neither read nor freed before the event
         // behind this copy; the source is kept by the parcel until then.
         let to = unsafe { std::slice::from_raw_parts_mut(to.0, to.1) };
         // SAFETY: as above.
-        check("copy from the card", unsafe { result::memcpy_dtoh_async(to, source, self.copy.cu_stream()) })
+        check("copy from the card", unsafe { result::memcpy_dtoh_async(to, source, stream.cu_stream()) })
     }
 
     /// Launches one kernel on the compute stream.

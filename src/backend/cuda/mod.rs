@@ -31,7 +31,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use tensor::Shape;
-use work::{Attention, Choose, ElementOperation, Embedding, Kernel, MatvecJob, Norm, PointwiseJob, Work, stage};
+use work::{
+    Attention, CHOOSE_BYTES, CHOOSE_PART, Choose, ElementOperation, Embedding, Kernel, MatvecJob, Norm, PointwiseJob,
+    Work, stage,
+};
 
 /// Rows up to which products are made on the stored blocks, and a batch is collected into few launches.
 const FEW: usize = 4;
@@ -90,7 +93,9 @@ impl CudaBackend {
         if self.captures.is_empty() {
             return self.launch();
         }
-        let source = self.captures.statistics(&mut self.memory, self.step.address(), &mut self.queue)?;
+        self.launch()?;
+        let step = self.step.address();
+        let source = self.captures.statistics(&self.device, &mut self.memory, step, &mut self.queue)?;
         self.launch()?;
         let copied = self.captures.ship(&self.device, source)?;
         self.memory.copied(copied);
@@ -127,19 +132,14 @@ impl CudaBackend {
         Ok(CudaTensor::new(memory, address, shape, batch, first_row))
     }
 
-    /// Adds a launch; with many rows it is made at once.
+    /// Adds a launch; with many rows it is made at once, behind what is collected.
     fn submit(&mut self, work: Work) -> Result<()> {
-        if self.memory.repeats() {
-            self.queue.push(work);
-            Ok(())
-        } else {
-            self.device.launch(&work)
-        }
+        self.queue.push(work);
+        if self.memory.repeats() { Ok(()) } else { self.launch() }
     }
 
-    fn pointwise(&mut self, job: PointwiseJob) -> Result<()> {
+    fn pointwise(&mut self, job: PointwiseJob) {
         self.queue.pointwise(self.step.address(), job);
-        if !self.memory.repeats() { self.launch() } else { Ok(()) }
     }
 
     fn product(&mut self, x: &CudaTensor, w: &CudaWeight, out: &CudaTensor) -> Result<()> {
@@ -147,6 +147,7 @@ impl CudaBackend {
             return Err(Error::internal("a product of rows and a weight that do not fit"));
         }
         if !self.memory.repeats() {
+            self.launch()?;
             return self.products.product(&self.device, x, w, out.address());
         }
         let job = MatvecJob {
@@ -166,7 +167,7 @@ impl CudaBackend {
             self.queue.attention(params);
             return Ok(());
         }
-        self.device.launch(&match params.stages {
+        self.submit(match params.stages {
             stage::SCORES => Work::AttentionScores { params, visible: count(visible)? },
             stage::SOFTMAX => Work::AttentionSoftmax(params),
             _ => Work::AttentionContext(params),
@@ -214,7 +215,7 @@ impl CudaBackend {
         if x.elements() != out.elements() {
             return Err(Error::internal(format!("`{}` has another width than its input", site.point)));
         }
-        self.pointwise(PointwiseJob { operation, out: out.address(), y, ..job(x, out.first_row)? })?;
+        self.pointwise(PointwiseJob { operation, out: out.address(), y, ..job(x, out.first_row)? });
         Ok(out)
     }
 }
@@ -268,6 +269,7 @@ impl Backend for CudaBackend {
     fn reset_cache(&mut self, sites: &[Site], positions: usize) -> Result<()> {
         self.queue.clear();
         self.captures.give_up();
+        self.captures.forget();
         self.cache.clear();
         if positions > self.positions {
             self.turns.clear();
@@ -308,7 +310,12 @@ impl Backend for CudaBackend {
             return Err(Error::internal(format!("`{}` needs {rows} rows of every input", site.point)));
         }
         if site.layer != self.layer {
-            self.flush()?;
+            // Many rows are too large to be kept for long; of a few, one shipment at the step's end is cheapest.
+            if self.memory.repeats() {
+                self.launch()?
+            } else {
+                self.flush()?
+            }
             self.layer = site.layer;
         }
         let input = |index: usize| inputs.get(index).copied().ok_or_else(|| missing(site, "input"));
@@ -387,7 +394,7 @@ impl Backend for CudaBackend {
                     head_dim,
                     rotary_dim,
                     ..job(x, out.first_row)?
-                })?;
+                });
                 Ok(out)
             }
             Operation::CacheStore => {
@@ -395,7 +402,7 @@ impl Backend for CudaBackend {
                 let cache = self.cache.get(&site.id).map(|memory| memory.address());
                 let next_out =
                     cache.ok_or_else(|| Error::internal(format!("no cache was made for `{}`", site.point)))?;
-                self.pointwise(PointwiseJob { operation: ElementOperation::Store, next_out, ..job(x, first_row)? })?;
+                self.pointwise(PointwiseJob { operation: ElementOperation::Store, next_out, ..job(x, first_row)? });
                 // What was stored is what came in: the point is the same rows under another name.
                 Ok(x.clone())
             }
@@ -461,16 +468,20 @@ impl Backend for CudaBackend {
     fn choose(&mut self, logits: &CudaTensor) -> Result<Choice> {
         let last = logits.rows.checked_sub(1).ok_or_else(|| Error::internal("no logits to choose by"))?;
         let row = logits.slice(last..logits.rows)?;
-        let params =
-            Choose { logits: row.address(), out: self.choice.0.address(), width: count(row.width()?)?, unused: 0 };
+        let width = count(row.width()?)?;
+        let parts = width.div_ceil(CHOOSE_PART);
+        let (_held, parts_at) = self.memory.take(parts as usize * CHOOSE_BYTES, "the choice")?;
+        let out = self.choice.0.address();
+        let params = Choose { logits: row.address(), parts: parts_at, out, width, count: parts };
+        self.submit(Work::ChooseParts(params))?;
         self.submit(Work::Choose(params))?;
+        self.launch()?;
+        // The host needs the token for the next step: it goes before the statistics of this one.
+        self.device.download(&self.device.compute, out, self.choice.1.target(0, 16)?)?;
+        let chosen = self.device.event(&self.device.compute)?;
         self.flush()?;
-        let (device, (chosen, pinned)) = (&self.device, &self.choice);
-        let computed = device.event(&device.compute)?;
-        check("order two streams", device.copy.wait(&computed))?;
-        device.download(chosen.address(), pinned.target(0, 16)?)?;
-        check("wait for the choice", device.copy.synchronize())?;
-        match pinned.values::<u64>(0, 2) {
+        check("wait for the choice", chosen.synchronize())?;
+        match self.choice.1.values::<u64>(0, 2) {
             [fingerprint, token] => Ok(Choice { token: *token as u32, fingerprint: *fingerprint }),
             _ => Err(Error::internal("the choice did not arrive")),
         }

@@ -17,7 +17,7 @@ const FILES: [&str; 6] = [
 
 /// The whole source: the files one after the other, and a check that both sides lay parameters out alike.
 fn source() -> String {
-    let sizes = [
+    let sizes: [(&str, usize); _] = [
         ("Matvec", size_of::<work::Matvec>()),
         ("Dequantize", size_of::<work::Dequantize>()),
         ("Embedding", size_of::<work::Embedding>()),
@@ -27,12 +27,14 @@ fn source() -> String {
         ("Attention", size_of::<work::Attention>()),
         ("Statistics", size_of::<work::Statistics>()),
         ("RowStatistics", size_of::<work::RowRecord>()),
+        ("StatisticsEntry", size_of::<work::StatisticsEntry>()),
         ("Choose", size_of::<work::Choose>()),
+        ("Best", work::CHOOSE_BYTES),
     ];
     let constants = [
         ("TILE", u64::from(work::MATVEC_TILE)),
         ("POINTWISE_BLOCK", work::POINTWISE_BLOCK),
-        ("UNIT", work::UNIT as u64),
+        ("CHOOSE_PART", u64::from(work::CHOOSE_PART)),
     ];
     let mut source = FILES.concat();
     for (name, size) in sizes {

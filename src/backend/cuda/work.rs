@@ -10,10 +10,10 @@ pub(super) const MATVEC_TILE: u32 = 8;
 pub(super) const MOST_POINTWISE_JOBS: usize = 4;
 /// Elements of one block of element operations.
 pub(super) const POINTWISE_BLOCK: u64 = 1024;
-/// Tensors in one launch of statistics.
-pub(super) const MOST_ENTRIES: usize = 64;
-/// Elements of a row that one block of statistics takes.
-pub(super) const UNIT: usize = 32768;
+/// Logits of one block of the choice.
+pub(super) const CHOOSE_PART: u32 = 2048;
+/// Elements of a row that one block converts.
+const DEQUANTIZE_BLOCK: u32 = 1024;
 /// Rows and columns of a tile of attention.
 const SQUARE: u32 = 64;
 
@@ -177,16 +177,24 @@ pub struct StatisticsEntry {
     pub unused: u32,
 }
 
+impl StatisticsEntry {
+    /// The entry as it lies in the card's memory.
+    pub fn bytes(&self) -> impl Iterator<Item = u8> + use<> {
+        let numbers = [self.rows, self.width, self.heads, self.first_row, self.units, self.first_unit, self.out_row, 0];
+        self.x.to_le_bytes().into_iter().chain(numbers.into_iter().flat_map(u32::to_le_bytes))
+    }
+}
+
 /// Statistics of several tensors.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[repr(C)]
 pub struct Statistics {
     pub step: u64,
     pub partials: u64,
     pub out: u64,
-    pub entries: [StatisticsEntry; MOST_ENTRIES],
+    pub entries: u64,
     pub count: u32,
-    pub unused: u32,
+    pub unit: u32,
 }
 
 /// Statistics of one row as the device delivers them.
@@ -216,10 +224,14 @@ pub struct RowRecord {
 #[repr(C)]
 pub struct Choose {
     pub logits: u64,
+    pub parts: u64,
     pub out: u64,
     pub width: u32,
-    pub unused: u32,
+    pub count: u32,
 }
+
+/// Bytes of one part's result.
+pub(super) const CHOOSE_BYTES: usize = 16;
 
 /// A kernel by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -260,7 +272,7 @@ pub const FORMATS: [TensorType; 7] = [
     TensorType::Q6K,
 ];
 
-const PLAIN: [&str; 10] = [
+const PLAIN: [&str; 11] = [
     "cast",
     "normalise",
     "pointwise",
@@ -270,6 +282,7 @@ const PLAIN: [&str; 10] = [
     "attention_context",
     "statistics",
     "statistics_merge",
+    "choose_parts",
     "choose",
 ];
 
@@ -308,12 +321,13 @@ pub enum Work {
     AttentionContext(Attention),
     Statistics {
         units: u32,
-        params: Box<Statistics>,
+        params: Statistics,
     },
     StatisticsMerge {
         units: u32,
-        params: Box<Statistics>,
+        params: Statistics,
     },
+    ChooseParts(Choose),
     Choose(Choose),
 }
 
@@ -332,6 +346,7 @@ impl Work {
             Work::AttentionContext(_) => Kernel::Plain("attention_context"),
             Work::Statistics { .. } => Kernel::Plain("statistics"),
             Work::StatisticsMerge { .. } => Kernel::Plain("statistics_merge"),
+            Work::ChooseParts(_) => Kernel::Plain("choose_parts"),
             Work::Choose(_) => Kernel::Plain("choose"),
         }
     }
@@ -340,7 +355,7 @@ impl Work {
     pub fn grid(&self) -> (u32, u32, u32) {
         match self {
             Work::Matvec { rows, params, .. } => (matvec_blocks(params), *rows, 1),
-            Work::Dequantize { params, .. } => (blocks(params.rows * u64::from(params.columns), 1024), 1, 1),
+            Work::Dequantize { params, .. } => (blocks(params.rows, 1), params.columns.div_ceil(DEQUANTIZE_BLOCK), 1),
             Work::Embedding { rows, .. } | Work::Norm { rows, .. } => (*rows, 1, 1),
             Work::Cast(params) => (blocks(params.count, 256), 1, 1),
             Work::Pointwise(params) => (pointwise_blocks(params), 1, 1),
@@ -353,6 +368,7 @@ impl Work {
                 (params.head_dim.div_ceil(SQUARE), params.rows.div_ceil(SQUARE), params.heads)
             }
             Work::Statistics { units, .. } | Work::StatisticsMerge { units, .. } => (*units, 1, 1),
+            Work::ChooseParts(params) => (params.count, 1, 1),
             Work::Choose(_) => (1, 1, 1),
         }
     }
@@ -361,7 +377,7 @@ impl Work {
     pub fn block(&self) -> u32 {
         match self {
             Work::Matvec { .. } | Work::AttentionSoftmax(_) => 128,
-            Work::Norm { .. } | Work::AttentionFew(_) | Work::Choose(_) => 1024,
+            Work::Norm { .. } | Work::AttentionFew(_) => 1024,
             Work::StatisticsMerge { .. } => 32,
             _ => 256,
         }
@@ -380,8 +396,8 @@ impl Work {
             | Work::AttentionScores { params, .. }
             | Work::AttentionSoftmax(params)
             | Work::AttentionContext(params) => (&raw const *params).cast(),
-            Work::Statistics { params, .. } | Work::StatisticsMerge { params, .. } => (&raw const **params).cast(),
-            Work::Choose(params) => (&raw const *params).cast(),
+            Work::Statistics { params, .. } | Work::StatisticsMerge { params, .. } => (&raw const *params).cast(),
+            Work::ChooseParts(params) | Work::Choose(params) => (&raw const *params).cast(),
         }
     }
 }

@@ -59,10 +59,11 @@ extern "C" __global__ void __launch_bounds__(1024) attention_few(const __grid_co
         const float *q = (const float *)p.q + in_row, *keys = (const float *)p.keys + h.kv_offset;
         for (u32 key = warp; key < h.visible; key += warps) {
             const float *k = keys + (u64)key * h.kv_width;
-            float sum = 0.0f;
-            for (u32 i = lane; i < p.head_dim; i += 32) sum = __fmaf_rn(q[i], k[i], sum);
+            // In f64: scores of hundreds or thousands would lose to rounding what softmax then makes a factor of.
+            double sum = 0.0;
+            for (u32 i = lane; i < p.head_dim; i += 32) sum = __fma_rn((double)q[i], (double)k[i], sum);
             sum = warp_sum(sum);
-            if (lane == 0) scores[key] = sum * p.scale;
+            if (lane == 0) scores[key] = (float)(sum * p.scale);
         }
         __syncthreads();
     }

@@ -118,9 +118,9 @@ struct Dequantize {
 
 template <int TYPE>
 __device__ __forceinline__ void dequantize(const Dequantize &p) {
-    u64 index = ((u64)blockIdx.x * blockDim.x + threadIdx.x) * 4;
-    u64 row = index / p.columns, column = index % p.columns;
-    if (row >= p.rows) return;
+    u32 column = (blockIdx.y * blockDim.x + threadIdx.x) * 4;
+    u64 row = blockIdx.x, index = row * p.columns + column;
+    if (column >= p.columns) return;
     float4 values = four<TYPE>((const u8 *)p.weight + row * row_bytes<TYPE>(p.columns), column);
     if (p.compute_type == COMPUTE_F32) {
         *(float4 *)((float *)p.out + index) = values;

@@ -13,16 +13,13 @@ struct StatisticsEntry {
     u32 unused;
 };
 
-const u32 MOST_ENTRIES = 64;
-const u32 UNIT = 32768;  // elements of a block
-
 struct Statistics {
     u64 step;
     u64 partials;
     u64 out;
-    StatisticsEntry entries[MOST_ENTRIES];
+    u64 entries;
     u32 count;
-    u32 unused;
+    u32 unit;  // elements of a block
 };
 
 // Of a row; in partial results `mean` and `m2` hold the sums of distances and of their squares.
@@ -152,13 +149,14 @@ struct Place {
 };
 
 __device__ __forceinline__ Place place_of(const Statistics &p, u32 unit) {
+    const StatisticsEntry *entries = (const StatisticsEntry *)p.entries;
     u32 low = 0, high = p.count - 1;
     while (low < high) {
         u32 middle = (low + high + 1) / 2;
-        if (p.entries[middle].first_unit <= unit) low = middle;
+        if (entries[middle].first_unit <= unit) low = middle;
         else high = middle - 1;
     }
-    const StatisticsEntry &e = p.entries[low];
+    StatisticsEntry e = entries[low];
     u32 within = unit - e.first_unit, row = within / e.units;
     Place place;
     place.unit = within % e.units;
@@ -184,7 +182,7 @@ extern "C" __global__ void __launch_bounds__(256) statistics(const __grid_consta
     if (!place.there) return;
     float shift = finite_or_zero(place.row[0]);
     RowStatistics s = nothing();
-    u32 start = place.unit * UNIT, end = min(place.length, start + UNIT);
+    u32 start = place.unit * p.unit, end = min(place.length, start + p.unit);
     // Whole runs of four from an aligned address on; what is left over one by one.
     u32 head = min((u32)((16 - (u64)(place.row + start) % 16) / 4 % 4), end > start ? end - start : 0);
     u32 fours = end > start ? (end - start - head) / 4 : 0;
@@ -233,47 +231,68 @@ extern "C" __global__ void __launch_bounds__(32) statistics_merge(const __grid_c
 
 struct Choose {
     u64 logits;
+    u64 parts;
     u64 out;  // fingerprint, then token
     u32 width;
-    u32 unused;
+    u32 count;  // parts
 };
 
-__device__ __forceinline__ bool better(float value, u32 index, float than, u32 than_index) {
-    return index != NO_INDEX && (than_index == NO_INDEX || value > than || (value == than && index < than_index));
+// The best of a part of the row, and the part's share of the fingerprint.
+struct Best {
+    u64 fingerprint;
+    float value;
+    u32 index;
+};
+
+__device__ __forceinline__ void take(Best &best, const Best &other) {
+    best.fingerprint += other.fingerprint;
+    bool better = best.index == NO_INDEX || other.value > best.value || (other.value == best.value && other.index < best.index);
+    if (other.index != NO_INDEX && better) {
+        best.value = other.value;
+        best.index = other.index;
+    }
 }
 
-extern "C" __global__ void __launch_bounds__(1024) choose(const __grid_constant__ Choose p) {
-    __shared__ float values[32];
-    __shared__ u32 indices[32];
-    __shared__ u64 prints[32];
+// Over a block of 256; thread 0 has the result.
+__device__ __forceinline__ Best block_best(Best best) {
+    __shared__ Best scratch[8];
+    for (u32 width = 16; width > 0; width >>= 1) {
+        Best other;
+        other.fingerprint = from_lane(best.fingerprint, width);
+        other.value = from_lane(best.value, width);
+        other.index = from_lane(best.index, width);
+        take(best, other);
+    }
+    if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = best;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        for (u32 warp = 1; warp < 8; warp++) take(best, scratch[warp]);
+    }
+    return best;
+}
+
+const u32 CHOOSE_PART = 2048;  // logits of a block
+
+extern "C" __global__ void __launch_bounds__(256) choose_parts(const __grid_constant__ Choose p) {
     const float *logits = (const float *)p.logits;
-    float best = 0.0f;
-    u32 index = NO_INDEX;
-    u64 print = 0;
+    Best best = {0, 0.0f, NO_INDEX};
+    u32 start = blockIdx.x * CHOOSE_PART, end = min(p.width, start + CHOOSE_PART);
 #pragma unroll 4
-    for (u32 i = threadIdx.x; i < p.width; i += 1024) {
+    for (u32 i = start + threadIdx.x; i < end; i += 256) {
         float value = logits[i];
         u32 mask = i * 0x9E3779B1u, factor = (i * 0x85EBCA77u + 0xC2B2AE3Du) | 1u;
-        print += (u64)(__float_as_uint(value) ^ mask) * (u64)factor;
-        if (value == value && better(value, i, best, index)) { best = value; index = i; }
+        Best other = {(u64)(__float_as_uint(value) ^ mask) * (u64)factor, value, value == value ? i : NO_INDEX};
+        take(best, other);
     }
-    for (u32 width = 16; width > 0; width >>= 1) {
-        float value = from_lane(best, width);
-        u32 other = from_lane(index, width);
-        print += from_lane(print, width);
-        if (better(value, other, best, index)) { best = value; index = other; }
-    }
-    if (threadIdx.x % 32 == 0) {
-        values[threadIdx.x / 32] = best;
-        indices[threadIdx.x / 32] = index;
-        prints[threadIdx.x / 32] = print;
-    }
-    __syncthreads();
+    best = block_best(best);
+    if (threadIdx.x == 0) ((Best *)p.parts)[blockIdx.x] = best;
+}
+
+extern "C" __global__ void __launch_bounds__(256) choose(const __grid_constant__ Choose p) {
+    Best best = {0, 0.0f, NO_INDEX};
+    for (u32 i = threadIdx.x; i < p.count; i += 256) take(best, ((const Best *)p.parts)[i]);
+    best = block_best(best);
     if (threadIdx.x != 0) return;
-    for (u32 warp = 1; warp < 32; warp++) {
-        print += prints[warp];
-        if (better(values[warp], indices[warp], best, index)) { best = values[warp]; index = indices[warp]; }
-    }
-    ((u64 *)p.out)[0] = print;
-    ((u64 *)p.out)[1] = index == NO_INDEX ? 0 : index;
+    ((u64 *)p.out)[0] = best.fingerprint;
+    ((u64 *)p.out)[1] = best.index == NO_INDEX ? 0 : best.index;
 }
