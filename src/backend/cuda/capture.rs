@@ -18,10 +18,10 @@ use std::sync::Arc;
 const MOST_VALUES: usize = 64 << 20;
 /// Bytes of tensors on the card that may be kept only because their statistics are not computed yet.
 const MOST_KEPT: usize = 1 << 30;
-/// Elements of a row that one block takes: of many rows all but the longest go whole, of few as many blocks as there are
+/// Elements of a row that one warp takes: of many rows all but the longest go whole, of few as many warps as there are
 /// should have something to do.
-const UNIT: usize = 32768;
-const UNIT_OF_FEW: usize = 4096;
+const UNIT: usize = 8192;
+const UNIT_OF_FEW: usize = 1024;
 
 /// What was asked for since the last shipment.
 pub(super) struct Captures {
@@ -100,10 +100,10 @@ impl Captures {
         let partials = memory.take(partials, "statistics")?;
         let count = count(self.parked.len())?;
         let (partials, entries) = (partials.1, table.1);
-        let params = Statistics { step, partials, out: out.1, entries, count, unit: unit as u32 };
-        queue.push(Work::Statistics { units, params });
+        let params = Statistics { step, partials, out: out.1, entries, count, unit: unit as u32, units, unused: 0 };
+        queue.push(Work::Statistics(params));
         if several {
-            queue.push(Work::StatisticsMerge { units, params });
+            queue.push(Work::StatisticsMerge(params));
         }
         Ok(Source { memory: out.0, address: out.1 })
     }

@@ -59,6 +59,7 @@ pub(super) struct Facts {
     pub(super) driver: String,
     pub(super) cuda: String,
     pub(super) total_bytes: usize,
+    pub(super) multiprocessors: u32,
 }
 
 /// A card that is ready to work.
@@ -390,7 +391,10 @@ fn facts(context: &CudaContext) -> Result<Facts> {
         .iter()
         .find_map(|path| std::fs::read_to_string(path).ok())
         .map(|text| driver_version(&text));
+    let multiprocessors = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+    let multiprocessors = check("ask for the card's multiprocessors", context.attribute(multiprocessors))?;
     Ok(Facts {
+        multiprocessors: u32::try_from(multiprocessors).unwrap_or(1).max(1),
         name: check("ask for the card's name", context.name())?,
         capability: check("ask for the card's compute capability", context.compute_capability())?,
         driver: driver.unwrap_or_default(),

@@ -46,6 +46,8 @@ pub struct CudaBackend {
     device: Arc<Device>,
     memory: Memory,
     queue: Queue,
+    /// What collected launches of many rows read and write, until they are launched: then the stream keeps the order.
+    held: Vec<Arc<DeviceMemory>>,
     captures: Captures,
     products: Products,
     cache: HashMap<SiteId, Arc<DeviceMemory>>,
@@ -71,7 +73,8 @@ impl CudaBackend {
             step: device.alloc(16, "the batch")?,
             choice: (device.alloc(16, "the choice")?, Pinned::new(&device, 16)?),
             products: Products::new(compute),
-            queue: Queue::default(),
+            queue: Queue::new(device.facts().multiprocessors),
+            held: Vec::new(),
             cache: HashMap::new(),
             turns: HashMap::new(),
             positions: 0,
@@ -103,7 +106,16 @@ impl CudaBackend {
     }
 
     fn launch(&mut self) -> Result<()> {
-        self.queue.launch(&self.device, self.memory.repeats())
+        let launched = self.queue.launch(&self.device, self.memory.repeats());
+        self.held.clear();
+        launched
+    }
+
+    /// Keeps memory until it is launched upon; an arena keeps its own.
+    fn hold(&mut self, memory: &Arc<DeviceMemory>) {
+        if !self.memory.repeats() {
+            self.held.push(Arc::clone(memory));
+        }
     }
 
     /// The row of the batch that began at which `part` of it begins.
@@ -129,6 +141,7 @@ impl CudaBackend {
             None => site.point.to_owned(),
         };
         let (memory, address) = self.memory.take(elements * size_of::<f32>(), &what)?;
+        self.hold(&memory);
         Ok(CudaTensor::new(memory, address, shape, batch, first_row))
     }
 
@@ -318,6 +331,7 @@ impl Backend for CudaBackend {
             }
             self.layer = site.layer;
         }
+        inputs.iter().for_each(|input| self.hold(input.memory()));
         let input = |index: usize| inputs.get(index).copied().ok_or_else(|| missing(site, "input"));
         let weight = |index: usize| weights.get(index).copied().ok_or_else(|| missing(site, "weight"));
         let step = self.step.address();

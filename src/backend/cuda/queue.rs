@@ -7,7 +7,7 @@
 use super::device::Device;
 use super::work::{
     Attention, ElementOperation, MOST_MATVEC_JOBS, MOST_POINTWISE_JOBS, Matvec, MatvecJob, Pointwise, PointwiseJob,
-    Work, matvec_blocks, pointwise_blocks, stage,
+    Work, matvec_tiles, pointwise_blocks, stage,
 };
 use crate::error::Result;
 use crate::model::TensorType;
@@ -28,9 +28,9 @@ pub(super) const FUSED: [&str; 5] = [
 ];
 
 /// Launches of a few rows, collected until something has to be known of them.
-#[derive(Default)]
 pub(super) struct Queue {
     works: Vec<Work>,
+    multiprocessors: u32,
     seen: VecDeque<Seen>,
 }
 
@@ -41,6 +41,11 @@ struct Seen {
 }
 
 impl Queue {
+    /// An empty queue for a card of so many multiprocessors.
+    pub(super) fn new(multiprocessors: u32) -> Self {
+        Queue { works: Vec::new(), multiprocessors, seen: VecDeque::new() }
+    }
+
     /// Adds a launch that stands alone.
     pub(super) fn push(&mut self, work: Work) {
         self.works.push(work);
@@ -48,11 +53,11 @@ impl Queue {
 
     /// Adds a product of `rows` rows; it joins the launch before it where that multiplies the same input.
     pub(super) fn product(&mut self, tensor_type: TensorType, rows: u32, mut job: MatvecJob) {
-        if let Some(Work::Matvec { tensor_type: last, rows: m, params }) = self.works.last_mut() {
+        if let Some(Work::Matvec { tensor_type: last, rows: m, params, .. }) = self.works.last_mut() {
             let with = &params.jobs[0];
             let fits = (*last, *m, with.x, with.columns) == (tensor_type, rows, job.x, job.columns);
             if fits && (params.count as usize) < MOST_MATVEC_JOBS {
-                job.first_block = matvec_blocks(params);
+                job.first_block = matvec_tiles(params, tensor_type);
                 params.jobs[params.count as usize] = job;
                 params.count += 1;
                 return;
@@ -60,7 +65,7 @@ impl Queue {
         }
         let mut params = Box::new(Matvec { count: 1, ..Matvec::default() });
         params.jobs[0] = job;
-        self.works.push(Work::Matvec { tensor_type, rows, params });
+        self.works.push(Work::Matvec { tensor_type, rows, multiprocessors: self.multiprocessors, params });
     }
 
     /// The product of the last launch whose newest result is at `address`.
@@ -161,7 +166,7 @@ impl Queue {
         if works.is_empty() {
             return Ok(());
         }
-        if !repeats {
+        if !repeats || std::env::var_os("ACTRACE_NO_GRAPH").is_some() {
             return works.iter().try_for_each(|work| device.launch(work));
         }
         // A run repeats its layers in order, so the one that is due is at the front.

@@ -6,12 +6,21 @@ use crate::model::TensorType;
 pub(super) const MOST_MATVEC_JOBS: usize = 4;
 /// Outputs of one block of a product.
 pub(super) const MATVEC_TILE: u32 = 8;
+/// The same of Q4_K, whose blocks go from tile to tile.
+pub(super) const Q4_K_TILE: u32 = 4;
+/// Elements of x that one thread of a Q4_K product keeps.
+pub(super) const Q4_K_HELD: u32 = 64;
+/// Threads of a block of Q4_K products at most, and of those that a multiprocessor should run at a time.
+pub(super) const Q4_K_THREADS: u32 = 320;
+const Q4_K_RESIDENT: u32 = 320;
 /// Element operations in one launch.
 pub(super) const MOST_POINTWISE_JOBS: usize = 4;
 /// Elements of one block of element operations.
 pub(super) const POINTWISE_BLOCK: u64 = 1024;
 /// Logits of one block of the choice.
 pub(super) const CHOOSE_PART: u32 = 2048;
+/// Units of one block of statistics.
+const STATISTICS_WARPS: u32 = 8;
 /// Elements of a row that one block converts.
 const DEQUANTIZE_BLOCK: u32 = 1024;
 /// Rows and columns of a tile of attention.
@@ -195,6 +204,8 @@ pub struct Statistics {
     pub entries: u64,
     pub count: u32,
     pub unit: u32,
+    pub units: u32,
+    pub unused: u32,
 }
 
 /// Statistics of one row as the device delivers them.
@@ -289,10 +300,11 @@ const PLAIN: [&str; 11] = [
 /// One launch of a kernel.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Work {
-    /// Products of `rows` rows.
+    /// Products of `rows` rows; a card of so many multiprocessors makes them.
     Matvec {
         tensor_type: TensorType,
         rows: u32,
+        multiprocessors: u32,
         params: Box<Matvec>,
     },
     Dequantize {
@@ -319,14 +331,8 @@ pub enum Work {
     },
     AttentionSoftmax(Attention),
     AttentionContext(Attention),
-    Statistics {
-        units: u32,
-        params: Statistics,
-    },
-    StatisticsMerge {
-        units: u32,
-        params: Statistics,
-    },
+    Statistics(Statistics),
+    StatisticsMerge(Statistics),
     ChooseParts(Choose),
     Choose(Choose),
 }
@@ -344,8 +350,8 @@ impl Work {
             Work::AttentionScores { .. } => Kernel::Plain("attention_scores"),
             Work::AttentionSoftmax(_) => Kernel::Plain("attention_softmax"),
             Work::AttentionContext(_) => Kernel::Plain("attention_context"),
-            Work::Statistics { .. } => Kernel::Plain("statistics"),
-            Work::StatisticsMerge { .. } => Kernel::Plain("statistics_merge"),
+            Work::Statistics(_) => Kernel::Plain("statistics"),
+            Work::StatisticsMerge(_) => Kernel::Plain("statistics_merge"),
             Work::ChooseParts(_) => Kernel::Plain("choose_parts"),
             Work::Choose(_) => Kernel::Plain("choose"),
         }
@@ -354,10 +360,17 @@ impl Work {
     /// Blocks in three directions.
     pub fn grid(&self) -> (u32, u32, u32) {
         match self {
-            Work::Matvec { rows, params, .. } => (matvec_blocks(params), *rows, 1),
+            Work::Matvec { tensor_type, rows, multiprocessors, params } => {
+                let tiles = matvec_tiles(params, *tensor_type);
+                let blocks = match tensor_type {
+                    TensorType::Q4K => tiles.min(multiprocessors * (Q4_K_RESIDENT / q4_k_threads(params)).max(1)),
+                    _ => tiles,
+                };
+                (blocks, *rows, 1)
+            }
             Work::Dequantize { params, .. } => (blocks(params.rows, 1), params.columns.div_ceil(DEQUANTIZE_BLOCK), 1),
             Work::Embedding { rows, .. } | Work::Norm { rows, .. } => (*rows, 1, 1),
-            Work::Cast(params) => (blocks(params.count, 256), 1, 1),
+            Work::Cast(params) => (blocks(params.count, 1024), 1, 1),
             Work::Pointwise(params) => (pointwise_blocks(params), 1, 1),
             Work::AttentionFew(params) => (params.heads, params.rows, 1),
             Work::AttentionScores { params, visible } => {
@@ -367,7 +380,7 @@ impl Work {
             Work::AttentionContext(params) => {
                 (params.head_dim.div_ceil(SQUARE), params.rows.div_ceil(SQUARE), params.heads)
             }
-            Work::Statistics { units, .. } | Work::StatisticsMerge { units, .. } => (*units, 1, 1),
+            Work::Statistics(params) | Work::StatisticsMerge(params) => (params.units.div_ceil(STATISTICS_WARPS), 1, 1),
             Work::ChooseParts(params) => (params.count, 1, 1),
             Work::Choose(_) => (1, 1, 1),
         }
@@ -376,9 +389,9 @@ impl Work {
     /// Threads of a block.
     pub fn block(&self) -> u32 {
         match self {
+            Work::Matvec { tensor_type: TensorType::Q4K, params, .. } => q4_k_threads(params),
             Work::Matvec { .. } | Work::AttentionSoftmax(_) => 128,
             Work::Norm { .. } | Work::AttentionFew(_) => 1024,
-            Work::StatisticsMerge { .. } => 32,
             _ => 256,
         }
     }
@@ -396,7 +409,7 @@ impl Work {
             | Work::AttentionScores { params, .. }
             | Work::AttentionSoftmax(params)
             | Work::AttentionContext(params) => (&raw const *params).cast(),
-            Work::Statistics { params, .. } | Work::StatisticsMerge { params, .. } => (&raw const *params).cast(),
+            Work::Statistics(params) | Work::StatisticsMerge(params) => (&raw const *params).cast(),
             Work::ChooseParts(params) | Work::Choose(params) => (&raw const *params).cast(),
         }
     }
@@ -406,10 +419,16 @@ fn blocks(elements: u64, each: u64) -> u32 {
     u32::try_from(elements.div_ceil(each)).unwrap_or(u32::MAX)
 }
 
-/// Blocks of all products up to the last.
-pub(super) fn matvec_blocks(params: &Matvec) -> u32 {
+/// Tiles of all products up to the last.
+pub(super) fn matvec_tiles(params: &Matvec, tensor_type: TensorType) -> u32 {
+    let tile = if tensor_type == TensorType::Q4K { Q4_K_TILE } else { MATVEC_TILE };
     let jobs = &params.jobs[..params.count as usize];
-    jobs.last().map_or(0, |job| job.first_block + job.rows.div_ceil(MATVEC_TILE))
+    jobs.last().map_or(0, |job| job.first_block + job.rows.div_ceil(tile))
+}
+
+/// Threads of a Q4_K product: one for every 64 elements of x, in whole warps.
+fn q4_k_threads(params: &Matvec) -> u32 {
+    (params.jobs[0].columns / Q4_K_HELD).next_multiple_of(32).clamp(32, Q4_K_THREADS)
 }
 
 /// Blocks of all element operations up to the last.

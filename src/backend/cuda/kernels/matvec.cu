@@ -28,10 +28,10 @@ const u32 TILE = 8;      // outputs of a block
 const u32 SLICE = 1024;  // elements of x that a warp holds in registers at a time, 32 a lane
 
 // Adds the products of one slice of x with `rows` rows of a weight to `sums`. A lane takes four elements at a time, every
-// 128 elements. `staged` is room for a slice, one for each warp.
+// 128 elements.
 template <int TYPE>
 __device__ __forceinline__ void add_slice(const u8 *weight, u64 row_length, u32 rows, const float *x, u32 slice, u32 columns, u32 lane,
-                                          float *staged, float *sums) {
+                                          float *sums) {
     float4 held[SLICE / 128];
 #pragma unroll
     for (u32 i = 0; i < SLICE / 128; i++) {
@@ -53,92 +53,6 @@ __device__ __forceinline__ void add_slice(const u8 *weight, u64 row_length, u32 
     }
 }
 
-// Q4_K is what large models are stored in, so its products are made for speed: eight lanes share a super-block, each takes
-// 16 bytes of quants, 16 elements of one sub-block and 16 of the next. A nibble q becomes the float 1 + q / 16 by placing
-// its bits (a conversion has a quarter of the rate), and sum(x) is taken off again at the end.
-struct Q4KRows {
-    uint4 heads[TILE / 2];
-    uint4 quants[TILE / 2];
-
-    __device__ __forceinline__ void fetch(const u8 *block, u64 row_length, u32 first, u32 rows, u32 lane) {
-#pragma unroll
-        for (u32 r = 0; r < TILE / 2; r++) {
-            const u8 *row = block + (first + r < rows ? first + r : 0) * row_length;
-            heads[r] = __ldg((const uint4 *)row);
-            quants[r] = __ldg((const uint4 *)(row + 16 + lane % 8 * 16));
-        }
-    }
-
-    __device__ __forceinline__ void add(const float *low_x, const float *high_x, float low_sum, float high_sum, u32 lane, float *sums) const {
-        u32 chunk = lane % 8 / 2, shift = chunk % 2 * 16;
-#pragma unroll
-        for (u32 r = 0; r < TILE / 2; r++) {
-            float low = 0.0f, high = 0.0f;
-            u32 words[4] = {quants[r].x, quants[r].y, quants[r].z, quants[r].w};
-#pragma unroll
-            for (u32 i = 0; i < 4; i++) {
-                u32 a = ((words[i] << 3) & 0x78787878u) | 0x80808080u;
-                u32 b = ((words[i] >> 1) & 0x78787878u) | 0x80808080u;
-#pragma unroll
-                for (u32 j = 0; j < 4; j++) {
-                    low = __fmaf_rn(__uint_as_float(__byte_perm(a, 0x3F000000u, 0x7044u | (j << 8))), low_x[i * 4 + j], low);
-                    high = __fmaf_rn(__uint_as_float(__byte_perm(b, 0x3F000000u, 0x7044u | (j << 8))), high_x[i * 4 + j], high);
-                }
-            }
-            // Scale and minimum of both sub-blocks, a byte each.
-            u32 scales = (heads[r].y >> shift) & 0x3F3Fu, minima = (heads[r].z >> shift) & 0x3F3Fu;
-            if (chunk >= 2) {
-                u32 mixed = heads[r].w >> shift;
-                scales = (mixed & 0x0F0Fu) | (((heads[r].y >> shift) & 0xC0C0u) >> 2);
-                minima = ((mixed >> 4) & 0x0F0Fu) | (((heads[r].z >> shift) & 0xC0C0u) >> 2);
-            }
-            float d = half_to_float((u16)heads[r].x), dmin = half_to_float((u16)(heads[r].x >> 16));
-            float quant = (float)(scales & 255u) * (low - low_sum) + (float)(scales >> 8) * (high - high_sum);
-            float offset = (float)(minima & 255u) * low_sum + (float)(minima >> 8) * high_sum;
-            sums[r] += d * 16.0f * quant - dmin * offset;
-        }
-    }
-};
-
-// Where element `e` of a slice is staged: so that the runs of 16 that eight lanes read lie in different banks.
-__device__ __forceinline__ u32 staged_at(u32 e) {
-    return e + e / 64 * 4;
-}
-
-template <>
-__device__ __forceinline__ void add_slice<Q4_K>(const u8 *weight, u64 row_length, u32 rows, const float *x, u32 slice, u32 columns,
-                                                u32 lane, float *staged, float *sums) {
-    u32 super = slice * (SLICE / 256) + lane / 8;
-    bool inside = super < columns / 256;
-    const u8 *block = weight + (u64)(inside ? super : 0) * 144;
-    Q4KRows first, second;
-    first.fetch(block, row_length, 0, rows, lane);
-    __syncwarp();
-#pragma unroll
-    for (u32 i = 0; i < SLICE / 128; i++) {
-        u32 within = i * 128 + lane * 4, at = slice * SLICE + within;
-        float4 values = at < columns ? *(const float4 *)(x + at) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        *(float4 *)(staged + staged_at(within)) = values;
-    }
-    __syncwarp();
-    second.fetch(block, row_length, TILE / 2, rows, lane);
-    float low_x[16], high_x[16], low_sum = 0.0f, high_sum = 0.0f;
-    u32 start = lane / 8 * 256 + lane % 8 / 2 * 64 + lane % 2 * 16;
-#pragma unroll
-    for (u32 i = 0; i < 4; i++) {
-        *(float4 *)(low_x + i * 4) = *(const float4 *)(staged + staged_at(start + i * 4));
-        *(float4 *)(high_x + i * 4) = *(const float4 *)(staged + staged_at(start + 32 + i * 4));
-    }
-#pragma unroll
-    for (u32 i = 0; i < 16; i++) {
-        low_sum += low_x[i];
-        high_sum += high_x[i];
-    }
-    if (!inside) return;
-    first.add(low_x, high_x, low_sum, high_sum, lane, sums);
-    second.add(low_x, high_x, low_sum, high_sum, lane, sums + TILE / 2);
-}
-
 // Sums TILE values over a warp; the sum of value v ends in lane 4 v.
 __device__ __forceinline__ float tile_sum(float *v, u32 lane) {
 #pragma unroll
@@ -156,10 +70,20 @@ __device__ __forceinline__ float tile_sum(float *v, u32 lane) {
     return sum + __shfl_xor_sync(0xFFFFFFFFu, sum, 1);
 }
 
+// Output `output` of the row that blockIdx.y says, and what follows from it.
+__device__ __forceinline__ void write_outputs(const MatvecJob &job, u32 output, float y) {
+    u64 at = (u64)blockIdx.y * job.rows + output;
+    ((float *)job.y)[at] = y;
+    if (job.bias) {
+        y += ((const float *)job.bias)[output];
+        ((float *)job.biased)[at] = y;
+    }
+    if (job.addend) ((float *)job.sum)[at] = y + ((const float *)job.addend)[at];
+}
+
 template <int TYPE>
 __device__ __forceinline__ void matvec(const Matvec &p) {
     __shared__ float partial[WARPS][TILE];
-    __shared__ __align__(16) float staged[WARPS][SLICE + SLICE / 16];
     u32 number = 0;
     while (number + 1 < p.count && blockIdx.x >= p.jobs[number + 1].first_block) number++;
     const MatvecJob &job = p.jobs[number];
@@ -173,7 +97,7 @@ __device__ __forceinline__ void matvec(const Matvec &p) {
     for (u32 r = 0; r < TILE; r++) sums[r] = 0.0f;
     u32 slices = (job.columns + SLICE - 1) / SLICE;
     for (u32 slice = warp; slice < slices; slice += WARPS) {
-        add_slice<TYPE>(weight, row_length, rows, x, slice, job.columns, lane, staged[warp], sums);
+        add_slice<TYPE>(weight, row_length, rows, x, slice, job.columns, lane, sums);
     }
     float sum = tile_sum(sums, lane);
     if (lane % 4 == 0) partial[warp][lane / 4] = sum;
@@ -182,13 +106,7 @@ __device__ __forceinline__ void matvec(const Matvec &p) {
     if (output >= rows) return;
     float y = partial[0][output];
     for (u32 other = 1; other < WARPS; other++) y += partial[other][output];
-    u64 at = (u64)blockIdx.y * job.rows + first + output;
-    ((float *)job.y)[at] = y;
-    if (job.bias) {
-        y += ((const float *)job.bias)[first + output];
-        ((float *)job.biased)[at] = y;
-    }
-    if (job.addend) ((float *)job.sum)[at] = y + ((const float *)job.addend)[at];
+    write_outputs(job, first + output, y);
 }
 
 #define MATVEC(name, TYPE) \
@@ -198,6 +116,168 @@ MATVEC(f32, F32)
 MATVEC(f16, F16)
 MATVEC(bf16, BF16)
 MATVEC(q8_0, Q8_0)
-MATVEC(q4_k, Q4_K)
 MATVEC(q5_k, Q5_K)
 MATVEC(q6_k, Q6_K)
+
+// ---- Q4_K
+
+// Q4_K is what large models are stored in, so its products are made for speed. A block is as wide as x: each thread keeps
+// 64 consecutive elements of it, a quarter of a super-block, and goes through tiles of rows, fetching the next while it
+// multiplies this one.
+//
+// A nibble q in the lowest 20 bits of a word, masked where it stands, is a subnormal float: q * 2^(4 n - 149). Held x are
+// scaled by 2^(80 - 4 n), so that products are normal numbers; that is exact for |x| from 2^-57 to 2^47, and saves every
+// conversion.
+const u32 Q4_K_TILE = 4;
+const u32 Q4_K_HELD = 64;
+const u32 Q4_K_THREADS = 320;
+
+struct Q4KTile {
+    uint4 heads[Q4_K_TILE];
+    uint4 quants[Q4_K_TILE][2];
+
+    __device__ __forceinline__ void fetch(const u8 *block, u64 row_length, u32 rows, u32 quarter) {
+#pragma unroll
+        for (u32 r = 0; r < Q4_K_TILE; r++) {
+            const uint4 *row = (const uint4 *)(block + (r < rows ? r : 0) * row_length);
+            heads[r] = __ldg(row);
+            quants[r][0] = __ldg(row + 1 + quarter * 2);
+            quants[r][1] = __ldg(row + 2 + quarter * 2);
+        }
+    }
+};
+
+struct Q4KHeld {
+    float x[Q4_K_HELD];
+    float low, high;  // sums of the first and the last 32
+
+    __device__ __forceinline__ void load(const float *from, bool inside) {
+        low = high = 0.0f;
+#pragma unroll
+        for (u32 i = 0; i < Q4_K_HELD / 4; i++) {
+            float4 v = inside ? *(const float4 *)(from + i * 4) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            x[i * 4] = v.x;
+            x[i * 4 + 1] = v.y;
+            x[i * 4 + 2] = v.z;
+            x[i * 4 + 3] = v.w;
+        }
+#pragma unroll
+        for (u32 i = 0; i < Q4_K_HELD; i++) {
+            if (i < 32) low += x[i];
+            else high += x[i];
+            u32 nibble = i % 4 * 2 + i / 32, place = nibble < 5 ? nibble : nibble - 3;
+            x[i] *= __uint_as_float((127 + 80 - 4 * place) << 23);
+        }
+    }
+
+    __device__ __forceinline__ float product(uint4 head, const uint4 *quants, u32 quarter) const {
+        u32 words[8] = {quants[0].x, quants[0].y, quants[0].z, quants[0].w, quants[1].x, quants[1].y, quants[1].z, quants[1].w};
+        float first = 0.0f, second = 0.0f;
+#pragma unroll
+        for (u32 i = 0; i < 8; i++) {
+            u32 word = words[i], upper = word >> 12;
+            first = __fmaf_rn(__uint_as_float(word & 0xFu), x[i * 4], first);
+            second = __fmaf_rn(__uint_as_float(word & 0xF0u), x[32 + i * 4], second);
+            first = __fmaf_rn(__uint_as_float(word & 0xF00u), x[i * 4 + 1], first);
+            second = __fmaf_rn(__uint_as_float(word & 0xF000u), x[32 + i * 4 + 1], second);
+            first = __fmaf_rn(__uint_as_float(word & 0xF0000u), x[i * 4 + 2], first);
+            second = __fmaf_rn(__uint_as_float(upper & 0xF00u), x[32 + i * 4 + 2], second);
+            first = __fmaf_rn(__uint_as_float(upper & 0xF000u), x[i * 4 + 3], first);
+            second = __fmaf_rn(__uint_as_float(upper & 0xF0000u), x[32 + i * 4 + 3], second);
+        }
+        // Scale and minimum of both sub-blocks, a byte each.
+        u32 shift = quarter % 2 * 16, scales = (head.y >> shift) & 0x3F3Fu, minima = (head.z >> shift) & 0x3F3Fu;
+        if (quarter >= 2) {
+            u32 mixed = head.w >> shift;
+            scales = (mixed & 0x0F0Fu) | (((head.y >> shift) & 0xC0C0u) >> 2);
+            minima = ((mixed >> 4) & 0x0F0Fu) | (((head.z >> shift) & 0xC0C0u) >> 2);
+        }
+        const float unit = 590295810358705651712.0f;  // 2^69
+        float quant = (float)(scales & 255u) * (first * unit) + (float)(scales >> 8) * (second * unit);
+        float offset = (float)(minima & 255u) * low + (float)(minima >> 8) * high;
+        return half_to_float((u16)head.x) * quant - half_to_float((u16)(head.x >> 16)) * offset;
+    }
+};
+
+// Where a tile is.
+struct Q4KPlace {
+    const MatvecJob *job;
+    u32 first;
+    u32 rows;
+};
+
+__device__ __forceinline__ Q4KPlace q4_k_place(const Matvec &p, u32 tile) {
+    u32 number = 0;
+    while (number + 1 < p.count && tile >= p.jobs[number + 1].first_block) number++;
+    const MatvecJob *job = &p.jobs[number];
+    u32 first = (tile - job->first_block) * Q4_K_TILE;
+    return {job, first, min(Q4_K_TILE, job->rows - first)};
+}
+
+__device__ __forceinline__ void q4_k_finish(const Q4KPlace &place, const float *sums, float *partial) {
+    u32 warp = threadIdx.x >> 5, lane = threadIdx.x & 31u, warps = blockDim.x >> 5;
+    // Four values over a warp: the sum of value v ends in lane 8 v.
+    bool upper = (lane & 16u) != 0;
+    float a = upper ? sums[2] : sums[0], b = upper ? sums[3] : sums[1];
+    a += __shfl_xor_sync(0xFFFFFFFFu, upper ? sums[0] : sums[2], 16);
+    b += __shfl_xor_sync(0xFFFFFFFFu, upper ? sums[1] : sums[3], 16);
+    upper = (lane & 8u) != 0;
+    float sum = upper ? b : a;
+    sum += __shfl_xor_sync(0xFFFFFFFFu, upper ? a : b, 8);
+    for (u32 width = 4; width > 0; width >>= 1) sum += __shfl_xor_sync(0xFFFFFFFFu, sum, width);
+    if (lane % 8 == 0) partial[warp * Q4_K_TILE + lane / 8] = sum;
+    __syncthreads();
+    u32 output = threadIdx.x;
+    if (output >= place.rows) return;
+    float y = partial[output];
+    for (u32 other = 1; other < warps; other++) y += partial[other * Q4_K_TILE + output];
+    write_outputs(*place.job, place.first + output, y);
+}
+
+extern "C" __global__ void __launch_bounds__(Q4_K_THREADS, 1) matvec_q4_k(const __grid_constant__ Matvec p) {
+    // Two halves take turns: a warp may begin the next tile while another still adds this one up.
+    __shared__ float partial[2][Q4_K_THREADS / 32 * Q4_K_TILE];
+    const MatvecJob &last = p.jobs[p.count - 1];
+    u32 columns = last.columns, quarters = columns / Q4_K_HELD;
+    u32 tiles = last.first_block + (last.rows + Q4_K_TILE - 1) / Q4_K_TILE;
+    u32 slabs = (quarters + blockDim.x - 1) / blockDim.x;
+    u64 row_length = row_bytes<Q4_K>(columns);
+    const float *x = (const float *)last.x + (u64)blockIdx.y * columns;
+    Q4KHeld held;
+    Q4KTile now, next;
+    u32 at = threadIdx.x, quarter = at % 4, half = 0;
+    bool inside = at < quarters;
+    u32 tile = blockIdx.x;
+    Q4KPlace place = q4_k_place(p, tile);
+    u64 block = (u64)(inside ? at / 4 : 0) * 144;
+    now.fetch((const u8 *)place.job->weight + place.first * row_length + block, row_length, place.rows, quarter);
+    held.load(x + at * Q4_K_HELD, inside);
+    while (true) {
+        u32 next_tile = tile + gridDim.x;
+        Q4KPlace next_place = place;
+        if (next_tile < tiles) {
+            next_place = q4_k_place(p, next_tile);
+            next.fetch((const u8 *)next_place.job->weight + next_place.first * row_length + block, row_length, next_place.rows, quarter);
+        }
+        float sums[Q4_K_TILE];
+#pragma unroll
+        for (u32 r = 0; r < Q4_K_TILE; r++) sums[r] = inside ? held.product(now.heads[r], now.quants[r], quarter) : 0.0f;
+        // Wider rows than a block: the other slabs of x one after the other.
+        for (u32 slab = 1; slab < slabs; slab++) {
+            u32 other = slab * blockDim.x + threadIdx.x;
+            bool there = other < quarters;
+            u64 at_other = (u64)(there ? other / 4 : 0) * 144;
+            now.fetch((const u8 *)place.job->weight + place.first * row_length + at_other, row_length, place.rows, quarter);
+            held.load(x + other * Q4_K_HELD, there);
+#pragma unroll
+            for (u32 r = 0; r < Q4_K_TILE; r++) sums[r] += there ? held.product(now.heads[r], now.quants[r], quarter) : 0.0f;
+        }
+        q4_k_finish(place, sums, partial[half]);
+        if (next_tile >= tiles) return;
+        if (slabs > 1) held.load(x + at * Q4_K_HELD, inside);
+        now = next;
+        place = next_place;
+        tile = next_tile;
+        half ^= 1u;
+    }
+}

@@ -19,7 +19,9 @@ struct Statistics {
     u64 out;
     u64 entries;
     u32 count;
-    u32 unit;  // elements of a block
+    u32 unit;   // elements of a row that a warp takes
+    u32 units;  // of all rows
+    u32 unused;
 };
 
 // Of a row; in partial results `mean` and `m2` hold the sums of distances and of their squares.
@@ -145,7 +147,6 @@ struct Place {
     u32 out_row;
     u32 units;
     u64 partial;  // number of its first partial result
-    bool there;
 };
 
 __device__ __forceinline__ Place place_of(const Statistics &p, u32 unit) {
@@ -163,7 +164,6 @@ __device__ __forceinline__ Place place_of(const Statistics &p, u32 unit) {
     place.units = e.units;
     place.out_row = e.out_row + row;
     place.partial = unit - place.unit;
-    place.there = row < e.rows;
     place.row = (const float *)e.x;
     place.length = e.width;
     if (e.width == 0) {
@@ -176,20 +176,20 @@ __device__ __forceinline__ Place place_of(const Statistics &p, u32 unit) {
     return place;
 }
 
+// A unit of a row a warp.
 extern "C" __global__ void __launch_bounds__(256) statistics(const __grid_constant__ Statistics p) {
-    __shared__ RowStatistics scratch[8];
-    Place place = place_of(p, blockIdx.x);
-    if (!place.there) return;
+    u32 number = blockIdx.x * 8 + threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (number >= p.units) return;
+    Place place = place_of(p, number);
     float shift = finite_or_zero(place.row[0]);
     RowStatistics s = nothing();
-    u32 start = place.unit * p.unit, end = min(place.length, start + p.unit);
-    // Whole runs of four from an aligned address on; what is left over one by one.
-    u32 head = min((u32)((16 - (u64)(place.row + start) % 16) / 4 % 4), end > start ? end - start : 0);
-    u32 fours = end > start ? (end - start - head) / 4 : 0;
-    // In ascending order, so that the first of equal extremes is kept.
-    if (threadIdx.x < head) add_element(s, place.row[start + threadIdx.x], start + threadIdx.x, shift);
+    u32 start = place.unit * p.unit, end = max(start, min(place.length, start + p.unit));
+    // Whole runs of four from an aligned address on; in ascending order, so that the first of equal extremes is kept.
+    u32 head = min((u32)((16 - (u64)(place.row + start) % 16) / 4 % 4), end - start), fours = (end - start - head) / 4;
+    if (lane < head) add_element(s, place.row[start + lane], start + lane, shift);
     const float4 *aligned = (const float4 *)(place.row + start + head);
-    for (u32 i = threadIdx.x; i < fours; i += 256) {
+#pragma unroll 4
+    for (u32 i = lane; i < fours; i += 32) {
         float4 values = aligned[i];
         u32 column = start + head + i * 4;
         add_element(s, values.x, column, shift);
@@ -197,31 +197,31 @@ extern "C" __global__ void __launch_bounds__(256) statistics(const __grid_consta
         add_element(s, values.z, column + 2, shift);
         add_element(s, values.w, column + 3, shift);
     }
-    for (u32 column = start + head + fours * 4 + threadIdx.x; column < end; column += 256) add_element(s, place.row[column], column, shift);
+    u32 rest = start + head + fours * 4 + lane;
+    if (rest < end) add_element(s, place.row[rest], rest, shift);
     merge_warp(s);
-    if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = s;
-    __syncthreads();
-    if (threadIdx.x != 0) return;
-    for (u32 warp = 1; warp < 8; warp++) merge(s, scratch[warp]);
-    s.count = end > start ? end - start : 0;
+    if (lane != 0) return;
+    s.count = end - start;
     if (place.units == 1) {
         finish(s, shift);
         ((RowStatistics *)p.out)[place.out_row] = s;
     } else {
-        ((RowStatistics *)p.partials)[blockIdx.x] = s;
+        ((RowStatistics *)p.partials)[number] = s;
     }
 }
 
-// Rows of several units: one warp for each unit's block number, of which the first of a row does the work.
-extern "C" __global__ void __launch_bounds__(32) statistics_merge(const __grid_constant__ Statistics p) {
-    Place place = place_of(p, blockIdx.x);
-    if (!place.there || place.units == 1 || place.unit != 0) return;
+// Rows of several units: the warp of a row's first unit puts them together.
+extern "C" __global__ void __launch_bounds__(256) statistics_merge(const __grid_constant__ Statistics p) {
+    u32 number = blockIdx.x * 8 + threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (number >= p.units) return;
+    Place place = place_of(p, number);
+    if (place.units == 1 || place.unit != 0) return;
     RowStatistics s = nothing();
-    for (u32 unit = threadIdx.x; unit < place.units; unit += 32) {
+    for (u32 unit = lane; unit < place.units; unit += 32) {
         merge(s, ((const RowStatistics *)p.partials)[place.partial + unit]);
     }
     merge_warp(s);
-    if (threadIdx.x == 0) {
+    if (lane == 0) {
         finish(s, finite_or_zero(place.row[0]));
         ((RowStatistics *)p.out)[place.out_row] = s;
     }
