@@ -421,6 +421,11 @@ impl Backend for CudaBackend {
                 Ok(x.clone())
             }
             Operation::AttnScores { heads, kv_heads, head_dim, scale } => {
+                if !head_dim.is_multiple_of(4) {
+                    let message =
+                        format!("heads of {head_dim} elements, which 4 does not divide, are not supported on CUDA");
+                    return Err(Error::unsupported(message));
+                }
                 let (q, out) = (input(0)?, self.tensor(site, batch)?);
                 let keys = self.cached(site, visible)?;
                 let params = Attention {
