@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 use super::library;
+use super::q4k::Card;
 use super::source;
 use super::work::{Kernel, Work};
 use crate::error::{Error, ErrorKind, Result};
@@ -56,11 +57,10 @@ impl ComputeType {
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
     pub(super) name: String,
-    pub(super) capability: (i32, i32),
+    pub(super) card: Card,
     pub(super) driver: String,
     pub(super) cuda: String,
     pub(super) total_bytes: usize,
-    pub(super) multiprocessors: u32,
 }
 
 /// A card that is ready to work.
@@ -107,12 +107,12 @@ impl Device {
         // events of this backend.
         unsafe { context.disable_event_tracking() };
         let facts = facts(&context)?;
-        let module = check("load the kernels", context.load_module(source::compile(facts.capability)?))?;
+        let module = check("load the kernels", context.load_module(source::compile(facts.card.capability)?))?;
         let functions = Kernel::all()
             .into_iter()
             .map(|kernel| Ok((kernel, check("load a kernel", module.load_function(&kernel.name()))?)))
             .collect::<Result<HashMap<_, _>>>()?;
-        allow_shared_memory(&context, &functions)?;
+        allow_shared_memory(&facts.card, &functions)?;
         let compute = check("make a stream", context.new_stream())?;
         let copy = check("make a stream", context.new_stream())?;
         let handle = CudaBlas::new(Arc::clone(&compute)).map_err(|cause| blas_error("start cuBLAS", &cause))?;
@@ -369,16 +369,21 @@ unsafe impl Delivered for u64 {}
 // SAFETY: made of integers and floats without padding.
 unsafe impl Delivered for super::work::RowRecord {}
 
-/// Lets the kernel that asks for much shared memory have what the card can give a block.
-fn allow_shared_memory(context: &CudaContext, functions: &HashMap<Kernel, CudaFunction>) -> Result<()> {
-    let most = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
-    let most = check("ask for the card's shared memory", context.attribute(most))?;
+/// Lets the kernel that asks for much shared memory have what the card can give.
+fn allow_shared_memory(card: &Card, functions: &HashMap<Kernel, CudaFunction>) -> Result<()> {
+    use sys::CUfunction_attribute::{
+        CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as BYTES,
+        CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT as CARVEOUT,
+    };
     let Some(function) = functions.get(&Kernel::Matvec(TensorType::Q4K)) else { return Ok(()) };
     let declared = check("ask for a kernel's shared memory", function.shared_size_bytes())?;
-    let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-    // SAFETY: the function's module is loaded and stays so.
-    let set = unsafe { result::function::set_function_attribute(function.cu_function(), attribute, most - declared) };
-    check("set a kernel's shared memory", set)
+    let most = i32::try_from(card.shared_block).unwrap_or(i32::MAX).saturating_sub(declared);
+    for (attribute, value) in [(BYTES, most), (CARVEOUT, 100)] {
+        // SAFETY: the function's module is loaded and stays so.
+        let set = unsafe { result::function::set_function_attribute(function.cu_function(), attribute, value) };
+        check("set a kernel's shared memory", set)?;
+    }
+    Ok(())
 }
 
 /// Freed memory stays with this process: a batch allocates what the one before it freed.
@@ -405,15 +410,30 @@ fn facts(context: &CudaContext) -> Result<Facts> {
         .iter()
         .find_map(|path| std::fs::read_to_string(path).ok())
         .map(|text| driver_version(&text));
-    let multiprocessors = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
-    let multiprocessors = check("ask for the card's multiprocessors", context.attribute(multiprocessors))?;
     Ok(Facts {
-        multiprocessors: u32::try_from(multiprocessors).unwrap_or(1).max(1),
+        card: card(context)?,
         name: check("ask for the card's name", context.name())?,
-        capability: check("ask for the card's compute capability", context.compute_capability())?,
         driver: driver.unwrap_or_default(),
         cuda: format!("{}.{}", version / 1000, version % 1000 / 10),
         total_bytes: check("ask for the card's memory", context.total_mem())?,
+    })
+}
+
+fn card(context: &CudaContext) -> Result<Card> {
+    use sys::CUdevice_attribute::{
+        CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN as SHARED_BLOCK,
+        CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR as SHARED_MULTIPROCESSOR,
+        CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT as MULTIPROCESSORS,
+    };
+    let number = |what, attribute| {
+        let number = check(what, context.attribute(attribute))?;
+        Ok(u32::try_from(number).unwrap_or(1).max(1))
+    };
+    Ok(Card {
+        capability: check("ask for the card's compute capability", context.compute_capability())?,
+        multiprocessors: number("ask for the card's multiprocessors", MULTIPROCESSORS)?,
+        shared_block: number("ask for a block's shared memory", SHARED_BLOCK)?,
+        shared_multiprocessor: number("ask for a multiprocessor's shared memory", SHARED_MULTIPROCESSOR)?,
     })
 }
 

@@ -6,6 +6,7 @@ mod device;
 mod library;
 mod memory;
 mod product;
+mod q4k;
 mod queue;
 mod source;
 mod tensor;
@@ -73,7 +74,7 @@ impl CudaBackend {
             step: device.alloc(16, "the batch")?,
             choice: (device.alloc(16, "the choice")?, Pinned::new(&device, 16)?),
             products: Products::new(compute),
-            queue: Queue::new(device.facts().multiprocessors),
+            queue: Queue::new(device.facts().card),
             held: Vec::new(),
             cache: HashMap::new(),
             turns: HashMap::new(),
@@ -251,7 +252,7 @@ impl Backend for CudaBackend {
 
     fn identity(&self) -> BackendIdentity {
         let facts = self.device.facts();
-        let (major, minor) = facts.capability;
+        let (major, minor) = facts.card.capability;
         BackendIdentity {
             device_kind: "cuda".to_owned(),
             device_name: facts.name.clone(),

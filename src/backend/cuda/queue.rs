@@ -5,6 +5,7 @@
 //! changes neither which kernels run nor what they compute.
 
 use super::device::Device;
+use super::q4k::{self, Card};
 use super::work::{
     Attention, ElementOperation, MOST_MATVEC_JOBS, MOST_POINTWISE_JOBS, Matvec, MatvecJob, Pointwise, PointwiseJob,
     Work, matvec_tiles, pointwise_blocks, stage,
@@ -30,7 +31,7 @@ pub(super) const FUSED: [&str; 5] = [
 /// Launches of a few rows, collected until something has to be known of them.
 pub(super) struct Queue {
     works: Vec<Work>,
-    multiprocessors: u32,
+    card: Card,
     seen: VecDeque<Seen>,
 }
 
@@ -41,9 +42,9 @@ struct Seen {
 }
 
 impl Queue {
-    /// An empty queue for a card of so many multiprocessors.
-    pub(super) fn new(multiprocessors: u32) -> Self {
-        Queue { works: Vec::new(), multiprocessors, seen: VecDeque::new() }
+    /// An empty queue for `card`.
+    pub(super) fn new(card: Card) -> Self {
+        Queue { works: Vec::new(), card, seen: VecDeque::new() }
     }
 
     /// Adds a launch that stands alone.
@@ -57,15 +58,16 @@ impl Queue {
             let with = &params.jobs[0];
             let fits = (*last, *m, with.x, with.columns) == (tensor_type, rows, job.x, job.columns);
             if fits && (params.count as usize) < MOST_MATVEC_JOBS {
-                job.first_block = matvec_tiles(params, tensor_type);
+                job.first_block = matvec_tiles(params, tensor_type, &self.card);
                 params.jobs[params.count as usize] = job;
                 params.count += 1;
                 return;
             }
         }
-        let mut params = Box::new(Matvec { count: 1, ..Matvec::default() });
+        let slab = q4k::plan(job.columns, &self.card).slab;
+        let mut params = Box::new(Matvec { count: 1, slab, ..Matvec::default() });
         params.jobs[0] = job;
-        self.works.push(Work::Matvec { tensor_type, rows, multiprocessors: self.multiprocessors, params });
+        self.works.push(Work::Matvec { tensor_type, rows, card: self.card, params });
     }
 
     /// The product of the last launch whose newest result is at `address`.

@@ -1,15 +1,16 @@
 //! The kernels' source, and its compilation by NVRTC.
 
-use super::work;
+use super::{q4k, work};
 use crate::error::{Error, ErrorKind, Result};
 use cudarc::nvrtc::{CompileError, CompileOptions, Ptx, compile_ptx_with_opts};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     include_str!("kernels/common.cu"),
     include_str!("kernels/formats.cu"),
     include_str!("kernels/matvec.cu"),
+    include_str!("kernels/matvec_q4_k.cu"),
     include_str!("kernels/rowwise.cu"),
     include_str!("kernels/attention.cu"),
     include_str!("kernels/statistics.cu"),
@@ -19,6 +20,7 @@ const FILES: [&str; 6] = [
 fn source() -> String {
     let sizes: [(&str, usize); _] = [
         ("Matvec", size_of::<work::Matvec>()),
+        ("Q4KInput", q4k::INPUT as usize),
         ("Dequantize", size_of::<work::Dequantize>()),
         ("Embedding", size_of::<work::Embedding>()),
         ("Cast", size_of::<work::Cast>()),
@@ -33,10 +35,10 @@ fn source() -> String {
     ];
     let constants = [
         ("TILE", u64::from(work::MATVEC_TILE)),
-        ("Q4_K_TILE", u64::from(work::Q4_K_TILE)),
-        ("Q4_K_HELD", u64::from(work::Q4_K_HELD)),
-        ("Q4_K_DEPTH", u64::from(work::Q4_K_DEPTH)),
-        ("Q4_K_THREADS", u64::from(work::Q4_K_THREADS)),
+        ("Q4_K_TILE", u64::from(q4k::TILE)),
+        ("Q4_K_WARPS", u64::from(q4k::WARPS)),
+        ("Q4_K_STAGE", u64::from(q4k::STAGE)),
+        ("Q4_K_DEPTH", u64::from(q4k::DEPTH)),
         ("POINTWISE_BLOCK", work::POINTWISE_BLOCK),
         ("CHOOSE_PART", u64::from(work::CHOOSE_PART)),
     ];

@@ -1,22 +1,12 @@
 //! The launches of kernels: what each one takes, laid out as in its source.
 
+use super::q4k::{self, Card};
 use crate::model::TensorType;
 
 /// Products in one launch.
 pub(super) const MOST_MATVEC_JOBS: usize = 4;
 /// Outputs of one block of a product.
 pub(super) const MATVEC_TILE: u32 = 8;
-/// The same of Q4_K, whose blocks go from tile to tile.
-pub(super) const Q4_K_TILE: u32 = 4;
-/// Bytes of a super-block.
-const Q4_K_BYTES: u32 = 144;
-/// Elements of x that one thread of a Q4_K product keeps.
-pub(super) const Q4_K_HELD: u32 = 64;
-/// Threads of a block of Q4_K products at most, and of those that a multiprocessor should run at a time.
-pub(super) const Q4_K_THREADS: u32 = 320;
-const Q4_K_RESIDENT: u32 = 512;
-/// Tiles that a block of Q4_K products has in shared memory.
-pub(super) const Q4_K_DEPTH: u32 = 3;
 /// Element operations in one launch.
 pub(super) const MOST_POINTWISE_JOBS: usize = 4;
 /// Elements of one block of element operations.
@@ -53,7 +43,8 @@ pub struct MatvecJob {
 pub struct Matvec {
     pub jobs: [MatvecJob; MOST_MATVEC_JOBS],
     pub count: u32,
-    pub unused: u32,
+    /// What [`q4k::plan`] says.
+    pub slab: u32,
 }
 
 /// Rows of a weight, to be converted.
@@ -304,11 +295,11 @@ const PLAIN: [&str; 11] = [
 /// One launch of a kernel.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Work {
-    /// Products of `rows` rows; a card of so many multiprocessors makes them.
+    /// Products of `rows` rows, made for `card`.
     Matvec {
         tensor_type: TensorType,
         rows: u32,
-        multiprocessors: u32,
+        card: Card,
         params: Box<Matvec>,
     },
     Dequantize {
@@ -364,13 +355,10 @@ impl Work {
     /// Blocks in three directions.
     pub fn grid(&self) -> (u32, u32, u32) {
         match self {
-            Work::Matvec { tensor_type, rows, multiprocessors, params } => {
-                let tiles = matvec_tiles(params, *tensor_type);
-                let blocks = match tensor_type {
-                    TensorType::Q4K => tiles.min(multiprocessors * (Q4_K_RESIDENT / q4_k_threads(params)).max(1)),
-                    _ => tiles,
-                };
-                (blocks, *rows, 1)
+            Work::Matvec { tensor_type, rows, card, params } => {
+                let tiles = matvec_tiles(params, *tensor_type, card);
+                let resident = self.q4_k().map(|plan| card.multiprocessors * plan.resident);
+                (resident.map_or(tiles, |resident| tiles.min(resident)), *rows, 1)
             }
             Work::Dequantize { params, .. } => (blocks(params.rows, 1), params.columns.div_ceil(DEQUANTIZE_BLOCK), 1),
             Work::Embedding { rows, .. } | Work::Norm { rows, .. } => (*rows, 1, 1),
@@ -393,8 +381,8 @@ impl Work {
     /// Threads of a block.
     pub fn block(&self) -> u32 {
         match self {
-            Work::Matvec { tensor_type: TensorType::Q4K, params, .. } => q4_k_threads(params),
-            Work::Matvec { .. } | Work::AttentionSoftmax(_) => 128,
+            Work::Matvec { .. } => self.q4_k().map_or(128, |plan| plan.warps * 32),
+            Work::AttentionSoftmax(_) => 128,
             Work::Norm { .. } | Work::AttentionFew(_) => 1024,
             _ => 256,
         }
@@ -402,11 +390,16 @@ impl Work {
 
     /// Bytes of shared memory beside what the kernel declares.
     pub fn shared(&self) -> u32 {
+        self.q4_k().map_or(0, |plan| plan.shared)
+    }
+
+    /// The plan of Q4_K products, where the card makes them in their own way.
+    fn q4_k(&self) -> Option<q4k::Plan> {
         match self {
-            Work::Matvec { tensor_type: TensorType::Q4K, params, .. } => {
-                q4_k_threads(params) / 4 * Q4_K_BYTES * Q4_K_TILE * Q4_K_DEPTH
+            Work::Matvec { tensor_type: TensorType::Q4K, card, params, .. } if card.multiplies_bytes() => {
+                Some(q4k::plan(params.jobs[0].columns, card))
             }
-            _ => 0,
+            _ => None,
         }
     }
 
@@ -434,15 +427,11 @@ fn blocks(elements: u64, each: u64) -> u32 {
 }
 
 /// Tiles of all products up to the last.
-pub(super) fn matvec_tiles(params: &Matvec, tensor_type: TensorType) -> u32 {
-    let tile = if tensor_type == TensorType::Q4K { Q4_K_TILE } else { MATVEC_TILE };
+pub(super) fn matvec_tiles(params: &Matvec, tensor_type: TensorType, card: &Card) -> u32 {
+    let own = tensor_type == TensorType::Q4K && card.multiplies_bytes();
+    let tile = if own { q4k::TILE } else { MATVEC_TILE };
     let jobs = &params.jobs[..params.count as usize];
     jobs.last().map_or(0, |job| job.first_block + job.rows.div_ceil(tile))
-}
-
-/// Threads of a Q4_K product: one for every 64 elements of x, in whole warps.
-fn q4_k_threads(params: &Matvec) -> u32 {
-    (params.jobs[0].columns / Q4_K_HELD).next_multiple_of(32).clamp(32, Q4_K_THREADS)
 }
 
 /// Blocks of all element operations up to the last.
