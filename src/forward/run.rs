@@ -173,7 +173,10 @@ impl<B: Backend> Forward<B> {
     fn chunk(&self, position: usize) -> usize {
         let budget = self.chunk_bytes / size_of::<f32>();
         let rows = |axes: RowAxes| match axes {
-            RowAxes::Keys { heads } => {
+            RowAxes::Keys { heads, window: Some(window) } if window as usize <= position => {
+                budget as f64 / (f64::from(heads) * f64::from(window))
+            }
+            RowAxes::Keys { heads, .. } => {
                 // n rows have at most heads * n * (position + n) elements: the positive root of that.
                 let (heads, position) = (f64::from(heads), position as f64);
                 ((position * position + 4.0 * budget as f64 / heads).sqrt() - position) / 2.0

@@ -84,11 +84,11 @@ fn models_that_are_none_or_cannot_run() {
     notes.txt: error: [dir]/notes.txt: not a model file (it begins with "dear"); give a GGUF file, or a folder with config.json and safetensors
     model.apr: error: [dir]/model.apr: .apr models cannot be read by this version; use the GGUF or safetensors files
     alone.safetensors: error: [dir]/alone.safetensors: a safetensors file alone has no hyper-parameters; give its folder, with config.json
-    family.gguf: error: [dir]/family.gguf: architecture "lhama" is not known; this version runs qwen2, llama, gpt2
+    family.gguf: error: [dir]/family.gguf: architecture "lhama" is not known; this version runs gemma2, gemma3, gpt2, gptneox, llama, phi3, qwen2, qwen2moe, qwen3, qwen3moe
     type.gguf: error: [dir]/type.gguf: tensor blk.0.attn_q.weight: 99 is no element type of ggml; known are f32, f16, bf16, q8_0, q4_k, q5_k, q6_k
     bare: error: [dir]/bare: the folder has no config.json, so it is no model; give a folder with config.json and safetensors, or a GGUF file
     cut: error: [dir]/cut/model.safetensors: tensor model.layers.0.self_attn.o_proj.weight: the file is cut short: data_offsets 147968..164352 end beyond its 157356 bytes
-    family: error: [dir]/family/config.json: architecture "lhama" is not known; this version runs qwen2, llama, gpt2
+    family: error: [dir]/family/config.json: architecture "lhama" is not known; this version runs gemma2, gemma3_text, gpt2, gpt_neox, llama, mistral, mixtral, phi3, qwen2, qwen2_moe, qwen3, qwen3_moe
     syntax: error: [dir]/syntax/config.json: the configuration is no JSON object: EOF while parsing an object at line 1 column 1
     type: error: [dir]/type/model.safetensors: tensor lm_head.weight: element type F64 is not supported in safetensors files; known are F32, F16, BF16
     weightless: error: [dir]/weightless/model.safetensors: cannot open: No such file or directory (os error 2)

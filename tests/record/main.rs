@@ -19,6 +19,7 @@ mod damaged_bytes_are_detected;
 mod durable_levels;
 mod equal_content_is_stored_once;
 mod failed_writes_are_reported;
+mod families_match_hugging_face;
 mod fixtures_are_reproducible;
 mod golden_trace_stays_readable;
 mod hostile_files_are_refused;

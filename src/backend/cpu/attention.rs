@@ -1,6 +1,7 @@
 //! Attention over the cache: plain f32, one head of one token at a time.
 
 use super::kernels::Kernels;
+use super::rowwise::soft_cap;
 use rayon::prelude::*;
 
 /// Elements of work below which a second thread costs more than it brings.
@@ -26,24 +27,45 @@ impl Heads {
     }
 }
 
-/// The first elements of ragged rows `[heads, visible keys]`: the token at `first_position + i` sees all keys
-/// up to its own.
-pub(super) fn offsets(rows: usize, first_position: usize, heads: usize) -> Vec<usize> {
-    let mut end = 0;
-    let mut offsets = vec![0];
-    for row in 0..rows {
-        end += heads * (first_position + row + 1);
-        offsets.push(end);
-    }
-    offsets
+/// Which keys the tokens of a batch see: those up to their own position, the last `window` of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Visible {
+    pub(super) first_position: usize,
+    pub(super) window: Option<u32>,
 }
 
-/// `q . k * scale` for every visible key.
+impl Visible {
+    /// Keys that row `row` of the batch sees.
+    fn keys(self, row: usize) -> usize {
+        let all = self.first_position + row + 1;
+        self.window.map_or(all, |window| all.min(window as usize))
+    }
+
+    /// The first of them.
+    fn first(self, row: usize) -> usize {
+        self.first_position + row + 1 - self.keys(row)
+    }
+
+    /// The first elements of ragged rows `[heads, visible keys]`.
+    pub(super) fn offsets(self, rows: usize, heads: usize) -> Vec<usize> {
+        let mut end = 0;
+        let mut offsets = vec![0];
+        for row in 0..rows {
+            end += heads * self.keys(row);
+            offsets.push(end);
+        }
+        offsets
+    }
+}
+
+/// `q . k * scale` for every visible key, capped where there is a cap.
+#[allow(clippy::too_many_arguments, reason = "what an operation of attention needs")]
 pub(super) fn scores(
     kernels: Kernels,
     pool: &rayon::ThreadPool,
     heads: Heads,
-    scale: f32,
+    visible: Visible,
+    (scale, softcap): (f32, Option<f32>),
     q: &[f32],
     keys: &[f32],
     offsets: &[usize],
@@ -53,8 +75,11 @@ pub(super) fn scores(
     spread(pool, tasks, |(row, head, out)| {
         let at = (row * heads.heads + head) * heads.head_dim;
         let q = &q[at..at + heads.head_dim];
-        let offset = heads.offset(head);
+        let offset = visible.first(row) * heads.stride() + heads.offset(head);
         kernels.scores(q, &keys[offset..], heads.stride(), scale, out);
+        if let Some(cap) = softcap {
+            out.iter_mut().for_each(|score| *score = soft_cap(*score, cap));
+        }
     });
     out
 }
@@ -81,6 +106,7 @@ pub(super) fn context(
     kernels: Kernels,
     pool: &rayon::ThreadPool,
     heads: Heads,
+    visible: Visible,
     probabilities: &[f32],
     values: &[f32],
     offsets: &[usize],
@@ -91,7 +117,8 @@ pub(super) fn context(
     spread(pool, tasks.collect(), |(row, head, out)| {
         let keys = (offsets[row + 1] - offsets[row]) / heads.heads;
         let p = &probabilities[offsets[row] + head * keys..][..keys];
-        kernels.weighted_sum(p, &values[heads.offset(head)..], heads.stride(), out);
+        let offset = visible.first(row) * heads.stride() + heads.offset(head);
+        kernels.weighted_sum(p, &values[offset..], heads.stride(), out);
     });
     out
 }
@@ -117,5 +144,20 @@ fn spread<'a>(pool: &rayon::ThreadPool, tasks: Vec<Task<'a>>, run: impl Fn(Task<
         tasks.into_iter().for_each(run);
     } else {
         pool.install(|| tasks.into_par_iter().for_each(run));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_ends_at_the_token_and_moves_with_it() {
+        let visible = Visible { first_position: 1, window: Some(3) };
+        let seen: Vec<(usize, usize)> = (0..4).map(|row| (visible.first(row), visible.keys(row))).collect();
+        assert_eq!(seen, [(0, 2), (0, 3), (1, 3), (2, 3)]);
+        assert_eq!(visible.offsets(3, 2), [0, 4, 10, 16]);
+        let all = Visible { first_position: 1, window: None };
+        assert_eq!((all.first(5), all.keys(5)), (0, 7));
     }
 }

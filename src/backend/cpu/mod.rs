@@ -1,6 +1,7 @@
 //! The processor's backend: own kernels, own threads, f32 throughout.
 
 mod attention;
+mod experts;
 mod kernels;
 mod product;
 mod rowwise;
@@ -13,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Operation, Site, SiteId};
 use crate::model::Weight;
 use crate::tensor::{Extent, Rows};
-use attention::Heads;
+use attention::{Heads, Visible};
 use kernels::Kernels;
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -84,6 +85,15 @@ impl CpuBackend {
         Ok(out)
     }
 
+    fn product(&self, x: &[f32], weight: &CpuWeight) -> Result<Vec<f32>> {
+        product::product(self.kernels, &self.pool, self.semantics, x, weight)
+    }
+
+    fn biased(&self, site: &Site, x: &[f32], bias: &CpuWeight, rows: usize) -> Result<Vec<f32>> {
+        let (bias, width) = (bias.vector(), width_of(site)?);
+        Ok(self.rows(rows, width, |row, out| zip(out, &x[row * width..], bias, |x, b| x + b)))
+    }
+
     /// Appends rows to the cache of `site`; rows of positions that are there already are replaced.
     fn store(&mut self, site: &Site, x: &Rows, batch: Batch<'_>) -> Result<()> {
         let width = width_of(site)?;
@@ -152,7 +162,7 @@ impl Backend for CpuBackend {
         }
         let x = |index: usize| inputs.get(index).map(|rows| rows.values()).ok_or_else(|| missing(site, "input"));
         let weight = |index: usize| weights.get(index).copied().ok_or_else(|| missing(site, "weight"));
-        let offsets = |heads: usize| attention::offsets(rows, batch.first_position, heads);
+        let visible = |window: Option<u32>| Visible { first_position: batch.first_position, window };
         let values = match site.operation {
             Operation::TokenEmbedding => {
                 let ids: Vec<usize> = batch.tokens.iter().map(|id| *id as usize).collect();
@@ -174,6 +184,24 @@ impl Backend for CpuBackend {
                 let (a, b) = (x(0)?, x(1)?);
                 self.elements(a, |at, out| zip(out, &a[at.clone()], &b[at], |a, b| a + b))
             }
+            Operation::Sum => {
+                let others: Vec<&[f32]> = inputs.iter().skip(1).map(|rows| rows.values()).collect();
+                let first = x(0)?;
+                self.elements(first, |at, out| {
+                    out.copy_from_slice(&first[at.clone()]);
+                    for other in &others {
+                        out.iter_mut().zip(&other[at.clone()]).for_each(|(out, x)| *out += x);
+                    }
+                })
+            }
+            Operation::Scale { factor } => {
+                let x = x(0)?;
+                self.elements(x, |at, out| zip(out, &x[at.clone()], &x[at], |x, _| x * factor))
+            }
+            Operation::SoftCap { cap } => {
+                let x = x(0)?;
+                self.elements(x, |at, out| zip(out, &x[at.clone()], &x[at], |x, _| rowwise::soft_cap(x, cap)))
+            }
             Operation::Multiply => {
                 let (a, b) = (x(0)?, x(1)?);
                 self.elements(a, |at, out| zip(out, &a[at.clone()], &b[at], |a, b| a * b))
@@ -182,14 +210,16 @@ impl Backend for CpuBackend {
                 let x = x(0)?;
                 self.elements(x, |at, out| rowwise::activate(activation, &x[at], out))
             }
-            Operation::Bias => {
-                let (x, bias, width) = (x(0)?, weight(0)?.vector(), width_of(site)?);
-                self.rows(rows, width, |row, out| zip(out, &x[row * width..], bias, |x, b| x + b))
+            Operation::Bias => self.biased(site, x(0)?, weight(0)?, rows)?,
+            Operation::Linear => {
+                let product = self.product(x(0)?, weight(0)?)?;
+                self.biased(site, &product, weight(1)?, rows)?
             }
-            Operation::RmsNorm { epsilon } => {
-                let (x, gain, width) = (x(0)?, weight(0)?.vector(), width_of(site)?);
-                self.rows(rows, width, |row, out| {
-                    rowwise::rms_norm(&x[row * width..][..width], gain, epsilon, out);
+            Operation::RmsNorm { epsilon, weight_offset, groups } => {
+                let (x, groups) = (x(0)?, groups as usize);
+                let (gain, width) = (weight(0)?.vector_plus(weight_offset), width_of(site)? / groups.max(1));
+                self.rows(rows * groups, width, |row, out| {
+                    rowwise::rms_norm(&x[row * width..][..width], &gain, epsilon, out);
                 })
             }
             Operation::LayerNorm { epsilon } => {
@@ -199,24 +229,26 @@ impl Backend for CpuBackend {
                     rowwise::layer_norm(&x[row * width..][..width], gain, bias, epsilon, out);
                 })
             }
-            Operation::MatMul => product::product(self.kernels, &self.pool, self.semantics, x(0)?, weight(0)?)?,
-            Operation::Rope { head_dim, rotary_dim, base, .. } => {
+            Operation::MatMul => self.product(x(0)?, weight(0)?)?,
+            Operation::Rope { head_dim, rope, .. } => {
                 let (x, width) = (x(0)?, width_of(site)?);
+                let frequencies = rope.frequencies(weights.first().map_or(&[], |factors| factors.vector()));
                 self.rows(rows, width, |row, out| {
                     let position = batch.first_position + row;
-                    let x = &x[row * width..][..width];
-                    rowwise::rope(x, head_dim as usize, rotary_dim as usize, base, position, out);
+                    rowwise::rope(&x[row * width..][..width], head_dim as usize, &frequencies, position, out);
                 })
             }
-            Operation::AttnScores { heads, kv_heads, head_dim, scale } => {
-                let shape = shape(heads, kv_heads, head_dim);
-                let offsets = offsets(shape.heads);
+            Operation::AttnScores { heads, kv_heads, head_dim, scale, softcap, window } => {
+                let (shape, visible) = (shape(heads, kv_heads, head_dim), visible(window));
+                let offsets = visible.offsets(rows, shape.heads);
                 let keys = self.cached(site, batch, shape)?;
-                let scores = attention::scores(self.kernels, &self.pool, shape, scale, x(0)?, keys, &offsets);
+                let factors = (scale, softcap);
+                let scores =
+                    attention::scores(self.kernels, &self.pool, shape, visible, factors, x(0)?, keys, &offsets);
                 return assemble(site, scores, Extent::Offsets(offsets.into()), rows);
             }
-            Operation::Softmax { heads } => {
-                let offsets = offsets(heads as usize);
+            Operation::Softmax { heads, window } => {
+                let offsets = visible(window).offsets(rows, heads as usize);
                 let scores = x(0)?;
                 if offsets.last() != Some(&scores.len()) {
                     return Err(missing(site, "score"));
@@ -225,11 +257,52 @@ impl Backend for CpuBackend {
                     attention::probabilities(self.kernels, &self.pool, heads as usize, scores, &offsets);
                 return assemble(site, probabilities, Extent::Offsets(offsets.into()), rows);
             }
-            Operation::AttnContext { heads, kv_heads, head_dim } => {
-                let shape = shape(heads, kv_heads, head_dim);
-                let offsets = offsets(shape.heads);
+            Operation::AttnContext { heads, kv_heads, head_dim, window } => {
+                let (shape, visible) = (shape(heads, kv_heads, head_dim), visible(window));
+                let offsets = visible.offsets(rows, shape.heads);
                 let stored = self.cached(site, batch, shape)?;
-                attention::context(self.kernels, &self.pool, shape, x(0)?, stored, &offsets)
+                attention::context(self.kernels, &self.pool, shape, visible, x(0)?, stored, &offsets)
+            }
+            Operation::RowSoftmax => {
+                let (x, width) = (x(0)?, width_of(site)?);
+                self.rows(rows, width, |row, out| rowwise::softmax(&x[row * width..][..width], out))
+            }
+            Operation::TopK { count } => {
+                let (x, of) = (x(0)?, width_of_input(inputs, 0, site)?);
+                self.rows(rows, count as usize, |row, out| experts::top_k(&x[row * of..][..of], out))
+            }
+            Operation::ExpertWeights { normalised } => {
+                let (all, chosen) = (inputs.first(), inputs.get(1));
+                let (all, chosen) = all.zip(chosen).ok_or_else(|| missing(site, "input"))?;
+                let width = width_of(site)?;
+                let mut out = vec![0f32; rows * width];
+                for (row, out) in out.chunks_exact_mut(width).enumerate() {
+                    experts::weights(all.row(row), chosen.row(row), normalised, out)?;
+                }
+                out
+            }
+            Operation::ExpertMatMul { slot } => {
+                let width = width_of_input(inputs, 0, site)?;
+                let used = width_of_input(inputs, 1, site)?;
+                let chosen = x(1)?.iter().skip(slot as usize).step_by(used).copied();
+                let engine = (self.kernels, &self.pool, self.semantics);
+                experts::expert_product(engine, (x(0)?, width), chosen, weights, width_of(site)?)?
+            }
+            Operation::ExpertSum => {
+                let (factors, slots) = inputs.split_first().ok_or_else(|| missing(site, "input"))?;
+                self.rows(rows, width_of(site)?, |row, out| {
+                    let slots: Vec<&[f32]> = slots.iter().map(|slot| slot.row(row)).collect();
+                    experts::weighted(factors.row(row), &slots, out);
+                })
+            }
+            Operation::GatedMatMul => {
+                let mut product = self.product(x(0)?, weight(0)?)?;
+                let (gated, gate) = (inputs.get(1).ok_or_else(|| missing(site, "input"))?, weight(1)?.vector());
+                for (row, out) in product.chunks_exact_mut(width_of(site)?).enumerate() {
+                    let factor = experts::gate(gated.row(row), gate);
+                    out.iter_mut().for_each(|out| *out *= factor);
+                }
+                product
             }
         };
         assemble(site, values, Extent::Width(width_of(site)?), rows)
@@ -258,6 +331,11 @@ fn missing(site: &Site, what: &str) -> Error {
 fn width_of(site: &Site) -> Result<usize> {
     let width = site.axes.width().filter(|width| *width > 0);
     width.map(|width| width as usize).ok_or_else(|| Error::internal(format!("`{}` has no width", site.point)))
+}
+
+fn width_of_input(inputs: &[&Rows], index: usize, site: &Site) -> Result<usize> {
+    let width = inputs.get(index).and_then(|rows| rows.width()).filter(|width| *width > 0);
+    width.ok_or_else(|| missing(site, "input"))
 }
 
 fn shape(heads: u32, kv_heads: u32, head_dim: u32) -> Heads {

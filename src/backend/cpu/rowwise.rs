@@ -37,24 +37,37 @@ fn inverse_root(sum: f64, count: usize, epsilon: f32) -> f32 {
     1.0 / ((sum / count as f64) as f32 + epsilon).sqrt()
 }
 
-/// Turns element `i` of each head with element `i + rotary_dim / 2`, by `position * base^(-2 i / rotary_dim)`.
+/// Turns element `i` of each head with element `i + n`, by `position` times frequency `i` of `n`.
 ///
 /// Angles are f64: at position 10^5 an f32 angle would be off by more than the tolerance of a product.
-pub(super) fn rope(x: &[f32], head_dim: usize, rotary_dim: usize, base: f64, position: usize, out: &mut [f32]) {
+pub(super) fn rope(x: &[f32], head_dim: usize, frequencies: &[f64], position: usize, out: &mut [f32]) {
     out.copy_from_slice(x);
-    let half = rotary_dim / 2;
-    let turns: Vec<(f32, f32)> = (0..half)
-        .map(|i| {
-            let angle = position as f64 * base.powf(-2.0 * i as f64 / rotary_dim as f64);
-            (angle.cos() as f32, angle.sin() as f32)
-        })
-        .collect();
+    let turn = |frequency: &f64| {
+        let angle = position as f64 * frequency;
+        (angle.cos() as f32, angle.sin() as f32)
+    };
+    let turns: Vec<(f32, f32)> = frequencies.iter().map(turn).collect();
     for head in out.chunks_exact_mut(head_dim.max(1)) {
-        let (first, second) = head.split_at_mut(half);
+        let (first, second) = head.split_at_mut(turns.len());
         for ((a, b), (cos, sin)) in first.iter_mut().zip(second).zip(&turns) {
             (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
         }
     }
+}
+
+/// `cap * tanh(x / cap)`.
+pub(super) fn soft_cap(x: f32, cap: f32) -> f32 {
+    (x / cap).tanh() * cap
+}
+
+/// Softmax of a whole row, the largest taken away first; added in f64.
+pub(super) fn softmax(x: &[f32], out: &mut [f32]) {
+    let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = (x - largest).exp();
+    }
+    let sum: f64 = out.iter().map(|x| f64::from(*x)).sum();
+    out.iter_mut().for_each(|out| *out = (f64::from(*out) / sum) as f32);
 }
 
 /// The activation function, element by element.
@@ -65,6 +78,8 @@ pub(super) fn activate(activation: Activation, x: &[f32], out: &mut [f32]) {
             let inner = (2.0 / std::f32::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
             0.5 * x * (1.0 + inner.tanh())
         },
+        Activation::GeluErf => |x: f32| 0.5 * x * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2)),
+        Activation::GeluQuick => |x: f32| x / (1.0 + (-1.702 * x).exp()),
     };
     for (out, x) in out.iter_mut().zip(x) {
         *out = function(*x);
@@ -89,9 +104,9 @@ mod tests {
     fn rope_turns_halves_and_leaves_the_rest_and_position_zero() {
         let x = [1.0, 2.0, 3.0, 4.0, 5.0];
         let mut out = [0.0; 5];
-        rope(&x, 5, 4, 100.0, 0, &mut out);
+        rope(&x, 5, &[1.0, 0.1], 0, &mut out);
         assert_eq!(out, x);
-        rope(&x, 5, 4, 100.0, 3, &mut out);
+        rope(&x, 5, &[1.0, 0.1], 3, &mut out);
         let (a, b) = (3.0f32, 0.3f32);
         let expected = [
             a.cos() - 3.0 * a.sin(),
@@ -110,5 +125,20 @@ mod tests {
         assert!((out[1] - 0.731_058_6).abs() < 1e-6 && (out[2] + 0.238_405_84).abs() < 1e-6);
         activate(Activation::GeluTanh, &[0.0, 1.0, -2.0], &mut out);
         assert!((out[1] - 0.841_192).abs() < 1e-6 && (out[2] + 0.045_402_3).abs() < 1e-6);
+        activate(Activation::GeluErf, &[0.0, 1.0, -2.0], &mut out);
+        assert!((out[1] - 0.841_344_7).abs() < 1e-6 && (out[2] + 0.045_500_26).abs() < 1e-6);
+        activate(Activation::GeluQuick, &[0.0, 1.0, -2.0], &mut out);
+        assert!((out[1] - 0.845_795_7).abs() < 1e-6 && (out[2] + 0.064_341_3).abs() < 1e-5);
+    }
+
+    #[test]
+    fn caps_and_softmax_match_hand_values() {
+        assert_eq!(soft_cap(0.0, 30.0), 0.0);
+        assert!((soft_cap(30.0, 30.0) - 30.0 * 1f32.tanh()).abs() < 1e-6 && soft_cap(1e30, 30.0) == 30.0);
+        let mut out = [0.0; 3];
+        softmax(&[1e30, 1e30, f32::NEG_INFINITY], &mut out);
+        assert_eq!(out, [0.5, 0.5, 0.0]);
+        softmax(&[0.0, f32::NAN, 1.0], &mut out);
+        assert!(out.iter().all(|p| p.is_nan()));
     }
 }

@@ -2,10 +2,15 @@
 //!
 //! What would change the forward pass and is not built is refused by name, never passed over.
 
-use super::hyper::{Facts, Source, Sourced};
-use super::{Architecture, HyperParameters, RopeParameters};
+mod experts;
+mod refusals;
+mod rope;
+mod window;
+
+use super::fact::{Facts, Source, Sourced};
+use super::family::Shapes;
+use super::{Activation, Architecture, HyperParameters, Role, WeightKey};
 use crate::error::{Error, Result};
-use crate::model::Activation;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -33,7 +38,7 @@ impl Config {
             .get("model_type")
             .and_then(Value::as_str)
             .ok_or_else(|| Error::malformed("the configuration has no model_type, so the architecture is unknown"))?;
-        let architecture = Architecture::from_name(model_type)?;
+        let architecture = Architecture::from_hugging_face(model_type)?;
         Ok((fields, architecture))
     }
 
@@ -41,44 +46,54 @@ impl Config {
         self.architecture
     }
 
-    /// Typed and checked hyper-parameters. `vocabulary` counts the rows of the token embedding.
+    /// Typed and checked hyper-parameters; `shapes` are what the tensors tell.
     ///
     /// # Errors
     /// Malformed for missing or senseless numbers; unsupported for features that are not built.
-    pub(super) fn hyper(&self, vocabulary: u32, has_output: bool, facts: &mut Facts) -> Result<HyperParameters> {
-        self.read(vocabulary, has_output, facts).map_err(|error| error.in_file(&self.path))
+    pub(super) fn hyper(&self, shapes: Shapes, facts: &mut Facts) -> Result<HyperParameters> {
+        self.read(shapes, facts).map_err(|error| error.in_file(&self.path))
     }
 
-    fn read(&self, vocabulary: u32, has_output: bool, facts: &mut Facts) -> Result<HyperParameters> {
+    fn read(&self, shapes: Shapes, facts: &mut Facts) -> Result<HyperParameters> {
         self.refuse_unbuilt()?;
         let gpt2 = self.architecture == Architecture::Gpt2;
-        let name = |llama: &'static str, other: &'static str| if gpt2 { other } else { llama };
+        let name = |others: &'static str, gpt2s: &'static str| if gpt2 { gpt2s } else { others };
         let layers = facts.note("layers", self.needed(name("num_hidden_layers", "n_layer"))?);
+        shapes.check_layers(layers)?;
         let hidden = facts.note("hidden", self.needed(name("hidden_size", "n_embd"))?);
         let heads = facts.note("heads", self.needed(name("num_attention_heads", "n_head"))?);
-        let kv_heads = match gpt2 {
+        let kv_heads = match self.architecture.is_gpt() {
             true => Sourced::default(heads),
             false => Sourced::or(self.count("num_key_value_heads")?, heads),
         };
         let kv_heads = facts.note("kv_heads", kv_heads);
         let head_dim = facts.note("head_dim", self.head_dim(hidden, heads)?);
+        let ffn = facts.note("ffn", self.ffn(hidden)?);
         let hyper = HyperParameters {
             layers,
             hidden,
             heads,
             kv_heads,
             head_dim,
-            ffn: facts.note("ffn", self.ffn(hidden)?),
-            vocabulary: facts.note("vocabulary", self.vocabulary(vocabulary)?),
+            ffn,
+            vocabulary: facts.note("vocabulary", self.vocabulary(shapes.vocabulary)?),
             context: facts.note("context", self.needed(name("max_position_embeddings", "n_positions"))?),
             norm_epsilon: facts.note("norm_epsilon", self.epsilon()?),
+            norm_weight_offset: if self.architecture.is_gemma() { 1.0 } else { 0.0 },
             rope: self.rope(head_dim, facts)?,
+            window: self.window(layers, head_dim, facts)?,
+            attn_scale: facts.note("attn_scale", self.attn_scale(head_dim)?),
+            attn_softcap: facts.note_some("attn_softcap", self.softcap("attn_logit_softcapping", 50.0)?),
+            logit_softcap: facts.note_some("logit_softcap", self.softcap("final_logit_softcapping", 30.0)?),
+            embedding_scale: self.architecture.is_gemma().then(|| (hidden as f32).sqrt()),
             activation: self.activation(facts)?,
-            gated: facts.note("gated", Sourced::default(!gpt2)),
-            tied_embeddings: facts.note("tied_embeddings", self.tied(has_output)?),
+            gated: facts.note("gated", Sourced::default(!self.architecture.is_gpt())),
+            parallel_residual: self.parallel_residual(facts)?,
+            experts: self.experts(layers, ffn, facts)?,
+            tied_embeddings: facts.note("tied_embeddings", self.tied(shapes.has_output)?),
         };
         hyper.validate()?;
-        self.refuse_window(hyper.context)?;
+        self.refuse_unknown_window(hyper.context)?;
         Ok(hyper)
     }
 
@@ -111,9 +126,20 @@ impl Config {
             .ok_or_else(|| Error::malformed(format!("{key} is {value}, and should be true or false")))
     }
 
+    fn text(&self, key: &str) -> Result<Option<&str>> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        value.as_str().map(Some).ok_or_else(|| Error::malformed(format!("{key} is {value}, and should be a name")))
+    }
+
     fn head_dim(&self, hidden: u32, heads: u32) -> Result<Sourced<u32>> {
         if let Some(head_dim) = self.count("head_dim")? {
             return Ok(Sourced::file(head_dim));
+        }
+        // The defaults are those of the families' own configuration classes; null is the quotient everywhere.
+        match (self.fields.contains_key("head_dim"), self.architecture) {
+            (false, Architecture::Gemma2 | Architecture::Gemma3) => return Ok(Sourced::default(256)),
+            (false, Architecture::Qwen3) => return Ok(Sourced::default(128)),
+            _ => {}
         }
         match hidden.checked_rem(heads) {
             Some(0) => Ok(Sourced::default(hidden / heads)),
@@ -124,7 +150,7 @@ impl Config {
     fn ffn(&self, hidden: u32) -> Result<Sourced<u32>> {
         match self.architecture {
             Architecture::Gpt2 => Ok(Sourced::or(self.count("n_inner")?, hidden.saturating_mul(4))),
-            Architecture::Qwen2 | Architecture::Llama => self.needed("intermediate_size"),
+            _ => self.needed("intermediate_size"),
         }
     }
 
@@ -141,25 +167,48 @@ impl Config {
         // The defaults are those of the families' own configuration classes.
         let (key, default) = match self.architecture {
             Architecture::Gpt2 => ("layer_norm_epsilon", 1e-5),
-            Architecture::Qwen2 | Architecture::Llama => ("rms_norm_eps", 1e-6),
+            Architecture::GptNeox => ("layer_norm_eps", 1e-5),
+            Architecture::Phi3 | Architecture::Mixtral => ("rms_norm_eps", 1e-5),
+            _ => ("rms_norm_eps", 1e-6),
         };
         Ok(Sourced::or(self.number(key)?.map(|epsilon| epsilon as f32), default))
+    }
+
+    /// `1 / sqrt(head_dim)`, or of the number that Gemma names.
+    fn attn_scale(&self, head_dim: u32) -> Result<Sourced<f32>> {
+        if !self.architecture.is_gemma() {
+            return Ok(Sourced::default(1.0 / (head_dim as f32).sqrt()));
+        }
+        let scalar = self.number("query_pre_attn_scalar")?.map(|scalar| (1.0 / scalar.sqrt()) as f32);
+        Ok(Sourced::or(scalar, 1.0 / 16.0))
+    }
+
+    /// A cap of Gemma 2 and 3: absent it is `default` in Gemma 2, and null is none.
+    fn softcap(&self, key: &str, default: f32) -> Result<Sourced<Option<f32>>> {
+        Ok(match (self.number(key)?, self.architecture) {
+            (Some(cap), Architecture::Gemma2 | Architecture::Gemma3) => Sourced::file(Some(cap as f32)),
+            (Some(cap), _) => return Err(Error::unsupported(format!("{key} = {cap} is not supported"))),
+            (None, Architecture::Gemma2) if !self.fields.contains_key(key) => Sourced::default(Some(default)),
+            (None, _) => Sourced::default(None),
+        })
     }
 
     fn activation(&self, facts: &mut Facts) -> Result<Activation> {
         let (key, default) = match self.architecture {
             Architecture::Gpt2 => ("activation_function", "gelu_new"),
-            Architecture::Qwen2 | Architecture::Llama => ("hidden_act", "silu"),
+            Architecture::GptNeox => ("hidden_act", "gelu"),
+            Architecture::Gemma2 | Architecture::Gemma3 => ("hidden_activation", "gelu_pytorch_tanh"),
+            _ => ("hidden_act", "silu"),
         };
-        let given = self.get(key).map(|value| value.as_str().ok_or(value)).transpose();
-        let given = given.map_err(|value| Error::malformed(format!("{key} is {value}, and should be a name")))?;
-        let name = Sourced::or(given, default);
+        let name = Sourced::or(self.text(key)?, default);
         let activation = match name.value {
             "silu" | "swish" => Activation::Silu,
-            "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
+            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Activation::GeluTanh,
+            "gelu" | "gelu_python" => Activation::GeluErf,
+            "quick_gelu" => Activation::GeluQuick,
             other => {
                 return Err(Error::unsupported(format!(
-                    "activation {other:?} is not supported; known are silu, gelu_new, gelu_pytorch_tanh"
+                    "activation {other:?} is not supported; known are silu, gelu, gelu_new, gelu_pytorch_tanh, quick_gelu"
                 )));
             }
         };
@@ -167,21 +216,14 @@ impl Config {
         Ok(activation)
     }
 
-    fn rope(&self, head_dim: u32, facts: &mut Facts) -> Result<Option<RopeParameters>> {
-        if self.architecture == Architecture::Gpt2 {
-            return Ok(None);
+    fn parallel_residual(&self, facts: &mut Facts) -> Result<bool> {
+        match self.architecture {
+            Architecture::GptNeox => {
+                let parallel = Sourced::or(self.flag("use_parallel_residual")?, true);
+                Ok(facts.note("parallel_residual", parallel))
+            }
+            _ => Ok(false),
         }
-        let nested = self.get("rope_parameters").and_then(|value| value.get("rope_theta"));
-        let nested = nested.map(|value| {
-            value.as_f64().ok_or_else(|| Error::malformed(format!("rope_theta is {value}, and should be a number")))
-        });
-        let base = match nested.transpose()? {
-            Some(base) => Some(base),
-            None => self.number("rope_theta")?,
-        };
-        let base = facts.note("rope_base", Sourced::or(base, 10_000.0));
-        let rotary_dim = facts.note("rotary_dim", Sourced::default(head_dim));
-        Ok(Some(RopeParameters { base, rotary_dim }))
     }
 
     fn tied(&self, has_output: bool) -> Result<Sourced<bool>> {
@@ -194,74 +236,25 @@ impl Config {
         }
     }
 
-    /// Refuses what changes the forward pass and is not built.
-    fn refuse_unbuilt(&self) -> Result<()> {
-        if let Some(value) = self.get("quantization_config") {
-            let method = value.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
-            return Err(Error::unsupported(format!("quantization_config ({method}) is not supported in safetensors")));
-        }
-        let neutral = [
-            ("scale_attn_weights", true),
-            ("scale_attn_by_inverse_layer_idx", false),
-            ("reorder_and_upcast_attn", false),
-            ("add_cross_attention", false),
-            ("mlp_bias", false),
-        ];
-        for (key, value) in neutral {
-            if self.flag(key)?.is_some_and(|given| given != value) {
-                return Err(Error::unsupported(format!("{key} = {} is not supported", !value)));
-            }
-        }
-        self.refuse_partial_rotary(self.number("partial_rotary_factor")?)?;
-        for key in ["rope_scaling", "rope_parameters"] {
-            self.refuse_scaled_rope(key)?;
-        }
-        Ok(())
-    }
-
-    fn refuse_partial_rotary(&self, factor: Option<f64>) -> Result<()> {
-        match factor {
-            Some(factor) if factor != 1.0 => {
-                Err(Error::unsupported(format!("partial_rotary_factor = {factor} is not supported")))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn refuse_scaled_rope(&self, key: &str) -> Result<()> {
-        let Some(value) = self.get(key) else { return Ok(()) };
-        let fields =
-            value.as_object().ok_or_else(|| Error::malformed(format!("{key} is {value}, and should be an object")))?;
-        for (field, value) in fields {
-            match (field.as_str(), value) {
-                ("rope_theta", _) | (_, Value::Null) => {}
-                ("rope_type" | "type", Value::String(name)) if name == "default" => {}
-                ("rope_type" | "type", other) => {
-                    return Err(Error::unsupported(format!("{key}: RoPE type {other} is not supported, only default")));
-                }
-                ("partial_rotary_factor", factor) => self.refuse_partial_rotary(factor.as_f64())?,
-                (other, _) => {
-                    return Err(Error::unsupported(format!("{key}: field {other} is not supported")));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Refuses a sliding window that some position of the context could notice.
-    fn refuse_window(&self, context: u32) -> Result<()> {
-        let used = match self.architecture {
-            // The family carries the number even where it is switched off.
-            Architecture::Qwen2 => self.flag("use_sliding_window")?.unwrap_or(false),
-            Architecture::Llama | Architecture::Gpt2 => true,
+    /// Refuses biases that the configuration denies, and layers without those that it promises: transformers would drop
+    /// the ones and make up the others.
+    pub(super) fn check_biases(&self, layers: u32, has: impl Fn(WeightKey) -> bool) -> Result<()> {
+        use Role::{AttnOutBias, FfnDownBias, FfnGateBias, FfnUpBias, KBias, QBias, VBias};
+        let whole = [QBias, KBias, VBias, AttnOutBias];
+        let flags: &[(&str, &[Role])] = match self.architecture {
+            Architecture::Llama => &[("attention_bias", &whole), ("mlp_bias", &[FfnGateBias, FfnUpBias, FfnDownBias])],
+            Architecture::Qwen2Moe => &[("qkv_bias", &[QBias, KBias, VBias])],
+            _ => &[("attention_bias", &whole)],
         };
-        if let Some(window) = self.count("sliding_window")?.filter(|window| used && *window < context) {
-            return Err(Error::unsupported(format!("a sliding window of {window} positions is not supported")));
+        for (key, roles) in flags {
+            let Some(promised) = self.flag(key).map_err(|error| error.in_file(&self.path))? else { continue };
+            let keys = (0..layers).flat_map(|layer| roles.iter().map(move |role| WeightKey::in_layer(layer, *role)));
+            if let Some(other) = keys.into_iter().find(|weight| has(*weight) != promised) {
+                let found = if promised { "lacks" } else { "has" };
+                let message = format!("{key} is {promised}, and the model {found} the weight {other}");
+                return Err(Error::malformed(message).in_file(&self.path));
+            }
         }
-        let types = self.get("layer_types").and_then(Value::as_array);
-        let other = types.into_iter().flatten().find(|kind| kind.as_str() != Some("full_attention"));
-        other.map_or(Ok(()), |kind| {
-            Err(Error::unsupported(format!("layer_types: {kind} is not supported, only full_attention")))
-        })
+        Ok(())
     }
 }
