@@ -1,14 +1,65 @@
 //! Experts: which are chosen, their products, and how their rows are added.
 
-use super::kernels::Kernels;
+use super::CpuBackend;
+use super::call::Call;
 use super::product::product;
-use super::weight::CpuWeight;
-use crate::backend::Semantics;
 use crate::error::{Error, Result};
+use crate::graph::Operation;
+use crate::tensor::Rows;
+
+impl CpuBackend {
+    /// Operations of routers and experts.
+    pub(super) fn route(&self, call: &Call<'_>) -> Result<Rows> {
+        let rows = call.rows();
+        let values = match call.site.operation {
+            Operation::TopK { count } => {
+                let x = call.input(0)?;
+                self.rows(rows, count as usize, |row, out| top_k(x.row(row), out))
+            }
+            Operation::ExpertWeights { normalised } => {
+                let (all, chosen, width) = (call.input(0)?, call.input(1)?, call.width()?);
+                let mut out = vec![0f32; rows * width];
+                for (row, out) in out.chunks_exact_mut(width).enumerate() {
+                    weights(all.row(row), chosen.row(row), normalised, out)?;
+                }
+                out
+            }
+            Operation::ExpertMatMul { slot } => self.expert_product(call, slot as usize)?,
+            Operation::ExpertSum => {
+                let (factors, slots) = call.inputs.split_first().ok_or_else(|| call.missing("input"))?;
+                self.rows(rows, call.width()?, |row, out| {
+                    let slots: Vec<&[f32]> = slots.iter().map(|slot| slot.row(row)).collect();
+                    weighted(factors.row(row), &slots, out);
+                })
+            }
+            _ => return Err(call.misplaced()),
+        };
+        call.made(values)
+    }
+
+    /// `x W^T` of every row with the matrix of the expert in slot `slot` of its chosen; rows of one expert together.
+    fn expert_product(&self, call: &Call<'_>, slot: usize) -> Result<Vec<f32>> {
+        let (x, chosen, width) = (call.input(0)?, call.input(1)?, call.width()?);
+        let mut rows: Vec<Vec<usize>> = vec![Vec::new(); call.weights.len()];
+        for row in 0..call.rows() {
+            let number = chosen.row(row).get(slot).ok_or_else(|| call.missing("expert"))?;
+            rows[expert(*number, call.weights.len())?].push(row);
+        }
+        let mut out = vec![0f32; call.rows() * width];
+        for (weight, rows) in call.weights.iter().zip(rows).filter(|(_, rows)| !rows.is_empty()) {
+            let gathered: Vec<f32> = rows.iter().flat_map(|row| x.row(*row)).copied().collect();
+            let made = product(self.kernels, &self.pool, self.semantics, &gathered, weight)?;
+            for (row, made) in rows.iter().zip(made.chunks_exact(width)) {
+                out[row * width..][..width].copy_from_slice(made);
+            }
+        }
+        Ok(out)
+    }
+}
 
 /// The numbers of the largest elements of `x`, as many as `out` takes, in ascending order. Of equals the lowest number
 /// is taken; NaN is less than everything.
-pub(super) fn top_k(x: &[f32], out: &mut [f32]) {
+fn top_k(x: &[f32], out: &mut [f32]) {
     let mut numbers: Vec<usize> = (0..x.len()).collect();
     let rank = |number: &usize| if x[*number].is_nan() { None } else { Some(x[*number]) };
     // A stable sort keeps equals in the order of their numbers; `None` is less than any number.
@@ -30,7 +81,7 @@ fn expert(number: f32, experts: usize) -> Result<usize> {
 }
 
 /// The probabilities of the chosen; divided by their sum where `normalised`.
-pub(super) fn weights(probabilities: &[f32], chosen: &[f32], normalised: bool, out: &mut [f32]) -> Result<()> {
+fn weights(probabilities: &[f32], chosen: &[f32], normalised: bool, out: &mut [f32]) -> Result<()> {
     for (out, number) in out.iter_mut().zip(chosen) {
         *out = probabilities[expert(*number, probabilities.len())?];
     }
@@ -41,33 +92,8 @@ pub(super) fn weights(probabilities: &[f32], chosen: &[f32], normalised: bool, o
     Ok(())
 }
 
-/// `x W^T` of rows of `width` elements, each with the matrix of the expert that `chosen` names for it.
-pub(super) fn expert_product(
-    (kernels, pool, semantics): (Kernels, &rayon::ThreadPool, Semantics),
-    (x, width): (&[f32], usize),
-    chosen: impl Iterator<Item = f32>,
-    experts: &[&CpuWeight],
-    out_width: usize,
-) -> Result<Vec<f32>> {
-    let mut rows: Vec<Vec<usize>> = vec![Vec::new(); experts.len()];
-    let mut count = 0;
-    for (row, number) in chosen.enumerate() {
-        rows[expert(number, experts.len())?].push(row);
-        count += 1;
-    }
-    let mut out = vec![0f32; count * out_width];
-    for (weight, rows) in experts.iter().zip(rows).filter(|(_, rows)| !rows.is_empty()) {
-        let gathered: Vec<f32> = rows.iter().flat_map(|row| &x[row * width..][..width]).copied().collect();
-        let made = product(kernels, pool, semantics, &gathered, weight)?;
-        for (row, made) in rows.iter().zip(made.chunks_exact(out_width)) {
-            out[row * out_width..][..out_width].copy_from_slice(made);
-        }
-    }
-    Ok(out)
-}
-
 /// `w[0] * x_0 + w[1] * x_1 + ...` of one row.
-pub(super) fn weighted(weights: &[f32], slots: &[&[f32]], out: &mut [f32]) {
+fn weighted(weights: &[f32], slots: &[&[f32]], out: &mut [f32]) {
     for (index, (weight, slot)) in weights.iter().zip(slots).enumerate() {
         for (out, x) in out.iter_mut().zip(*slot) {
             *out = if index == 0 { weight * x } else { *out + weight * x };
