@@ -18,6 +18,7 @@ mod bad_input;
 mod damaged_bytes_are_detected;
 mod durable_levels;
 mod equal_content_is_stored_once;
+mod experts_are_recorded_by_slot;
 mod failed_writes_are_reported;
 mod families_match_hugging_face;
 mod fixtures_are_reproducible;
