@@ -150,19 +150,30 @@ impl HyperParameters {
                 return Err(Error::malformed(format!("a {name} of {factor} makes no sense")));
             }
         }
-        self.experts.as_ref().map_or(Ok(()), Experts::validate)?;
+        self.experts.as_ref().map_or(Ok(()), |experts| experts.validate(self.layers))?;
         let ropes = [self.rope, self.window.as_ref().and_then(|window| window.rope)];
         ropes.into_iter().flatten().try_for_each(|rope| rope.validate(self.head_dim))
     }
 }
 
+/// Matrices that the slots of all layers may choose from, three for each expert and slot: a plan lists them all. Models in
+/// the field have a tenth of that.
+const MOST_CHOICES: u64 = 1 << 20;
+
 impl Experts {
-    fn validate(&self) -> Result<()> {
+    fn validate(&self, layers: u32) -> Result<()> {
         if self.used == 0 || self.used > self.count {
             return Err(Error::malformed(format!("{} of {} experts cannot be chosen", self.used, self.count)));
         }
         if self.ffn == 0 {
             return Err(Error::malformed("the model says that the width of an expert is 0"));
+        }
+        let choices = u64::from(self.count).saturating_mul(self.used.into()).saturating_mul(layers.into());
+        if choices > MOST_CHOICES {
+            return Err(Error::unsupported(format!(
+                "{} of {} experts in {layers} layers are more than a plan can list",
+                self.used, self.count
+            )));
         }
         Ok(())
     }
@@ -214,7 +225,7 @@ mod tests {
     fn each_broken_number_is_refused() {
         assert!(sound().validate().is_ok());
         type Break = (&'static str, fn(&mut HyperParameters));
-        let breaks: [Break; 15] = [
+        let breaks: [Break; 16] = [
             ("layers is 0", |h| h.layers = 0),
             ("evenly", |h| h.kv_heads = 3),
             ("too wide", |h| (h.heads, h.kv_heads, h.head_dim) = (1 << 20, 1, 1 << 20)),
@@ -230,6 +241,7 @@ mod tests {
             ("cap of logits of 0", |h| h.logit_softcap = Some(0.0)),
             ("5 of 4 experts", |h| h.experts.as_mut().unwrap().used = 5),
             ("width of an expert", |h| h.experts.as_mut().unwrap().ffn = 0),
+            ("more than a plan can list", |h| h.experts.as_mut().unwrap().count = 1 << 20),
         ];
         for (words, change) in breaks {
             let mut hyper = sound();

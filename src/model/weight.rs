@@ -4,7 +4,7 @@ use super::{Bytes, TensorType, WeightKey, quant};
 use crate::error::{Error, Result};
 
 /// How a canonical weight `[rows, columns]` lies in its stored tensor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Layout {
     /// Row `r` is stored row `first + r` (a fused tensor holds several weights one below the other).
     Rows {

@@ -16,6 +16,7 @@ mod activations_match_hugging_face;
 mod appended_after_a_crash;
 mod bad_input;
 mod damaged_bytes_are_detected;
+mod damaged_models_never_panic;
 mod durable_levels;
 mod equal_content_is_stored_once;
 mod experts_are_recorded_by_slot;

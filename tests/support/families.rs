@@ -36,19 +36,26 @@ pub fn folder(name: &str) -> Model {
 
 /// The model as a GGUF file.
 pub fn gguf(name: &str) -> Model {
-    let packed = fs::read(fixture(&format!("families/{name}.gguf.zst"))).unwrap();
-    // The file is compressed against the bytes of the safetensors file.
-    let weights = weights(name);
-    let mut decoder = zstd::Decoder::with_dictionary(packed.as_slice(), &weights).unwrap();
-    let mut bytes = Vec::new();
-    std::io::copy(&mut decoder, &mut bytes).unwrap();
+    let bytes = gguf_bytes(name);
     fs::create_dir_all(unpacked_folder()).unwrap();
     let path = unpacked_folder().join(format!("{name}.gguf"));
     write(&path, &bytes);
     Model::open(&path).unwrap_or_else(|error| panic!("{name}.gguf: {error}"))
 }
 
-fn weights(name: &str) -> Vec<u8> {
+/// The bytes of the GGUF file.
+pub fn gguf_bytes(name: &str) -> Vec<u8> {
+    let packed = fs::read(fixture(&format!("families/{name}.gguf.zst"))).unwrap();
+    // The file is compressed against the bytes of the safetensors file.
+    let weights = weights(name);
+    let mut decoder = zstd::Decoder::with_dictionary(packed.as_slice(), &weights).unwrap();
+    let mut bytes = Vec::new();
+    std::io::copy(&mut decoder, &mut bytes).unwrap();
+    bytes
+}
+
+/// The bytes of the safetensors file.
+pub fn weights(name: &str) -> Vec<u8> {
     let packed = fs::read(fixture(&format!("families/{name}/model.safetensors.zst"))).unwrap();
     zstd::decode_all(packed.as_slice()).unwrap()
 }

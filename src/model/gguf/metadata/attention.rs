@@ -126,3 +126,23 @@ impl Fields<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn the_largest_gemmas_have_a_scale_of_their_own() {
+        let pairs = BTreeMap::new();
+        let scale = |architecture, layers, hidden, heads| {
+            let fields = Fields { pairs: &pairs, architecture };
+            1.0 / fields.attn_scale(layers, hidden, heads, 128).value.powi(2)
+        };
+        // query_pre_attn_scalar of gemma-2-27b is 144, of gemma-3-27b 168.
+        assert!((scale(Architecture::Gemma2, 46, 4608, 32) - 144.0).abs() < 1e-3);
+        assert!((scale(Architecture::Gemma3, 62, 5376, 32) - 168.0).abs() < 1e-3);
+        assert!((scale(Architecture::Gemma3, 48, 3840, 16) - 128.0).abs() < 1e-3);
+        assert!((scale(Architecture::Llama, 46, 4608, 32) - 128.0).abs() < 1e-3);
+    }
+}
