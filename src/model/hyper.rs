@@ -1,6 +1,7 @@
 //! Hyper-parameters: typed and checked.
 
-use super::{Activation, RopeParameters};
+use super::fact::Sourced;
+use super::{Activation, Architecture, RopeParameters};
 use crate::error::{Error, Result};
 
 /// The numbers that shape a model.
@@ -177,6 +178,11 @@ impl Experts {
         }
         Ok(())
     }
+}
+
+/// Gemma's factor on the token embedding, the root of its width.
+pub(super) fn embedding_scale(architecture: Architecture, hidden: u32) -> Sourced<Option<f32>> {
+    Sourced::default(architecture.is_gemma().then(|| (hidden as f32).sqrt()))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use std::f64::consts::TAU;
+use std::fmt;
 
 /// Rotary position embedding.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -83,17 +84,21 @@ impl RopeParameters {
     }
 }
 
-impl RopeScaling {
-    /// The name in records: `none`, `linear`, `llama3`, `stored`.
-    pub fn name(self) -> &'static str {
+/// As a run's identity has it: `linear, factor 4`.
+impl fmt::Display for RopeScaling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RopeScaling::None => "none",
-            RopeScaling::Linear { .. } => "linear",
-            RopeScaling::Llama3 { .. } => "llama3",
-            RopeScaling::Stored => "stored",
+            RopeScaling::None => f.write_str("none"),
+            RopeScaling::Linear { factor } => write!(f, "linear, factor {factor}"),
+            RopeScaling::Llama3 { factor, low, high, original_context } => {
+                write!(f, "llama3, factor {factor}, turns {low} to {high} of {original_context} positions")
+            }
+            RopeScaling::Stored => f.write_str("stored"),
         }
     }
+}
 
+impl RopeScaling {
     fn validate(self) -> Result<()> {
         let positive = |name: &str, number: f64| match number.is_finite() && number > 0.0 {
             true => Ok(()),

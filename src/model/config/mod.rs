@@ -9,6 +9,7 @@ mod window;
 
 use super::fact::{Facts, Source, Sourced};
 use super::family::Shapes;
+use super::hyper::embedding_scale;
 use super::{Activation, Architecture, HyperParameters, Role, WeightKey};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
@@ -79,13 +80,13 @@ impl Config {
             vocabulary: facts.note("vocabulary", self.vocabulary(shapes.vocabulary)?),
             context: facts.note("context", self.needed(name("max_position_embeddings", "n_positions"))?),
             norm_epsilon: facts.note("norm_epsilon", self.epsilon()?),
-            norm_weight_offset: if self.architecture.is_gemma() { 1.0 } else { 0.0 },
+            norm_weight_offset: self.norm_weight_offset(facts),
             rope: self.rope(head_dim, facts)?,
             window: self.window(layers, head_dim, facts)?,
             attn_scale: facts.note("attn_scale", self.attn_scale(head_dim)?),
             attn_softcap: facts.note_some("attn_softcap", self.softcap("attn_logit_softcapping", 50.0)?),
             logit_softcap: facts.note_some("logit_softcap", self.softcap("final_logit_softcapping", 30.0)?),
-            embedding_scale: self.architecture.is_gemma().then(|| (hidden as f32).sqrt()),
+            embedding_scale: facts.note_some("embedding_scale", embedding_scale(self.architecture, hidden)),
             activation: self.activation(facts)?,
             gated: facts.note("gated", Sourced::default(!self.architecture.is_gpt())),
             parallel_residual: self.parallel_residual(facts)?,
@@ -95,6 +96,12 @@ impl Config {
         hyper.validate()?;
         self.refuse_unknown_window(hyper.context)?;
         Ok(hyper)
+    }
+
+    /// Gemma's code adds 1 to the weights of its norms.
+    fn norm_weight_offset(&self, facts: &mut Facts) -> f32 {
+        let offset = Sourced::default(self.architecture.is_gemma().then_some(1.0));
+        facts.note_some("norm_weight_offset", offset).unwrap_or(0.0)
     }
 
     /// A present, non-null field.

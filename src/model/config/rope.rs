@@ -31,7 +31,7 @@ impl Config {
         facts.note("rope_base", rope.0);
         let scaling = self.scaling(key, fields)?;
         if scaling != RopeScaling::None {
-            facts.note("rope_scaling", Sourced::file(scaling.name()));
+            facts.note("rope_scaling", Sourced::file(scaling));
         }
         Ok(Some(RopeParameters { base: rope.0.value, rotary_dim: rope.1.value, scaling }))
     }
@@ -49,6 +49,9 @@ impl Config {
         let (key, fields) = if by_type { self.rope_fields(LOCAL)? } else { ("", None) };
         let (base, rotary_dim) = self.one_rope(key, fields, base, head_dim)?;
         let scaling = self.scaling(key, fields)?;
+        if scaling != RopeScaling::None {
+            facts.note("local_rope_scaling", Sourced::file(scaling));
+        }
         Ok(Some(RopeParameters { base: facts.note("local_rope_base", base), rotary_dim: rotary_dim.value, scaling }))
     }
 

@@ -16,6 +16,9 @@ use table::{Entry, Lie, Presence};
 /// The tensor of GGUF files that divides rotary frequencies.
 const ROPE_FACTORS: &str = "rope_freqs.weight";
 
+/// Those of models whose frequencies depend on the length of the context.
+const LONG_ROPE: [&str; 2] = ["rope_factors_long.weight", "rope_factors_short.weight"];
+
 /// Whose tensor names and layouts a file uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Naming {
@@ -76,8 +79,14 @@ impl Family {
     /// What the tensors tell of the model's numbers.
     ///
     /// # Errors
-    /// Malformed without a token embedding, or where it is no matrix.
+    /// Malformed without a token embedding, or where it is no matrix; unsupported for RoPE of two lengths.
     pub(super) fn shapes(&self, tensors: &Tensors) -> Result<Shapes> {
+        if let Some(name) = LONG_ROPE.into_iter().find(|name| tensors.get(name).is_some()) {
+            return Err(Error::unsupported(
+                "RoPE with factors for short and long contexts (longrope) is not supported",
+            )
+            .of(name));
+        }
         Ok(Shapes {
             vocabulary: self.vocabulary(tensors)?,
             has_output: tensors.get(self.output()).is_some(),

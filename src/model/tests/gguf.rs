@@ -135,7 +135,9 @@ fn what_is_not_built_is_refused_by_name() {
             f.set("llama.attention.head_count", 9, array);
         }),
         ("llama.brand_new = 1", |f| f.set_u32("llama.brand_new", 1)),
-        ("tensor rope_factors_long.weight: it plays no part", |f| f.add("rope_factors_long.weight", vec![2])),
+        ("tensor rope_factors_long.weight: RoPE with factors for short and long", |f| {
+            f.add("rope_factors_long.weight", vec![2])
+        }),
         ("tensor blk.0.attn_q_norm.weight: it plays no part", |f| f.add("blk.0.attn_q_norm.weight", vec![4])),
     ];
     for (words, change) in cases {

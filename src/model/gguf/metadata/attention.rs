@@ -25,7 +25,7 @@ impl Fields<'_> {
             (scaling, false) => scaling,
         };
         if scaling != RopeScaling::None {
-            facts.note("rope_scaling", Sourced::file(scaling.name()));
+            facts.note("rope_scaling", Sourced::file(scaling));
         }
         Ok(Some(RopeParameters { base, rotary_dim, scaling }))
     }

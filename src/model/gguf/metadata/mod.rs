@@ -9,6 +9,7 @@ use super::value::Value;
 use crate::error::{Error, Result};
 use crate::model::fact::{Facts, Source, Sourced};
 use crate::model::family::Shapes;
+use crate::model::hyper::embedding_scale;
 use crate::model::{Activation, Architecture, HyperParameters};
 use std::collections::BTreeMap;
 
@@ -130,7 +131,7 @@ impl Metadata {
             attn_scale: facts.note("attn_scale", fields.attn_scale(layers, hidden, heads, head_dim)),
             attn_softcap: facts.note_some("attn_softcap", fields.softcap("attn_logit_softcapping", 50.0)?),
             logit_softcap: facts.note_some("logit_softcap", fields.softcap("final_logit_softcapping", 30.0)?),
-            embedding_scale: architecture.is_gemma().then(|| (hidden as f32).sqrt()),
+            embedding_scale: facts.note_some("embedding_scale", embedding_scale(architecture, hidden)),
             activation: activation(architecture, facts),
             gated: facts.note("gated", Sourced::default(!architecture.is_gpt())),
             parallel_residual: fields.parallel_residual(facts)?,
