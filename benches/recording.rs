@@ -3,9 +3,9 @@
 //! Rates are per core, in bytes of f32 values; the runs at the end use every core.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a benchmark, a panic is the report")]
 
-use actrace::backend::{CpuBackend, Semantics};
+use actrace::backend::{Captured, CpuBackend, Semantics};
 use actrace::codec::Encoder;
-use actrace::forward::{Forward, Observer, Request, StepReport};
+use actrace::forward::{Forward, Observer, Request, StepReport, Wanted};
 use actrace::graph::SiteId;
 use actrace::model::Model;
 use actrace::record::Shape;
@@ -26,11 +26,11 @@ const ROUNDS: u32 = 5;
 struct Everything(Vec<Rows>);
 
 impl Observer for Everything {
-    fn wants(&mut self, _: SiteId, positions: Range<usize>) -> Option<Range<usize>> {
-        Some(0..positions.len())
+    fn wants(&mut self, _: SiteId, positions: Range<usize>) -> Option<Wanted> {
+        Some(Wanted { rows: 0..positions.len(), values: true })
     }
-    fn capture(&mut self, _: u32, _: SiteId, _: usize, rows: Rows) -> actrace::Result<()> {
-        self.0.push(rows);
+    fn capture(&mut self, _: u32, _: SiteId, _: usize, rows: Captured) -> actrace::Result<()> {
+        self.0.extend(rows.land()?.values);
         Ok(())
     }
     fn step(&mut self, _: &StepReport) -> actrace::Result<()> {

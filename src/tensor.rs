@@ -58,17 +58,35 @@ impl Extent {
     }
 }
 
+/// Memory that holds the values of a tensor: a vector, or page-locked memory that a card wrote to.
+pub trait Values: Send + Sync {
+    /// All values.
+    fn values(&self) -> &[f32];
+}
+
+impl Values for Vec<f32> {
+    fn values(&self) -> &[f32] {
+        self
+    }
+}
+
+impl std::fmt::Debug for dyn Values {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} values", self.values().len())
+    }
+}
+
 /// Consecutive token rows of one tensor of f32 values, shared without a copy.
 #[derive(Debug, Clone)]
 pub struct Rows {
-    values: Arc<Vec<f32>>,
+    values: Arc<dyn Values>,
     extent: Extent,
     rows: Range<usize>,
 }
 
 impl Rows {
     /// All `rows` rows of `values`; `None` where extent and length do not agree.
-    pub fn new(values: Arc<Vec<f32>>, extent: Extent, rows: usize) -> Option<Self> {
+    pub fn new(values: Arc<dyn Values>, extent: Extent, rows: usize) -> Option<Self> {
         let expected = match &extent {
             Extent::Width(width) => rows.checked_mul(*width)?,
             Extent::Offsets(offsets) => {
@@ -79,7 +97,7 @@ impl Rows {
                 offsets[rows]
             }
         };
-        (expected == values.len()).then_some(Rows { values, extent, rows: 0..rows })
+        (expected == values.values().len()).then_some(Rows { values, extent, rows: 0..rows })
     }
 
     /// The rows `range` of these rows; `None` where there are fewer.
@@ -108,7 +126,7 @@ impl Rows {
 
     /// The values of row `row`.
     pub fn row(&self, row: usize) -> &[f32] {
-        &self.values[self.extent.row(self.rows.start + row)]
+        &self.values.values()[self.extent.row(self.rows.start + row)]
     }
 
     /// The width that all rows share, or `None` for ragged rows.
@@ -121,7 +139,7 @@ impl Rows {
 
     /// Bytes of memory that these rows keep alive: those of the whole tensor, however few rows are shown of it.
     pub fn held_bytes(&self) -> usize {
-        size_of_val(self.values.as_slice())
+        size_of_val(self.values.values())
     }
 
     /// The values of all rows, one after the other.
@@ -131,6 +149,6 @@ impl Rows {
         }
         let start = self.extent.row(self.rows.start).start;
         let end = self.extent.row(self.rows.end - 1).end;
-        &self.values[start..end]
+        &self.values.values()[start..end]
     }
 }

@@ -44,7 +44,7 @@ pub fn identity(model: &Model, hash: &ModelHash, backend: &BackendIdentity, give
         driver: backend.driver.clone(),
         cuda: backend.cuda.clone(),
         kernel_path: backend.kernel_path.clone(),
-        fused: Vec::new(),
+        fused: backend.fused.clone(),
         semantics: given.semantics.name().to_owned(),
         compute_type: backend.compute_type.clone(),
         kv_type: backend.kv_type.clone(),

@@ -1,6 +1,6 @@
 //! `actrace info`: what trace files hold.
 
-use super::record::bytes_text;
+use super::space::bytes_text;
 use super::{json, print, printable};
 use crate::error::Result;
 use crate::open::{RunView, State, Trace, hex};

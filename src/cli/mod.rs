@@ -1,5 +1,6 @@
 //! The command line: one file per verb. Results go to stdout, everything else to stderr.
 
+mod device;
 mod exit;
 mod identity;
 mod info;
@@ -10,6 +11,8 @@ pub mod query;
 mod record;
 mod recording;
 mod recover;
+mod space;
+mod synth;
 mod verify;
 
 pub use exit::exit_code;
@@ -41,6 +44,8 @@ enum Verb {
     Verify(verify::Verify),
     /// Copy everything whole of a torn or damaged trace into a new, sealed file
     Recover(recover::Recover),
+    /// Write a GGUF model of a known shape with random weights, for benchmarks
+    Synth(synth::Synth),
 }
 
 impl Recorder {
@@ -51,6 +56,7 @@ impl Recorder {
             Verb::Info(info) => info.run(),
             Verb::Verify(verify) => verify.run(),
             Verb::Recover(recover) => recover.run(),
+            Verb::Synth(synth) => synth.run(),
         }
     }
 }

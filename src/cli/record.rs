@@ -1,20 +1,22 @@
 //! `actrace record`: run a model, append what happened.
 
+use super::device::{self, Device, Opened, Wish};
 use super::identity::{Given, fill_random, identity};
 use super::interrupt::Interrupt;
 use super::prompt::{Prompt, PromptSource};
 use super::recording::{OnWriteError, Recorded, Recording};
+use super::space::{bytes_text, check_space};
 use super::{json, note, print, printable};
-use crate::backend::{Backend, CpuBackend, Semantics};
+use crate::backend::cuda::ComputeType;
+use crate::backend::{Backend, Captured, Semantics};
 use crate::capture::{Layers, Names, Plan, Positions, Selection};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::file::{Durability, FileHeader, FileStorage, Writer};
-use crate::forward::{Forward, Generation, Observer, Request, StepReport};
+use crate::forward::{Forward, Generation, Observer, Request, StepReport, Wanted};
 use crate::graph::SiteId;
-use crate::model::{Format, Model};
+use crate::model::Model;
 use crate::open::{Trace, append, hex};
 use crate::recorder::{Recorder, now_us};
-use crate::tensor::Rows;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -45,10 +47,13 @@ pub struct Record {
     label: Option<String>,
     /// cpu, cuda[:N] or auto
     #[arg(long, default_value = "cpu")]
-    device: String,
-    /// ggml or dequantize-f32 [default: ggml for GGUF, dequantize-f32 for safetensors]
-    #[arg(long)]
-    semantics: Option<String>,
+    device: Device,
+    /// ggml or dequantize-f32 [default: ggml for GGUF on the processor, else dequantize-f32]
+    #[arg(long, value_parser = device::semantics)]
+    semantics: Option<Semantics>,
+    /// What operands of large products are rounded to on CUDA: f32, f16 or bf16 [default: f32]
+    #[arg(long, value_parser = device::compute)]
+    compute: Option<ComputeType>,
     /// Capture points, as comma-separated globs
     #[arg(long, value_name = "GLOBS", default_value = "all")]
     points: String,
@@ -100,17 +105,30 @@ impl Record {
     /// Runs the command.
     pub fn run(&self) -> Result<u8> {
         let selection = self.selection()?;
-        self.check_device()?;
         let model = Model::open(&self.model)?;
-        let semantics = self.semantics(&model)?;
         let prompt = self.prompt.read(&model, self.tokenizer.as_deref())?;
-        let backend = CpuBackend::new(semantics, self.threads()?)?;
-        let mut forward = Forward::new(&model, backend)?;
+        let wish =
+            Wish { device: self.device, semantics: self.semantics, compute: self.compute, threads: self.threads()? };
+        match wish.open(&model)? {
+            (Opened::Cpu(backend), semantics) => self.on(backend, &model, semantics, &prompt, &selection),
+            (Opened::Cuda(backend), semantics) => self.on(*backend, &model, semantics, &prompt, &selection),
+        }
+    }
+
+    fn on<B: Backend>(
+        &self,
+        backend: B,
+        model: &Model,
+        semantics: Semantics,
+        prompt: &Prompt,
+        selection: &Selection,
+    ) -> Result<u8> {
+        let mut forward = Forward::new(model, backend)?;
         let request = Request { tokens: &prompt.tokens, generate: self.generate as usize, stop_at: &[] };
         forward.check(&request)?;
         match &self.target.out {
-            None => self.untraced(&mut forward, &request, &prompt),
-            Some(out) => self.traced(&model, forward, &request, &prompt, semantics, &selection, out),
+            None => self.untraced(&mut forward, &request, prompt),
+            Some(out) => self.traced(model, forward, &request, prompt, semantics, selection, out),
         }
     }
 
@@ -121,28 +139,6 @@ impl Record {
             positions: Positions::parse(&self.positions)?,
             tensors: Names::parse(&self.tensors)?,
         })
-    }
-
-    fn check_device(&self) -> Result<()> {
-        match self.device.as_str() {
-            "cpu" => Ok(()),
-            "auto" => {
-                note("device: cpu (this version runs on nothing else)");
-                Ok(())
-            }
-            cuda if is_cuda(cuda) => {
-                Err(Error::unsupported(format!("device `{cuda}` is not supported by this version; use --device cpu")))
-            }
-            other => Err(Error::usage(format!("`{other}` is no device: cpu, cuda[:N] or auto"))),
-        }
-    }
-
-    fn semantics(&self, model: &Model) -> Result<Semantics> {
-        match (self.semantics.as_deref(), model.format()) {
-            (Some("ggml"), _) | (None, Format::Gguf) => Ok(Semantics::Ggml),
-            (Some("dequantize-f32"), _) | (None, Format::Safetensors) => Ok(Semantics::DequantizeF32),
-            (Some(other), _) => Err(Error::usage(format!("`{other}` is no semantics: ggml or dequantize-f32"))),
-        }
     }
 
     fn threads(&self) -> Result<usize> {
@@ -224,22 +220,10 @@ impl Record {
     /// Says how much is expected, and refuses more than the disk has.
     fn check_space(&self, out: &Path, expected: u64) -> Result<()> {
         note(&format!("expected: at most {} before compression", bytes_text(expected)));
-        let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let disk = rustix::fs::statvfs(folder)
-            .map_err(|cause| Error::io("open the folder of the trace", folder, std::io::Error::from(cause)))?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if expected > free && !self.force {
-            return Err(Error::new(
-                ErrorKind::Environment,
-                format!(
-                    "{} may be written, and the disk has {} free: select less (--points, --tensors, --positions), or add --force",
-                    bytes_text(expected),
-                    bytes_text(free)
-                ),
-            )
-            .in_file(out));
+        if self.force {
+            return Ok(());
         }
-        Ok(())
+        check_space(out, expected, "select less (--points, --tensors, --positions), or add --force")
     }
 
     fn label(&self, taken: &[String]) -> Result<String> {
@@ -304,14 +288,6 @@ impl Record {
     }
 }
 
-/// Whether `device` names a CUDA device: `cuda` or `cuda:N`.
-fn is_cuda(device: &str) -> bool {
-    let number = device
-        .strip_prefix("cuda")
-        .map(|rest| rest.strip_prefix(':').unwrap_or(if rest.is_empty() { "0" } else { "" }));
-    number.is_some_and(|number| number.parse::<u32>().is_ok())
-}
-
 /// The labels that `out` has; none where it is not there or empty.
 fn labels(out: &Path) -> Result<Vec<String>> {
     match std::fs::metadata(out) {
@@ -356,44 +332,21 @@ fn step_json(step: &StepReport) -> serde_json::Value {
     })
 }
 
-/// A length in the largest binary unit that keeps it above one.
-pub(super) fn bytes_text(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let unit = (bytes.max(1).ilog2() / 10).min(4) as usize;
-    if unit == 0 {
-        return format!("{bytes} B");
-    }
-    format!("{:.1} {}", bytes as f64 / (1u64 << (10 * unit)) as f64, UNITS[unit])
-}
-
 /// Wants no tensor, keeps the steps' reports.
 #[derive(Default)]
 struct Steps(Vec<StepReport>);
 
 impl Observer for Steps {
-    fn wants(&mut self, _: SiteId, _: Range<usize>) -> Option<Range<usize>> {
+    fn wants(&mut self, _: SiteId, _: Range<usize>) -> Option<Wanted> {
         None
     }
 
-    fn capture(&mut self, _: u32, _: SiteId, _: usize, _: Rows) -> Result<()> {
+    fn capture(&mut self, _: u32, _: SiteId, _: usize, _: Captured) -> Result<()> {
         Ok(())
     }
 
     fn step(&mut self, report: &StepReport) -> Result<()> {
         self.0.push(report.clone());
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::bytes_text;
-
-    #[test]
-    fn lengths_read_well() {
-        assert_eq!(bytes_text(0), "0 B");
-        assert_eq!(bytes_text(1023), "1023 B");
-        assert_eq!(bytes_text(1536), "1.5 KiB");
-        assert_eq!(bytes_text(5 << 30), "5.0 GiB");
     }
 }

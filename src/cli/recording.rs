@@ -2,12 +2,12 @@
 
 use super::interrupt::Interrupt;
 use super::note;
+use crate::backend::Captured;
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::FileStorage;
-use crate::forward::{Generation, Observer, Request, StepReport};
+use crate::forward::{Generation, Observer, Request, StepReport, Wanted};
 use crate::graph::SiteId;
 use crate::recorder::{Outcome, Recorder, Summary};
-use crate::tensor::Rows;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::Range;
 
@@ -109,11 +109,11 @@ impl Recording {
 }
 
 impl Observer for Recording {
-    fn wants(&mut self, site: SiteId, positions: Range<usize>) -> Option<Range<usize>> {
+    fn wants(&mut self, site: SiteId, positions: Range<usize>) -> Option<Wanted> {
         if self.lost.is_some() { None } else { self.recorder.wants(site, positions) }
     }
 
-    fn capture(&mut self, step: u32, site: SiteId, first_position: usize, rows: Rows) -> Result<()> {
+    fn capture(&mut self, step: u32, site: SiteId, first_position: usize, rows: Captured) -> Result<()> {
         self.interrupt.check()?;
         if self.lost.is_some() {
             return Ok(());

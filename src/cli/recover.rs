@@ -1,7 +1,7 @@
 //! `actrace recover`: what is whole of a damaged trace, in a new file.
 
 use super::identity::fill_random;
-use super::record::bytes_text;
+use super::space::bytes_text;
 use super::{json, print};
 use crate::error::Result;
 use crate::file::FileHeader;

@@ -1,6 +1,6 @@
 //! `actrace verify`: check every byte.
 
-use super::record::bytes_text;
+use super::space::bytes_text;
 use super::{exit_code, json, note, print, printable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::open::{Fault, Input, State, Verification, hex, verify};

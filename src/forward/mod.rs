@@ -6,9 +6,9 @@ mod run;
 
 pub use run::{Forward, Generation, Request};
 
+use crate::backend::Captured;
 use crate::error::Result;
 use crate::graph::SiteId;
-use crate::tensor::Rows;
 use std::ops::Range;
 
 /// Why tokens are evaluated.
@@ -49,15 +49,23 @@ pub struct StepReport {
     pub elapsed: std::time::Duration,
 }
 
+/// What an observer wants of one site in one batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Row numbers in the batch.
+    pub rows: Range<usize>,
+    /// Whether the values are wanted, not their statistics alone.
+    pub values: bool,
+}
+
 /// Sees a run as it happens. Observing never changes a value.
 pub trait Observer {
-    /// The rows of a batch that are wanted from `site`, as a range of row numbers; `positions` are the batch's.
-    /// `None` (or an empty range) where nothing is. Asked once for every site before a batch is evaluated: what
-    /// nobody wants and no later row needs is not computed.
-    fn wants(&mut self, site: SiteId, positions: Range<usize>) -> Option<Range<usize>>;
+    /// What is wanted from `site` of a batch at `positions`; `None` (or no row) where nothing is. Asked once for every
+    /// site before a batch is evaluated: what nobody wants and no later row needs is not computed.
+    fn wants(&mut self, site: SiteId, positions: Range<usize>) -> Option<Wanted>;
 
-    /// Takes the wanted rows of `site`; the first of them has position `first_position`.
-    fn capture(&mut self, step: u32, site: SiteId, first_position: usize, rows: Rows) -> Result<()>;
+    /// Takes wanted rows of `site`, in ascending order; the first of them has position `first_position`.
+    fn capture(&mut self, step: u32, site: SiteId, first_position: usize, rows: Captured) -> Result<()>;
 
     /// A step is complete: everything it captured was handed over before.
     fn step(&mut self, report: &StepReport) -> Result<()>;

@@ -1,11 +1,14 @@
 //! One batch through the graph.
 
-use super::needs::needs;
-use super::{Forward, Observer};
-use crate::backend::{Backend, Batch};
+use super::needs::{Ask, logits_parts, needs};
+use super::{Forward, Observer, Wanted};
+use crate::backend::{Backend, Batch, Choice};
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Site};
+use crate::graph::{Graph, RowAxes, Site};
 use std::ops::Range;
+
+/// Bytes of values that are shown at once, so that several threads can take a large tensor: those of a payload.
+const PIECE_BYTES: usize = 4 << 20;
 
 /// A tensor of some rows of the batch.
 struct Held<T> {
@@ -27,41 +30,55 @@ pub(super) fn last_readers(graph: &Graph) -> Vec<usize> {
 }
 
 impl<B: Backend> Forward<B> {
-    /// Evaluates `batch` and shows the observer what it wants. With `choose`, yields the logits of the last row.
+    /// Evaluates `batch` and shows the observer what it wants. With `choose`, yields the choice after the last row.
     pub(super) fn pass(
         &mut self,
         batch: Batch<'_>,
         step: u32,
         choose: bool,
         observer: &mut dyn Observer,
-    ) -> Result<Option<Vec<f32>>> {
+    ) -> Result<Option<Choice>> {
         let rows = batch.tokens.len();
-        let positions = batch.first_position..batch.first_position + rows;
-        let sites = self.graph.sites.iter();
-        let wanted: Vec<Range<usize>> = sites
-            .map(|site| {
-                let wanted = observer.wants(site.id, positions.clone()).unwrap_or(0..0);
-                wanted.start.min(rows)..wanted.end.min(rows)
-            })
-            .collect();
-        let needs = needs(&self.graph, wanted.clone(), rows, choose)?;
+        let ask = Ask { rows, choose, rows_stand_alone: self.backend.rows_stand_alone() };
+        let wanted = self.wanted(batch, observer);
+        let needs = needs(&self.graph, wanted.iter().map(|wanted| wanted.rows.clone()).collect(), ask)?;
+        self.backend.begin(batch)?;
         let mut held: Vec<Option<Held<B::Tensor>>> = self.graph.sites.iter().map(|_| None).collect();
-        for index in 0..self.graph.sites.len() {
-            let need = needs[index].clone();
-            if !need.is_empty() {
-                let tensor = self.run_site(index, &held, need.clone(), batch)?;
-                held[index] = Some(Held { tensor, rows: need });
+        let last = self.graph.sites.len().saturating_sub(1);
+        for (index, need) in needs.into_iter().enumerate() {
+            if need.is_empty() {
+                self.release(index, &mut held);
+                continue;
             }
-            self.show(index, &held, wanted[index].clone(), batch.first_position, step, observer)?;
+            let parts = if index == last { logits_parts(need, ask) } else { vec![need] };
+            for rows in parts {
+                let tensor = self.run_site(index, &held, rows.clone(), batch)?;
+                let made = Held { tensor, rows };
+                self.show(index, &made, &wanted[index], batch.first_position, step, observer)?;
+                held[index] = Some(made);
+            }
             self.release(index, &mut held);
         }
         if !choose {
             return Ok(None);
         }
         let logits = held.last().and_then(Option::as_ref).ok_or_else(|| Error::internal("a graph without logits"))?;
-        let last = logits.rows.len().saturating_sub(1);
-        let row = self.backend.fetch(&logits.tensor, last..logits.rows.len())?;
-        Ok(Some(row.values().to_vec()))
+        self.backend.choose(&logits.tensor).map(Some)
+    }
+
+    /// What the observer wants of every site of `batch`.
+    fn wanted(&self, batch: Batch<'_>, observer: &mut dyn Observer) -> Vec<Wanted> {
+        let rows = batch.tokens.len();
+        let positions = batch.first_position..batch.first_position + rows;
+        let sites = self.graph.sites.iter();
+        sites
+            .map(|site| match observer.wants(site.id, positions.clone()) {
+                Some(Wanted { rows: wanted, values }) => {
+                    Wanted { rows: wanted.start.min(rows)..wanted.end.min(rows), values }
+                }
+                None => Wanted { rows: 0..0, values: false },
+            })
+            .collect()
     }
 
     /// Runs site `index` for the rows `need` of the batch.
@@ -87,21 +104,28 @@ impl<B: Backend> Forward<B> {
         self.backend.execute(site, &inputs, &weights, part)
     }
 
+    /// Shows the wanted rows among those that were made, piece by piece.
     fn show(
-        &self,
+        &mut self,
         index: usize,
-        held: &[Option<Held<B::Tensor>>],
-        wanted: Range<usize>,
+        made: &Held<B::Tensor>,
+        wanted: &Wanted,
         first_position: usize,
         step: u32,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let (Some(held), false) = (&held[index], wanted.is_empty()) else {
-            return Ok(());
-        };
-        let within = wanted.start - held.rows.start..wanted.end - held.rows.start;
-        let rows = self.backend.fetch(&held.tensor, within)?;
-        observer.capture(step, self.graph.sites[index].id, first_position + wanted.start, rows)
+        let site = &self.graph.sites[index];
+        let mut start = wanted.rows.start.max(made.rows.start);
+        let end = wanted.rows.end.min(made.rows.end);
+        while start < end {
+            // Statistics alone are small, whatever they are of.
+            let piece = start..if wanted.values { piece_end(site, first_position, start..end) } else { end };
+            let within = piece.start - made.rows.start..piece.end - made.rows.start;
+            let captured = self.backend.capture(&made.tensor, within, wanted.values)?;
+            observer.capture(step, site.id, first_position + piece.start, captured)?;
+            start = piece.end;
+        }
+        Ok(())
     }
 
     /// Drops the tensors that site `index` was the last to read, but for the logits.
@@ -114,6 +138,25 @@ impl<B: Backend> Forward<B> {
             }
         }
     }
+}
+
+/// As many of `rows` from the first on as fit a piece, at least one; `first_position` is that of row 0.
+fn piece_end(site: &Site, first_position: usize, rows: Range<usize>) -> usize {
+    let bytes = |row: usize| match site.axes {
+        RowAxes::Keys { heads, window } => {
+            let keys = (first_position + row + 1).min(window.map_or(usize::MAX, |window| window as usize));
+            heads as usize * keys * size_of::<f32>()
+        }
+        flat => flat.width().unwrap_or(0) as usize * size_of::<f32>(),
+    };
+    let mut total = 0;
+    for row in rows.clone() {
+        total += bytes(row);
+        if total > PIECE_BYTES && row > rows.start {
+            return row;
+        }
+    }
+    rows.end
 }
 
 fn lost(site: &Site) -> Error {

@@ -6,13 +6,9 @@ use crate::backend::{Backend, BackendIdentity, Batch};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, RowAxes};
 use crate::model::{Layout, Model, Weight};
-use crate::stats::row_fingerprint;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::time::Instant;
-
-/// Bytes that no tensor of a prefill chunk should exceed, scores of long prompts above all.
-const CHUNK_BYTES: usize = 64 << 20;
 
 /// A model on a backend, ready to run.
 #[derive(Debug)]
@@ -56,6 +52,7 @@ impl<B: Backend> Forward<B> {
     /// Those of [`Graph::of`] and of the backend.
     pub fn new(model: &Model, mut backend: B) -> Result<Self> {
         let graph = Graph::of(model)?;
+        graph.sites.iter().try_for_each(|site| backend.check(site))?;
         let mut weights = Vec::new();
         let mut loaded: HashMap<Stored, usize> = HashMap::new();
         let mut site_weights = Vec::with_capacity(graph.sites.len());
@@ -76,13 +73,13 @@ impl<B: Backend> Forward<B> {
         let hyper = model.hyper();
         Ok(Forward {
             last_readers: last_readers(&graph),
+            chunk_bytes: backend.chunk_bytes(),
             graph,
             backend,
             weights,
             site_weights,
             vocabulary: hyper.vocabulary as usize,
             context: hyper.context as usize,
-            chunk_bytes: CHUNK_BYTES,
         })
     }
 
@@ -91,6 +88,11 @@ impl<B: Backend> Forward<B> {
     pub fn with_chunk_bytes(mut self, bytes: usize) -> Self {
         self.chunk_bytes = bytes;
         self
+    }
+
+    /// What runs it.
+    pub fn backend(&self) -> &B {
+        &self.backend
     }
 
     /// The graph that runs.
@@ -144,21 +146,21 @@ impl<B: Backend> Forward<B> {
         let start = Instant::now();
         let number = |n: usize| u32::try_from(n).map_err(|_| Error::usage("more than 2^32 positions in one run"));
         let mut done = 0;
-        let mut logits = None;
+        let mut choice = None;
         while done < tokens.len() {
             let rows = self.chunk(first_position + done).min(tokens.len() - done);
             let batch = Batch { tokens: &tokens[done..done + rows], first_position: first_position + done };
             done += rows;
-            logits = self.pass(batch, number(step)?, done == tokens.len(), observer)?;
+            choice = self.pass(batch, number(step)?, done == tokens.len(), observer)?;
         }
-        let logits = logits.ok_or_else(|| Error::internal("a step without logits"))?;
+        let choice = choice.ok_or_else(|| Error::internal("a step without a choice"))?;
         Ok(StepReport {
             step: number(step)?,
             phase,
             first_position: number(first_position)?,
             tokens: tokens.to_vec(),
-            next_token: largest(&logits),
-            logits_fingerprint: row_fingerprint(&logits),
+            next_token: choice.token,
+            logits_fingerprint: choice.fingerprint,
             elapsed: start.elapsed(),
         })
     }
@@ -215,28 +217,4 @@ type Stored = (*const u8, usize, usize, Layout, bool);
 
 fn stored(weight: &Weight) -> Stored {
     (weight.data.as_ptr(), weight.rows, weight.columns, weight.layout, weight.key.role.is_matrix())
-}
-
-/// The index of the largest value: the lowest of equals, never a NaN; 0 where all are NaN.
-fn largest(logits: &[f32]) -> u32 {
-    let mut best = (0u32, f32::NAN);
-    for (id, value) in (0u32..).zip(logits) {
-        if *value > best.1 || (best.1.is_nan() && !value.is_nan()) {
-            best = (id, *value);
-        }
-    }
-    best.0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ties_go_to_the_lowest_id_and_nan_never_wins() {
-        assert_eq!(largest(&[1.0, 3.0, 3.0]), 1);
-        assert_eq!(largest(&[f32::NAN, -2.0, -1.0, f32::NAN]), 2);
-        assert_eq!(largest(&[f32::NAN, f32::NEG_INFINITY]), 1);
-        assert_eq!(largest(&[f32::NAN, f32::NAN]), 0);
-    }
 }

@@ -1,4 +1,5 @@
-//! Model files: one [`Model`] from GGUF or safetensors, its weights by role, mapped and never copied whole.
+//! Model files: one [`Model`] from GGUF or safetensors, its weights by role, mapped and never copied whole; and GGUF
+//! files written, among them models of random weights ([`synth`]).
 
 mod architecture;
 mod bytes;
@@ -13,6 +14,7 @@ mod role;
 mod rope;
 mod safetensors;
 mod stored;
+pub mod synth;
 mod tensor_type;
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,7 @@ mod weight;
 pub use architecture::{Activation, Architecture};
 pub use bytes::Bytes;
 pub use fact::{Fact, Source};
+pub use gguf::{GgufContents, GgufValue, GgufWriter, Replace};
 pub use hyper::{Experts, HyperParameters, Window};
 pub use open::{Format, Model, ModelFile, ModelHash};
 pub use role::{Role, WeightKey};

@@ -3,8 +3,9 @@
 use super::config::Config;
 use super::fact::Facts;
 use super::family::{Family, Naming};
+use super::gguf::{self, Metadata, Split};
 use super::stored::Tensors;
-use super::{Architecture, Bytes, Fact, HyperParameters, TensorType, Weight, WeightKey, gguf, safetensors};
+use super::{Architecture, Bytes, Fact, HyperParameters, TensorType, Weight, WeightKey, safetensors};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -14,7 +15,7 @@ use std::time::SystemTime;
 /// Format of a model's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// One GGUF file.
+    /// A GGUF file, or the parts of a split one.
     Gguf,
     /// A folder of config.json and safetensors files.
     Safetensors,
@@ -72,14 +73,13 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// Reads a whole GGUF file.
-    pub(super) fn of_gguf(bytes: &Bytes) -> Result<Contents> {
-        let (metadata, tensors) = gguf::read(bytes)?;
+    /// Joins GGUF metadata with the tensors of the model's files.
+    pub(super) fn of_gguf(metadata: &Metadata, tensors: &Tensors) -> Result<Contents> {
         let architecture = metadata.architecture()?;
-        let family = Family::new(architecture, Naming::Gguf, &tensors);
+        let family = Family::new(architecture, Naming::Gguf, tensors);
         let mut facts = Facts::default();
-        let hyper = metadata.hyper(family.shapes(&tensors)?, &mut facts)?;
-        let weights = family.assemble(&hyper, &tensors)?;
+        let hyper = metadata.hyper(family.shapes(tensors)?, &mut facts)?;
+        let weights = family.assemble(&hyper, tensors)?;
         Ok(Contents { architecture, hyper, facts: facts.into_vec(), weights })
     }
 
@@ -112,7 +112,7 @@ impl Contents {
 }
 
 impl Model {
-    /// Opens a GGUF file, or a folder with config.json and safetensors. Every weight's shape is checked.
+    /// Opens a GGUF file (any part of a split one opens all), or a folder with config.json and safetensors. Every weight's shape is checked.
     ///
     /// # Errors
     /// Environment where the path cannot be read; foreign where it is no model; malformed where a file breaks its
@@ -236,12 +236,52 @@ impl ModelFile {
 }
 
 fn open_file(path: &Path) -> Result<Model> {
-    let file = ModelFile::open(path)?;
-    if !file.bytes.starts_with(gguf::MAGIC) {
-        return Err(foreign(&file.bytes).in_file(path));
+    let (files, metadata, tensors) = read_parts(path)?;
+    let contents = Contents::of_gguf(&metadata, &tensors).map_err(|error| match files.first() {
+        Some(first) => error.in_file(&first.path),
+        None => error,
+    })?;
+    Ok(Model { path: path.to_path_buf(), format: Format::Gguf, contents, files })
+}
+
+/// The files, metadata and tensors of the model that `path` is, or is a part of.
+fn read_parts(path: &Path) -> Result<(Vec<ModelFile>, Metadata, Tensors)> {
+    let (mut files, mut tensors) = (Vec::new(), Tensors::default());
+    let metadata = add_file(path, &mut files, &mut tensors, read_gguf)?;
+    let Some(split) = Split::of(path, &metadata).map_err(|error| error.in_file(path))? else {
+        return Ok((files, metadata, tensors));
+    };
+    // Any part may have been opened: all are read in their order.
+    (files, tensors) = (Vec::new(), Tensors::default());
+    let mut first = None;
+    for (number, path) in (0..).zip(split.paths()) {
+        split.check_present(&path)?;
+        let part = add_file(&path, &mut files, &mut tensors, read_gguf)?;
+        split.check_part(number, &part, first.as_ref().unwrap_or(&part)).map_err(|error| error.in_file(&path))?;
+        first.get_or_insert(part);
     }
-    let contents = Contents::of_gguf(&file.bytes).map_err(|error| error.in_file(path))?;
-    Ok(Model { path: path.to_path_buf(), format: Format::Gguf, contents, files: vec![file] })
+    split.check_tensors(tensors.len()).map_err(|error| error.in_file(path))?;
+    Ok((files, first.unwrap_or(metadata), tensors))
+}
+
+fn read_gguf(bytes: &Bytes, file: usize, tensors: &mut Tensors) -> Result<Metadata> {
+    if !bytes.starts_with(gguf::MAGIC) {
+        return Err(foreign(bytes));
+    }
+    gguf::read(bytes, file, tensors)
+}
+
+/// Opens a file and adds it, and with `read` its tensors, to those of the model.
+fn add_file<T>(
+    path: &Path,
+    files: &mut Vec<ModelFile>,
+    tensors: &mut Tensors,
+    read: impl Fn(&Bytes, usize, &mut Tensors) -> Result<T>,
+) -> Result<T> {
+    let file = ModelFile::open(path)?;
+    let read = read(&file.bytes, files.len(), tensors).map_err(|error| error.in_file(path))?;
+    files.push(file);
+    Ok(read)
 }
 
 fn foreign(bytes: &[u8]) -> Error {
@@ -289,21 +329,14 @@ fn read_shards(folder: &Path, config: ModelFile) -> Result<(Vec<ModelFile>, Tens
         let map = safetensors::index(&index_file.bytes).map_err(|error| error.in_file(&index_path))?;
         files.push(index_file);
         for name in map.values().collect::<BTreeSet<_>>() {
-            add_file(&folder.join(name), &mut files, &mut tensors)?;
+            add_file(&folder.join(name), &mut files, &mut tensors, safetensors::read)?;
         }
         check_index(&map, &files, &tensors).map_err(|error| error.in_file(&index_path))?;
     } else {
-        add_file(&single, &mut files, &mut tensors)?;
+        add_file(&single, &mut files, &mut tensors, safetensors::read)?;
     }
     tensors.check_overlap().map_err(|error| error.in_file(folder))?;
     Ok((files, tensors))
-}
-
-fn add_file(path: &Path, files: &mut Vec<ModelFile>, tensors: &mut Tensors) -> Result<()> {
-    let file = ModelFile::open(path)?;
-    safetensors::read(&file.bytes, files.len(), tensors).map_err(|error| error.in_file(path))?;
-    files.push(file);
-    Ok(())
 }
 
 fn check_index(map: &BTreeMap<String, String>, files: &[ModelFile], tensors: &Tensors) -> Result<()> {

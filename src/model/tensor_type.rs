@@ -11,26 +11,53 @@ pub enum TensorType {
     F16,
     /// Upper half of a binary32.
     Bf16,
+    /// 32 nibbles with an f16 scale.
+    Q4_0,
+    /// 32 nibbles with an f16 scale and minimum.
+    Q4_1,
+    /// 32 numbers of 5 bits with an f16 scale.
+    Q5_0,
+    /// 32 numbers of 5 bits with an f16 scale and minimum.
+    Q5_1,
     /// 32 x i8 with an f16 scale.
     Q8_0,
+    /// ggml's 2-bit super-block of 256.
+    Q2K,
+    /// ggml's 3-bit super-block of 256.
+    Q3K,
     /// ggml's 4-bit super-block of 256.
     Q4K,
     /// ggml's 5-bit super-block of 256.
     Q5K,
     /// ggml's 6-bit super-block of 256.
     Q6K,
+    /// 32 nibbles that name values of a table, with an f16 scale.
+    Iq4Nl,
+    /// The same table in a super-block of 256.
+    Iq4Xs,
+    /// 32 numbers of E2M1 under a power of two (OCP Microscaling).
+    Mxfp4,
 }
 
 impl TensorType {
     /// Every supported type.
-    pub const ALL: [TensorType; 7] = [
+    pub const ALL: [TensorType; 16] = [
         TensorType::F32,
         TensorType::F16,
         TensorType::Bf16,
+        TensorType::Q4_0,
+        TensorType::Q4_1,
+        TensorType::Q5_0,
+        TensorType::Q5_1,
         TensorType::Q8_0,
+        TensorType::Q2K,
+        TensorType::Q3K,
         TensorType::Q4K,
         TensorType::Q5K,
         TensorType::Q6K,
+        TensorType::Iq4Nl,
+        TensorType::Iq4Xs,
+        TensorType::Mxfp4,
     ];
 
     /// The name in records and tables.
@@ -39,10 +66,19 @@ impl TensorType {
             TensorType::F32 => "f32",
             TensorType::F16 => "f16",
             TensorType::Bf16 => "bf16",
+            TensorType::Q4_0 => "q4_0",
+            TensorType::Q4_1 => "q4_1",
+            TensorType::Q5_0 => "q5_0",
+            TensorType::Q5_1 => "q5_1",
             TensorType::Q8_0 => "q8_0",
+            TensorType::Q2K => "q2_k",
+            TensorType::Q3K => "q3_k",
             TensorType::Q4K => "q4_k",
             TensorType::Q5K => "q5_k",
             TensorType::Q6K => "q6_k",
+            TensorType::Iq4Nl => "iq4_nl",
+            TensorType::Iq4Xs => "iq4_xs",
+            TensorType::Mxfp4 => "mxfp4",
         }
     }
 
@@ -50,8 +86,10 @@ impl TensorType {
     pub fn block_elements(self) -> usize {
         match self {
             TensorType::F32 | TensorType::F16 | TensorType::Bf16 => 1,
-            TensorType::Q8_0 => 32,
-            TensorType::Q4K | TensorType::Q5K | TensorType::Q6K => 256,
+            TensorType::Q4_0 | TensorType::Q4_1 | TensorType::Q5_0 | TensorType::Q5_1 | TensorType::Q8_0 => 32,
+            TensorType::Iq4Nl | TensorType::Mxfp4 => 32,
+            TensorType::Q2K | TensorType::Q3K | TensorType::Q4K | TensorType::Q5K | TensorType::Q6K => 256,
+            TensorType::Iq4Xs => 256,
         }
     }
 
@@ -60,10 +98,18 @@ impl TensorType {
         match self {
             TensorType::F32 => 4,
             TensorType::F16 | TensorType::Bf16 => 2,
+            TensorType::Q4_0 | TensorType::Iq4Nl => 18,
+            TensorType::Q4_1 => 20,
+            TensorType::Q5_0 => 22,
+            TensorType::Q5_1 => 24,
             TensorType::Q8_0 => 34,
+            TensorType::Q2K => 84,
+            TensorType::Q3K => 110,
             TensorType::Q4K => 144,
             TensorType::Q5K => 176,
             TensorType::Q6K => 210,
+            TensorType::Iq4Xs => 136,
+            TensorType::Mxfp4 => 17,
         }
     }
 

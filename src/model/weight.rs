@@ -2,6 +2,8 @@
 
 use super::{Bytes, TensorType, WeightKey, quant};
 use crate::error::{Error, Result};
+use half::{bf16, f16};
+use rayon::prelude::*;
 
 /// How a canonical weight `[rows, columns]` lies in its stored tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -126,9 +128,55 @@ impl Weight {
         }
     }
 
+    /// The packed bytes of all rows in canonical order: those of the file where it stores them so, else a copy.
+    ///
+    /// # Errors
+    /// Unsupported for blocks that are stored transposed; internal where layout or length do not fit.
+    pub fn canonical_bytes(&self) -> Result<Bytes> {
+        let row_bytes = self.tensor_type.row_bytes(self.columns)?;
+        let size = row_bytes.checked_mul(self.rows).ok_or_else(|| self.misread("more than memory can hold"))?;
+        match self.layout {
+            Layout::Rows { first } => {
+                let start = first.checked_mul(row_bytes);
+                let range = start.and_then(|start| Some(start..start.checked_add(size)?));
+                range.and_then(|range| self.data.slice(range)).ok_or_else(|| self.misread("all rows"))
+            }
+            Layout::HeadPairs { .. } | Layout::HeadThirds { .. } => {
+                let mut bytes = Vec::with_capacity(size);
+                for row in 0..self.rows {
+                    bytes.extend_from_slice(self.row_bytes(row).ok_or_else(|| self.misread(&format!("row {row}")))?);
+                }
+                Ok(bytes.into())
+            }
+            Layout::Columns { .. } => self.turned(row_bytes, size).map(Bytes::from),
+        }
+    }
+
+    /// The bytes of a transposed weight in canonical order. Plain elements survive the way through f32 bit for bit.
+    fn turned(&self, row_bytes: usize, size: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0u8; size];
+        bytes.par_chunks_mut(row_bytes).enumerate().try_for_each_init(
+            || vec![0f32; self.columns],
+            |values, (row, bytes)| {
+                self.dequantize_row(row, values)?;
+                match self.tensor_type {
+                    TensorType::F32 => store(bytes, values, f32::to_le_bytes),
+                    TensorType::F16 => store(bytes, values, |x| f16::from_f32(x).to_le_bytes()),
+                    TensorType::Bf16 => store(bytes, values, |x| bf16::from_f32(x).to_le_bytes()),
+                    blocks => {
+                        let message = format!("blocks of {} cannot be stored transposed", blocks.name());
+                        return Err(Error::unsupported(message).of(&self.stored_name));
+                    }
+                }
+                Ok(())
+            },
+        )?;
+        Ok(bytes)
+    }
+
     /// A vector whose elements are stored in another order, some of them another weight's.
     fn dequantize_shuffled(&self, out: &mut [f32]) -> Result<()> {
-        // Every stored element takes at least half a byte: no length is made up here.
+        // The data's own length bounds it: no block has fewer bytes than a third of its elements.
         let block = self.tensor_type.block_elements();
         let mut stored = vec![0.0; self.data.len() / self.tensor_type.block_bytes() * block];
         quant::dequantize(self.tensor_type, &self.data, &mut stored)?;
@@ -160,6 +208,12 @@ impl Weight {
             self.layout.name()
         ))
         .of(&self.stored_name)
+    }
+}
+
+fn store<const N: usize>(bytes: &mut [u8], values: &[f32], convert: impl Fn(f32) -> [u8; N]) {
+    for (bytes, value) in bytes.as_chunks_mut::<N>().0.iter_mut().zip(values) {
+        *bytes = convert(*value);
     }
 }
 
@@ -205,6 +259,8 @@ mod tests {
         assert_eq!(row(&weight, 0), [1., 11.]);
         assert_eq!(row(&weight, 1), [2., 12.]);
         assert!(weight.row_bytes(0).is_none());
+        let turned: Vec<u8> = [1f32, 11., 2., 12.].iter().flat_map(|value| value.to_le_bytes()).collect();
+        assert_eq!(*weight.canonical_bytes().unwrap(), turned[..]);
     }
 
     #[test]
@@ -215,6 +271,8 @@ mod tests {
         let layout = Layout::HeadPairs { head_dim: 4 };
         let matrix = weight(Role::Q, 8, 1, layout, &stored);
         assert_eq!((0..8).map(|r| row(&matrix, r)[0]).collect::<Vec<_>>(), canonical);
+        let bytes: Vec<u8> = canonical.iter().flat_map(|value| value.to_le_bytes()).collect();
+        assert_eq!(*matrix.canonical_bytes().unwrap(), bytes[..]);
         let bias = weight(Role::QBias, 1, 8, layout, &stored);
         assert_eq!(row(&bias, 0), canonical);
         assert!(bias.row_bytes(0).is_none());
@@ -227,6 +285,8 @@ mod tests {
         let layout = Layout::HeadThirds { head_dim: 2, part: 1 };
         let matrix = weight(Role::K, 4, 1, layout, &stored);
         assert_eq!((0..4).map(|r| row(&matrix, r)[0]).collect::<Vec<_>>(), [2., 3., 8., 9.]);
+        let bytes: Vec<u8> = [2f32, 3., 8., 9.].iter().flat_map(|value| value.to_le_bytes()).collect();
+        assert_eq!(*matrix.canonical_bytes().unwrap(), bytes[..]);
         let bias = weight(Role::KBias, 1, 4, layout, &stored);
         assert_eq!(row(&bias, 0), [2., 3., 8., 9.]);
         assert!(bias.row_bytes(0).is_none());

@@ -1,6 +1,6 @@
 //! The ledger of one run: what the packers hand over, in forward order, is counted, hashed and written as frames.
 
-use super::pack::{Content, Packed};
+use super::pack::{Content, Packed, Shown};
 use super::{Outcome, Summary, coverage, end};
 use crate::capture::Plan;
 use crate::error::{Error, Result};
@@ -79,9 +79,10 @@ impl<S: Storage> Ledger<S> {
     pub fn write(&mut self, packed: Packed) -> Result<()> {
         match packed {
             Packed::Step { report, .. } => self.step(&report),
-            Packed::Tensor { step, site, first_position, statistics, payloads, .. } => {
+            Packed::Tensor { step, site, first_position, content, .. } => {
                 self.stats.step = step;
-                let places = self.payloads(step, payloads?)?;
+                let Shown { statistics, payloads } = content?;
+                let places = self.payloads(step, payloads)?;
                 for (row, statistics) in statistics.iter().enumerate() {
                     let place = places.get(row).copied().unwrap_or((0, 0));
                     self.row(site, (first_position + row) as u32, statistics, place)?;

@@ -6,13 +6,13 @@ mod known;
 mod ledger;
 mod pack;
 
+use crate::backend::Captured;
 use crate::capture::Plan;
 use crate::error::{Error, Result};
 use crate::file::{Storage, Writer};
-use crate::forward::{Observer, StepReport};
+use crate::forward::{Observer, StepReport, Wanted};
 use crate::graph::SiteId;
 use crate::record::{CoverageV1, EndV1, RunV1};
-use crate::tensor::Rows;
 use budget::Budget;
 use known::Known;
 use ledger::Ledger;
@@ -130,11 +130,12 @@ impl<S: Storage + 'static> Recorder<S> {
 }
 
 impl<S: Storage + 'static> Observer for Recorder<S> {
-    fn wants(&mut self, site: SiteId, positions: Range<usize>) -> Option<Range<usize>> {
-        self.plan.wanted(site, positions)
+    fn wants(&mut self, site: SiteId, positions: Range<usize>) -> Option<Wanted> {
+        let rows = self.plan.wanted(site, positions)?;
+        Some(Wanted { rows, values: self.plan.keeps_tensor(site) })
     }
 
-    fn capture(&mut self, step: u32, site: SiteId, first_position: usize, rows: Rows) -> Result<()> {
+    fn capture(&mut self, step: u32, site: SiteId, first_position: usize, rows: Captured) -> Result<()> {
         let bytes = rows.held_bytes();
         let keep = self.plan.keeps_tensor(site);
         self.send(bytes, |number| Job::Tensor { number, step, site, first_position, rows, keep, bytes })

@@ -1,6 +1,7 @@
 //! The work that runs off the inference thread: statistics, content hashes, byte planes.
 
 use super::known::Known;
+use crate::backend::{Captured, Landed};
 use crate::capture::Plan;
 use crate::codec::Encoder;
 use crate::error::{Error, Result};
@@ -15,25 +16,25 @@ use std::ops::Range;
 /// What the forward pass hands over, numbered in its order.
 pub enum Job {
     /// Rows of one site.
-    Tensor { number: u64, step: u32, site: SiteId, first_position: usize, rows: Rows, keep: bool, bytes: usize },
+    Tensor { number: u64, step: u32, site: SiteId, first_position: usize, rows: Captured, keep: bool, bytes: usize },
     /// A step is complete.
     Step { number: u64, report: Box<StepReport> },
 }
 
 /// A job, done.
 pub enum Packed {
-    /// Statistics of every row; payloads of all rows where they are kept.
-    Tensor {
-        number: u64,
-        step: u32,
-        site: SiteId,
-        first_position: usize,
-        bytes: usize,
-        statistics: Vec<RowStatistics>,
-        payloads: Result<Vec<Content>>,
-    },
+    /// Rows of one site.
+    Tensor { number: u64, step: u32, site: SiteId, first_position: usize, bytes: usize, content: Result<Shown> },
     /// A step is complete.
     Step { number: u64, report: Box<StepReport> },
+}
+
+/// Statistics of every row; payloads of all rows where they are kept.
+pub struct Shown {
+    /// One for each row.
+    pub statistics: Vec<RowStatistics>,
+    /// Empty where no tensor is kept.
+    pub payloads: Vec<Content>,
 }
 
 /// The values of consecutive rows, on their way to the file.
@@ -84,16 +85,20 @@ impl<'a> Packer<'a> {
     pub fn pack(&mut self, job: Job) -> Packed {
         match job {
             Job::Step { number, report } => Packed::Step { number, report },
-            Job::Tensor { number, step, site, first_position, rows, keep, bytes } => Packed::Tensor {
-                number,
-                step,
-                site,
-                first_position,
-                bytes,
-                statistics: (0..rows.len()).map(|row| RowStatistics::of(rows.row(row))).collect(),
-                payloads: if keep { self.payloads(site, &rows) } else { Ok(Vec::new()) },
-            },
+            Job::Tensor { number, step, site, first_position, rows, keep, bytes } => {
+                Packed::Tensor { number, step, site, first_position, bytes, content: self.content(site, rows, keep) }
+            }
         }
+    }
+
+    fn content(&mut self, site: SiteId, rows: Captured, keep: bool) -> Result<Shown> {
+        let Landed { statistics, values } = rows.land()?;
+        let payloads = match (keep, values) {
+            (false, _) => Vec::new(),
+            (true, Some(rows)) => self.payloads(site, &rows)?,
+            (true, None) => return Err(Error::internal("values that were asked for did not arrive")),
+        };
+        Ok(Shown { statistics, payloads })
     }
 
     fn payloads(&mut self, site: SiteId, rows: &Rows) -> Result<Vec<Content>> {

@@ -47,6 +47,19 @@ pub struct Extremes {
     pub absmax: (f64, u32),
 }
 
+impl Extremes {
+    /// The extremes of a row whose smallest and largest values first stand at these indices: the largest absolute
+    /// value is one of both, or both.
+    pub fn of(min: (f64, u32), max: (f64, u32)) -> Self {
+        let absmax = match min.0.abs().total_cmp(&max.0.abs()) {
+            std::cmp::Ordering::Less => max,
+            std::cmp::Ordering::Equal => (max.0, min.1.min(max.1)),
+            std::cmp::Ordering::Greater => min,
+        };
+        Extremes { min, max, absmax: (absmax.0.abs(), absmax.1) }
+    }
+}
+
 /// Count, mean and sum of squared distances from the mean: mergeable, and safe where the mean is large.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Moments {
@@ -283,15 +296,7 @@ impl Sums {
 
     #[inline(always)]
     fn extremes(&self, row: &[f32]) -> Extremes {
-        let min = (f64::from(self.min), first(row, self.min));
-        let max = (f64::from(self.max), first(row, self.max));
-        // The largest absolute value is one of both, or both.
-        let absmax = match min.0.abs().total_cmp(&max.0.abs()) {
-            std::cmp::Ordering::Less => max,
-            std::cmp::Ordering::Equal => (max.0, min.1.min(max.1)),
-            std::cmp::Ordering::Greater => min,
-        };
-        Extremes { min, max, absmax: (absmax.0.abs(), absmax.1) }
+        Extremes::of((f64::from(self.min), first(row, self.min)), (f64::from(self.max), first(row, self.max)))
     }
 }
 

@@ -4,6 +4,7 @@
 use crate::running::forward;
 use crate::support::fixture;
 use crate::support::trace::{HEADER, run};
+use actrace::backend::Captured;
 use actrace::backend::Semantics;
 use actrace::capture::{Layers, Names, Plan, Positions, Selection};
 use actrace::file::{Storage, Writer};
@@ -82,7 +83,7 @@ fn what_is_handed_over_never_outgrows_the_budget() {
     let (handed, handed_over) = channel();
     let model = std::thread::spawn(move || {
         for number in 0..TENSORS {
-            recorder.capture(0, 0, number * ROWS, tensor(number)).unwrap();
+            recorder.capture(0, 0, number * ROWS, Captured::Host(tensor(number))).unwrap();
             handed.send(()).unwrap();
         }
         recorder
@@ -107,7 +108,7 @@ fn recorded(tensors: Vec<Rows>) -> (Summary, usize) {
     let mut recorder = recorder(1 << 20, Gated { permits, appended });
     let positions = tensors.len() * ROWS;
     for (number, rows) in tensors.into_iter().enumerate() {
-        recorder.capture(0, 0, number * ROWS, rows).unwrap();
+        recorder.capture(0, 0, number * ROWS, Captured::Host(rows)).unwrap();
     }
     recorder.step(&prefill(positions)).unwrap();
     let summary = recorder.finish(&Outcome::Finished).unwrap();

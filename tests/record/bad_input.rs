@@ -85,7 +85,7 @@ fn models_that_are_none_or_cannot_run() {
     model.apr: error: [dir]/model.apr: .apr models cannot be read by this version; use the GGUF or safetensors files
     alone.safetensors: error: [dir]/alone.safetensors: a safetensors file alone has no hyper-parameters; give its folder, with config.json
     family.gguf: error: [dir]/family.gguf: architecture "lhama" is not known; this version runs gemma2, gemma3, gpt2, gptneox, llama, phi3, qwen2, qwen2moe, qwen3, qwen3moe
-    type.gguf: error: [dir]/type.gguf: tensor blk.0.attn_q.weight: 99 is no element type of ggml; known are f32, f16, bf16, q8_0, q4_k, q5_k, q6_k
+    type.gguf: error: [dir]/type.gguf: tensor blk.0.attn_q.weight: 99 is no element type of ggml; known are f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs, mxfp4
     bare: error: [dir]/bare: the folder has no config.json, so it is no model; give a folder with config.json and safetensors, or a GGUF file
     cut: error: [dir]/cut/model.safetensors: tensor model.layers.0.self_attn.o_proj.weight: the file is cut short: data_offsets 147968..164352 end beyond its 157356 bytes
     family: error: [dir]/family/config.json: architecture "lhama" is not known; this version runs gemma2, gemma3_text, gpt2, gpt_neox, llama, mistral, mixtral, phi3, qwen2, qwen2_moe, qwen3, qwen3_moe
@@ -242,7 +242,7 @@ fn places_that_take_no_trace() {
     let cases: Vec<&[&str]> = cases.iter().map(|case| &case[..]).collect();
     insta::assert_snapshot!(ground.refusals(&["--tokens", "1"], &cases), @r#"
     --out [dir]/folder: error: [dir]/folder: this is a folder: give --out a file in it
-    --out [dir]/nowhere/out: error: [dir]/nowhere: cannot open the folder of the trace: No such file or directory (os error 2)
+    --out [dir]/nowhere/out: error: [dir]/nowhere: cannot open the folder: No such file or directory (os error 2)
     --out [dir]/notes.txt/out: error: [dir]/notes.txt/out: cannot open for appending: Not a directory (os error 20)
     --out [dir]/notes.txt: error: [dir]/notes.txt: this is no actrace file
     --out [dir]/model.gguf: error: [dir]/model.gguf: this is no actrace file

@@ -3,6 +3,7 @@
 use crate::running::forward;
 use crate::support::fixture;
 use crate::support::trace::*;
+use actrace::backend::Captured;
 use actrace::backend::Semantics;
 use actrace::capture::{Layers, Names, Plan, Positions, Selection};
 use actrace::file::Writer;
@@ -90,10 +91,10 @@ fn content_root() -> [u8; 32] {
     let plan = Plan::new(&model, graph.graph(), &selection, 2, 2).unwrap();
     let site = plan.record().sites.iter().find(|site| site.status == 0).unwrap().site;
     let width = plan.record().sites[site as usize].width as usize;
-    let values = (0..2 * width).map(|i| (i as f32 - 7.0) * 0.25).collect();
+    let values: Vec<f32> = (0..2 * width).map(|i| (i as f32 - 7.0) * 0.25).collect();
     let rows = Rows::new(Arc::new(values), Extent::Width(width), 2).unwrap();
     let mut recorder = Recorder::begin(Writer::create(Memory::default(), HEADER).unwrap(), &run(), plan, 1).unwrap();
-    recorder.capture(0, site, 0, rows).unwrap();
+    recorder.capture(0, site, 0, Captured::Host(rows)).unwrap();
     let report = StepReport {
         step: 0,
         phase: Phase::Prefill,

@@ -1,76 +1,65 @@
-//! A fault in one operation of one layer, planted by a backend around the backend.
+//! A fault in one operation of one layer, planted by a backend around the backend, is named by the first point that is
+//! off.
 
-use crate::running::{capture, open, place, prompt};
-use actrace::Result;
-use actrace::backend::{Backend, BackendIdentity, Batch, CpuBackend, CpuWeight, Semantics};
+use crate::planted::{FAULTS, Fault, Planted};
+use crate::running::{Capture, capture, open, place, prompt};
+use crate::support::rel_l2;
+use actrace::backend::{Backend, CpuBackend, Semantics};
 use actrace::forward::Forward;
-use actrace::graph::Site;
-use actrace::model::Weight;
-use actrace::tensor::{Extent, Rows};
-use std::ops::Range;
-use std::sync::Arc;
+use actrace::graph::Graph;
+use actrace::model::Model;
 
-/// Scales one element of one row at one site.
-struct Faulty {
-    inner: CpuBackend,
-    layer: Option<u32>,
-    point: &'static str,
-    position: usize,
+/// The first point in forward order whose prefill rows are further apart than `limit`.
+pub fn first_beyond(graph: &Graph, clean: &Capture, other: &Capture, limit: f64) -> Option<String> {
+    let beyond = |site: &&actrace::graph::Site| {
+        let error = rel_l2(&clean.values(0, site.id), &other.values(0, site.id));
+        error.is_nan() || error > limit
+    };
+    graph.sites.iter().find(beyond).map(place)
 }
 
-impl Backend for Faulty {
-    type Tensor = Rows;
-    type Weight = CpuWeight;
-
-    fn identity(&self) -> BackendIdentity {
-        self.inner.identity()
-    }
-    fn load(&mut self, weight: &Weight) -> Result<CpuWeight> {
-        self.inner.load(weight)
-    }
-    fn reset_cache(&mut self, sites: &[Site], positions: usize) -> Result<()> {
-        self.inner.reset_cache(sites, positions)
-    }
-    fn execute(&mut self, site: &Site, inputs: &[&Rows], weights: &[&CpuWeight], batch: Batch<'_>) -> Result<Rows> {
-        let made = self.inner.execute(site, inputs, weights, batch)?;
-        if (site.layer, site.point) != (self.layer, self.point) {
-            return Ok(made);
-        }
-        let width = made.width().unwrap();
-        let mut values = made.values().to_vec();
-        values[(self.position - batch.first_position) * width + 5] *= 1.5;
-        Ok(Rows::new(Arc::new(values), Extent::Width(width), made.len()).unwrap())
-    }
-    fn slice(&self, tensor: &Rows, rows: Range<usize>) -> Result<Rows> {
-        self.inner.slice(tensor, rows)
-    }
-    fn fetch(&self, tensor: &Rows, rows: Range<usize>) -> Result<Rows> {
-        self.inner.fetch(tensor, rows)
+/// Where a fault shows first: a weight is read by the product, whose point bears its name before the bias.
+pub fn expected(fault: Fault, layer: u32, point: &str) -> String {
+    match fault {
+        Fault::TransposedWeight => format!("layers.{layer}.{point}_matmul"),
+        _ => format!("layers.{layer}.{point}"),
     }
 }
 
-/// Everything before the fault is untouched, the fault is at its place, later tokens see it through attention.
+/// Runs the model with every fault on backends that `make` makes, and holds them against the clean processor run.
+pub fn every_fault_is_named<B: Backend>(model: &Model, limit: f64, make: impl Fn() -> B) {
+    let clean = CpuBackend::new(Semantics::DequantizeF32, 2).unwrap();
+    let (clean, _) = capture(&mut Forward::new(model, clean).unwrap(), &prompt(), 0);
+    let mut right = Forward::new(model, make()).unwrap();
+    let (same, _) = capture(&mut right, &prompt(), 0);
+    assert_eq!(first_beyond(right.graph(), &clean, &same, limit), None, "without a fault");
+    for (fault, layer, point) in FAULTS {
+        let mut forward = Forward::new(model, Planted::new(make(), fault, layer, point)).unwrap();
+        let (faulty, _) = capture(&mut forward, &prompt(), 0);
+        let found = first_beyond(forward.graph(), &clean, &faulty, limit);
+        assert_eq!(found, Some(expected(fault, layer, point)), "{fault:?}");
+    }
+}
+
 #[test]
-fn a_scaled_element_shows_from_its_place_on() {
+fn each_fault_is_named_by_its_layer_and_point() {
+    let model = open("tiny-qwen2.safetensors");
+    every_fault_is_named(&model, 0.0, || CpuBackend::new(Semantics::DequantizeF32, 2).unwrap());
+}
+
+/// Everything before the fault is untouched; later tokens see it through attention, earlier ones never.
+#[test]
+fn a_fault_spreads_only_forward() {
     let model = open("tiny-qwen2.safetensors");
     let backend = || CpuBackend::new(Semantics::DequantizeF32, 2).unwrap();
     let (clean, expected) = capture(&mut Forward::new(&model, backend()).unwrap(), &prompt(), 0);
-    let (layer, point, position) = (Some(2), "ffn_up", 4);
-    let faulty = Faulty { inner: backend(), layer, point, position };
-    let mut forward = Forward::new(&model, faulty).unwrap();
+    let mut forward = Forward::new(&model, Planted::new(backend(), Fault::MissingBias, 2, "v")).unwrap();
     let (faulty, changed) = capture(&mut forward, &prompt(), 0);
-    let fault = forward.graph().site(layer, point).unwrap().id;
+    let fault = forward.graph().site(Some(2), "v").unwrap().id;
     for site in &forward.graph().sites {
-        let rows = |run: &crate::running::Capture| run.rows[&(0, site.id)][0].clone();
-        let (clean, faulty) = (rows(&clean), rows(&faulty));
-        let differing: Vec<usize> = (0..clean.len()).filter(|row| clean.row(*row) != faulty.row(*row)).collect();
-        if site.id < fault {
-            assert_eq!(differing, [0usize; 0], "{}", place(site));
-        } else if site.id == fault {
-            assert_eq!(differing, [position], "{}", place(site));
-        } else {
-            assert!(differing.iter().all(|row| *row >= position), "{}", place(site));
-        }
+        let same = clean.values(0, site.id) == faulty.values(0, site.id);
+        assert!(same || site.id >= fault, "{}", place(site));
     }
+    assert_ne!(clean.values(0, fault), faulty.values(0, fault));
     assert_ne!(changed.fingerprints, expected.fingerprints);
 }

@@ -1,12 +1,11 @@
 //! Threads, chunks and observers change when something is computed, never what.
 
 use crate::running::{Capture, capture, open, prompt, untraced};
-use actrace::backend::{CpuBackend, Semantics};
-use actrace::forward::{Forward, Observer, Request, StepReport};
+use actrace::backend::{Captured, CpuBackend, Semantics};
+use actrace::forward::{Forward, Observer, Request, StepReport, Wanted};
 use actrace::graph::SiteId;
 use actrace::model::Model;
 use actrace::stats::row_fingerprint;
-use actrace::tensor::Rows;
 use std::ops::Range;
 
 const STEPS: usize = 6;
@@ -62,13 +61,13 @@ struct Peephole {
 }
 
 impl Observer for Peephole {
-    fn wants(&mut self, site: SiteId, positions: Range<usize>) -> Option<Range<usize>> {
-        (site == self.site && positions.contains(&self.row))
-            .then(|| self.row - positions.start..self.row - positions.start + 1)
+    fn wants(&mut self, site: SiteId, positions: Range<usize>) -> Option<Wanted> {
+        let row = self.row.wrapping_sub(positions.start);
+        (site == self.site && row < positions.len()).then(|| Wanted { rows: row..row + 1, values: true })
     }
-    fn capture(&mut self, _: u32, site: SiteId, first_position: usize, rows: Rows) -> actrace::Result<()> {
-        assert_eq!((site, first_position, rows.len()), (self.site, self.row, 1));
-        self.seen = rows.values().to_vec();
+    fn capture(&mut self, _: u32, site: SiteId, first_position: usize, rows: Captured) -> actrace::Result<()> {
+        assert_eq!((site, first_position, rows.rows()), (self.site, self.row, 1));
+        self.seen = rows.land()?.values.unwrap().values().to_vec();
         Ok(())
     }
     fn step(&mut self, _: &StepReport) -> actrace::Result<()> {

@@ -1,13 +1,15 @@
 //! Runs with everything captured in memory.
 
 use crate::support::{fixture, model};
-use actrace::backend::{Backend, CpuBackend, Semantics};
-use actrace::forward::{Forward, Generation, Observer, Request, StepReport};
+use actrace::backend::{Backend, Captured, CpuBackend, Semantics};
+use actrace::forward::{Forward, Generation, Observer, Request, StepReport, Wanted};
 use actrace::graph::{Graph, Site, SiteId};
 use actrace::model::Model;
-use actrace::tensor::Rows;
+use actrace::stats::RowStatistics;
+use actrace::tensor::{Extent, Rows};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The shipped prompt's token ids.
 pub fn prompt() -> Vec<u32> {
@@ -34,10 +36,10 @@ pub fn forward(model: &Model, semantics: Semantics) -> Forward<CpuBackend> {
 pub struct Blind;
 
 impl Observer for Blind {
-    fn wants(&mut self, _: SiteId, _: Range<usize>) -> Option<Range<usize>> {
+    fn wants(&mut self, _: SiteId, _: Range<usize>) -> Option<Wanted> {
         None
     }
-    fn capture(&mut self, _: u32, _: SiteId, _: usize, _: Rows) -> actrace::Result<()> {
+    fn capture(&mut self, _: u32, _: SiteId, _: usize, _: Captured) -> actrace::Result<()> {
         panic!("nothing was wanted")
     }
     fn step(&mut self, _: &StepReport) -> actrace::Result<()> {
@@ -48,7 +50,11 @@ impl Observer for Blind {
 /// Keeps every tensor of every step.
 #[derive(Default)]
 pub struct Capture {
+    /// What the step under way captured: it may not have arrived before the step is complete.
+    under_way: Vec<(u32, SiteId, usize, Captured)>,
     pub rows: BTreeMap<(u32, SiteId), Vec<Rows>>,
+    /// The device's own statistics, or the host's.
+    pub statistics: BTreeMap<(u32, SiteId), Vec<RowStatistics>>,
     pub reports: Vec<StepReport>,
 }
 
@@ -60,21 +66,37 @@ impl Capture {
 }
 
 impl Observer for Capture {
-    fn wants(&mut self, _: SiteId, positions: Range<usize>) -> Option<Range<usize>> {
-        Some(0..positions.len())
+    fn wants(&mut self, _: SiteId, positions: Range<usize>) -> Option<Wanted> {
+        Some(Wanted { rows: 0..positions.len(), values: true })
     }
-    fn capture(&mut self, step: u32, site: SiteId, first: usize, rows: Rows) -> actrace::Result<()> {
-        let held = self.rows.entry((step, site)).or_default();
-        let before: usize = held.iter().map(Rows::len).sum();
-        assert!(step > 0 || before == first, "prefill rows come in order of their positions");
-        held.push(rows);
+    fn capture(&mut self, step: u32, site: SiteId, first: usize, rows: Captured) -> actrace::Result<()> {
+        self.under_way.push((step, site, first, rows));
         Ok(())
     }
     fn step(&mut self, report: &StepReport) -> actrace::Result<()> {
         assert_eq!(report.step as usize, self.reports.len());
+        for (step, site, first, rows) in self.under_way.drain(..) {
+            let landed = rows.land()?;
+            let held = self.rows.entry((step, site)).or_default();
+            let before: usize = held.iter().map(Rows::len).sum();
+            assert!(step > 0 || before == first, "prefill rows come in order of their positions");
+            held.push(owned(&landed.values.expect("values were asked for")));
+            self.statistics.entry((step, site)).or_default().extend(landed.statistics);
+        }
         self.reports.push(report.clone());
         Ok(())
     }
+}
+
+/// A copy: a card's page-locked memory is not held for as long as a test likes.
+fn owned(rows: &Rows) -> Rows {
+    let mut offsets = vec![0];
+    offsets.extend((0..rows.len()).scan(0, |end, row| {
+        *end += rows.row(row).len();
+        Some(*end)
+    }));
+    let extent = rows.width().map_or(Extent::Offsets(offsets.into()), Extent::Width);
+    Rows::new(Arc::new(rows.values().to_vec()), extent, rows.len()).unwrap()
 }
 
 /// Runs with everything captured.

@@ -11,6 +11,7 @@ pub mod faulty;
 pub mod forge;
 pub mod gguf;
 pub mod memory;
+pub mod quantise;
 pub mod safetensors;
 pub mod trace;
 

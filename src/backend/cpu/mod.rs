@@ -10,7 +10,7 @@ mod weight;
 
 pub use weight::CpuWeight;
 
-use super::{Backend, BackendIdentity, Batch, Semantics};
+use super::{Backend, BackendIdentity, Batch, Captured, Choice, Semantics};
 use crate::error::{Error, Result};
 use crate::graph::{Operation, Site, SiteId};
 use crate::model::Weight;
@@ -24,8 +24,11 @@ use std::ops::Range;
 
 /// Elements below which a second thread costs more than it brings.
 const SMALL: usize = 1 << 15;
+/// Bytes of the largest tensor of a chunk: what the caches of a few cores hold.
+const CHUNK_BYTES: usize = 64 << 20;
 
-/// Runs the graph on the processor, with [`Rows`] in host memory as tensors.
+/// Runs the graph on the processor, with [`Rows`] in host memory as tensors. A row's bits do not depend on the rows
+/// beside it, nor on the number of threads.
 #[derive(Debug)]
 pub struct CpuBackend {
     kernels: Kernels,
@@ -129,12 +132,21 @@ impl Backend for CpuBackend {
             driver: String::new(),
             cuda: String::new(),
             kernel_path: self.kernels.name().to_owned(),
+            fused: Vec::new(),
             instruction_set: self.kernels.instruction_set().to_owned(),
             threads: self.pool.current_num_threads(),
             compute_type: "f32".to_owned(),
             kv_type: "f32".to_owned(),
             attention: "plain".to_owned(),
         }
+    }
+
+    fn rows_stand_alone(&self) -> bool {
+        true
+    }
+
+    fn chunk_bytes(&self) -> usize {
+        CHUNK_BYTES
     }
 
     fn load(&mut self, weight: &Weight) -> Result<CpuWeight> {
@@ -146,6 +158,10 @@ impl Backend for CpuBackend {
         self.cache.clear();
         let stores = sites.iter().filter(|site| site.operation == Operation::CacheStore);
         self.cache.extend(stores.map(|site| (site.id, Vec::new())));
+        Ok(())
+    }
+
+    fn begin(&mut self, _: Batch<'_>) -> Result<()> {
         Ok(())
     }
 
@@ -186,8 +202,13 @@ impl Backend for CpuBackend {
             .ok_or_else(|| Error::internal(format!("rows {rows:?} of a tensor of {} rows", tensor.len())))
     }
 
-    fn fetch(&self, tensor: &Rows, rows: Range<usize>) -> Result<Rows> {
-        self.slice(tensor, rows)
+    fn capture(&mut self, tensor: &Rows, rows: Range<usize>, _: bool) -> Result<Captured> {
+        self.slice(tensor, rows).map(Captured::Host)
+    }
+
+    fn choose(&mut self, logits: &Rows) -> Result<Choice> {
+        let last = logits.len().checked_sub(1).ok_or_else(|| Error::internal("no logits to choose by"))?;
+        Ok(Choice::of(logits.row(last)))
     }
 }
 

@@ -2,8 +2,6 @@
 
 use crate::error::{Error, Result};
 use crate::model::{Layout, TensorType, Weight, quant};
-use half::{bf16, f16};
-use rayon::prelude::*;
 use std::borrow::Cow;
 
 /// A weight made ready for the CPU.
@@ -27,7 +25,7 @@ impl CpuWeight {
             vector = vec![0f32; weight.columns];
             weight.dequantize_row(0, &mut vector)?;
         } else if matches!(weight.layout, Layout::Columns { .. }) {
-            weight.data = pool.install(|| turned(&weight))?.into();
+            weight.data = pool.install(|| weight.canonical_bytes())?;
             weight.layout = Layout::Rows { first: 0 };
         }
         Ok(CpuWeight { weight, vector })
@@ -83,39 +81,5 @@ impl<'a> Matrix<'a> {
     /// Row `row` in f32.
     pub(super) fn values(self, row: usize, out: &mut [f32]) -> Result<()> {
         quant::dequantize(self.0.tensor_type, self.row(row)?, out)
-    }
-}
-
-/// A transposed weight's bytes in canonical order. Plain elements survive the way through f32 bit for bit.
-fn turned(weight: &Weight) -> Result<Vec<u8>> {
-    let row_bytes = weight.tensor_type.row_bytes(weight.columns)?;
-    let size = row_bytes.checked_mul(weight.rows).ok_or_else(|| too_long(weight))?;
-    let mut bytes = vec![0u8; size];
-    bytes.par_chunks_mut(row_bytes).enumerate().try_for_each_init(
-        || vec![0f32; weight.columns],
-        |values, (row, bytes)| {
-            weight.dequantize_row(row, values)?;
-            match weight.tensor_type {
-                TensorType::F32 => store(bytes, values, f32::to_le_bytes),
-                TensorType::F16 => store(bytes, values, |x| f16::from_f32(x).to_le_bytes()),
-                TensorType::Bf16 => store(bytes, values, |x| bf16::from_f32(x).to_le_bytes()),
-                blocks => {
-                    let message = format!("blocks of {} cannot be stored transposed", blocks.name());
-                    return Err(Error::unsupported(message).of(&weight.stored_name));
-                }
-            }
-            Ok(())
-        },
-    )?;
-    Ok(bytes)
-}
-
-fn too_long(weight: &Weight) -> Error {
-    Error::malformed("more elements than memory can hold").of(&weight.stored_name)
-}
-
-fn store<const N: usize>(bytes: &mut [u8], values: &[f32], convert: impl Fn(f32) -> [u8; N]) {
-    for (bytes, value) in bytes.as_chunks_mut::<N>().0.iter_mut().zip(values) {
-        *bytes = convert(*value);
     }
 }

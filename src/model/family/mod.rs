@@ -145,23 +145,56 @@ impl Family {
     /// Malformed for a missing tensor or one of another shape; unsupported for one that plays no part.
     pub(super) fn assemble(&self, hyper: &HyperParameters, tensors: &Tensors) -> Result<BTreeMap<WeightKey, Weight>> {
         let mut build = Build { hyper, tensors, weights: BTreeMap::new(), used: BTreeSet::new() };
-        for entry in self.outer() {
-            build.add(WeightKey::outside(entry.0), format!("{}{}", self.prefix, entry.1), *entry)?;
-        }
+        self.each(hyper, |key, name, entry| build.add(key, name, entry))?;
         if hyper.tied_embeddings {
             build.tie(self.output())?;
-        } else {
+        }
+        build.finish(|name| self.carries_no_weight(name))
+    }
+
+    /// What a model with these hyper-parameters needs: tensors by name, first role, shape (outermost axis first).
+    pub(super) fn needed(&self, hyper: &HyperParameters) -> Result<Vec<(String, Role, Vec<usize>)>> {
+        let mut tensors: Vec<(String, Role, Vec<usize>)> = Vec::new();
+        self.each(hyper, |key, name, (role, _, lie, presence)| {
+            // The parts of a fused tensor stand side by side in the table, experts that are merged follow each other.
+            if presence == Presence::Needed && tensors.last().is_none_or(|(last, ..)| *last != name) {
+                tensors.push((name, role, expected(key, lie, hyper).0));
+            }
+            Ok(())
+        })?;
+        Ok(tensors)
+    }
+
+    /// Shows every weight that a model with these hyper-parameters may have, with the name of its tensor; a tied output
+    /// head is none.
+    fn each(
+        &self,
+        hyper: &HyperParameters,
+        mut show: impl FnMut(WeightKey, String, Entry) -> Result<()>,
+    ) -> Result<()> {
+        for entry in self.outer() {
+            show(WeightKey::outside(entry.0), format!("{}{}", self.prefix, entry.1), *entry)?;
+        }
+        if !hyper.tied_embeddings {
             let entry = (Role::Output, "", Lie::Plain, Presence::Needed);
-            build.add(WeightKey::outside(Role::Output), self.output().to_owned(), entry)?;
+            show(WeightKey::outside(Role::Output), self.output().to_owned(), entry)?;
         }
         for layer in 0..hyper.layers {
             let prefix = self.layer_prefix(layer);
             let experts = hyper.experts_of(layer).map_or(0, |experts| experts.count);
             for entry in self.layer(experts > 0).into_iter().flatten() {
-                build.add_in_layer(layer, experts, &prefix, *entry)?;
+                let (role, name, ..) = *entry;
+                if !role.is_expert() {
+                    show(WeightKey::in_layer(layer, role), format!("{prefix}{name}"), *entry)?;
+                    continue;
+                }
+                for expert in 0..experts {
+                    let name = name.replace("{}", &expert.to_string());
+                    show(WeightKey::in_expert(layer, expert, role), format!("{prefix}{name}"), *entry)?;
+                }
             }
         }
-        build.finish(|name| self.carries_no_weight(name))
+        Ok(())
     }
 
     fn carries_no_weight(&self, name: &str) -> bool {
@@ -177,17 +210,6 @@ struct Build<'a> {
 }
 
 impl Build<'_> {
-    fn add_in_layer(&mut self, layer: u32, experts: u32, prefix: &str, entry: Entry) -> Result<()> {
-        let (role, name, ..) = entry;
-        if !role.is_expert() {
-            return self.add(WeightKey::in_layer(layer, role), format!("{prefix}{name}"), entry);
-        }
-        (0..experts).try_for_each(|expert| {
-            let name = name.replace("{}", &expert.to_string());
-            self.add(WeightKey::in_expert(layer, expert, role), format!("{prefix}{name}"), entry)
-        })
-    }
-
     fn add(&mut self, key: WeightKey, name: String, (role, _, lie, presence): Entry) -> Result<()> {
         let Some(tensor) = self.tensors.get(&name) else {
             return if presence == Presence::Needed { Err(missing(&name, role)) } else { Ok(()) };

@@ -3,6 +3,9 @@
 use crate::error::{Error, Result};
 use crate::model::TensorType;
 
+/// No number of a type is larger.
+const LARGEST: u32 = 64;
+
 /// The type with a number.
 ///
 /// # Errors
@@ -11,13 +14,32 @@ pub(super) fn supported(number: u32) -> Result<TensorType> {
     Ok(match number {
         0 => TensorType::F32,
         1 => TensorType::F16,
+        2 => TensorType::Q4_0,
+        3 => TensorType::Q4_1,
+        6 => TensorType::Q5_0,
+        7 => TensorType::Q5_1,
         8 => TensorType::Q8_0,
+        10 => TensorType::Q2K,
+        11 => TensorType::Q3K,
         12 => TensorType::Q4K,
         13 => TensorType::Q5K,
         14 => TensorType::Q6K,
+        20 => TensorType::Iq4Nl,
+        23 => TensorType::Iq4Xs,
         30 => TensorType::Bf16,
+        39 => TensorType::Mxfp4,
         _ => return Err(refuse(number)),
     })
+}
+
+/// The number of a type.
+///
+/// # Errors
+/// Unsupported where ggml has no such type.
+pub(super) fn number(tensor_type: TensorType) -> Result<u32> {
+    (0..=LARGEST)
+        .find(|number| supported(*number).is_ok_and(|known| known == tensor_type))
+        .ok_or_else(|| Error::unsupported(format!("GGUF files cannot hold {}", tensor_type.name())))
 }
 
 fn refuse(number: u32) -> Error {
@@ -31,24 +53,16 @@ fn refuse(number: u32) -> Error {
 /// Names of the types that exist and are not built. Gaps are types that ggml dropped.
 fn name(number: u32) -> Option<&'static str> {
     Some(match number {
-        2 => "q4_0",
-        3 => "q4_1",
         4 => "q4_2 (dropped by ggml)",
         5 => "q4_3 (dropped by ggml)",
-        6 => "q5_0",
-        7 => "q5_1",
         9 => "q8_1",
-        10 => "q2_k",
-        11 => "q3_k",
         15 => "q8_k",
         16 => "iq2_xxs",
         17 => "iq2_xs",
         18 => "iq3_xxs",
         19 => "iq1_s",
-        20 => "iq4_nl",
         21 => "iq3_s",
         22 => "iq2_s",
-        23 => "iq4_xs",
         24 => "i8",
         25 => "i16",
         26 => "i32",
@@ -59,7 +73,6 @@ fn name(number: u32) -> Option<&'static str> {
         34 => "tq1_0",
         35 => "tq2_0",
         36..=38 => "iq4_nl repacked (dropped by ggml)",
-        39 => "mxfp4",
         40 => "nvfp4",
         41 => "q1_0",
         _ => return None,

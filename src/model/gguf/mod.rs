@@ -1,18 +1,22 @@
-//! GGUF versions 2 and 3, little-endian: metadata, tensor table, aligned data.
+//! GGUF versions 2 and 3, little-endian: metadata, tensor table, aligned data; read, and written as version 3.
 //!
 //! Every length in the file is checked against the bytes that are left before anything is read or allocated.
 
 mod cursor;
 mod ggml_type;
 mod metadata;
+mod split;
 mod value;
+mod write;
 
 use super::Bytes;
 use super::stored::{StoredTensor, Tensors, size_of};
 use crate::error::{Error, Result};
 use cursor::Cursor;
 pub(super) use metadata::Metadata;
+pub(super) use split::Split;
 use std::collections::BTreeMap;
+pub use write::{GgufContents, GgufValue, GgufWriter, Replace};
 
 /// The first bytes of a GGUF file.
 pub(super) const MAGIC: &[u8; 4] = b"GGUF";
@@ -29,12 +33,12 @@ const SHORTEST_PAIR: u64 = 13;
 /// The least bytes of a line of the tensor table: length of the name, axes, one axis, type, offset.
 const SHORTEST_INFO: u64 = 32;
 
-/// Reads metadata and tensors of a whole file.
+/// Reads the metadata of a file, and adds its tensors to `tensors` as those of file `file`.
 ///
 /// # Errors
-/// Malformed for what breaks the format, with its offset; unsupported for other versions, split files and element
-/// types that are not built.
-pub(super) fn read(bytes: &Bytes) -> Result<(Metadata, Tensors)> {
+/// Malformed for what breaks the format, with its offset, and for names that `tensors` has already; unsupported for
+/// other versions and element types that are not built.
+pub(super) fn read(bytes: &Bytes, file: usize, tensors: &mut Tensors) -> Result<Metadata> {
     let mut cursor = Cursor::new(bytes);
     cursor.take(MAGIC.len())?;
     check_version(cursor.u32()?)?;
@@ -55,8 +59,9 @@ pub(super) fn read(bytes: &Bytes) -> Result<(Metadata, Tensors)> {
     if !alignment.is_power_of_two() {
         return Err(Error::malformed(format!("an alignment of {alignment} is no power of two")));
     }
-    let tensors = read_tensors(&mut cursor, tensor_count, alignment, bytes)?;
-    Ok((metadata, tensors))
+    let data = Data { bytes, file, alignment };
+    read_tensors(&mut cursor, tensor_count, &data, tensors)?;
+    Ok(metadata)
 }
 
 fn check_version(version: u32) -> Result<()> {
@@ -78,7 +83,14 @@ struct Info {
     offset: u64,
 }
 
-fn read_tensors(cursor: &mut Cursor<'_>, count: u64, alignment: u64, bytes: &Bytes) -> Result<Tensors> {
+/// The file that tensors lie in.
+struct Data<'a> {
+    bytes: &'a Bytes,
+    file: usize,
+    alignment: u64,
+}
+
+fn read_tensors(cursor: &mut Cursor<'_>, count: u64, data: &Data<'_>, tensors: &mut Tensors) -> Result<()> {
     cursor.expect(count, SHORTEST_INFO)?;
     let mut infos = Vec::new();
     for _ in 0..count {
@@ -86,15 +98,13 @@ fn read_tensors(cursor: &mut Cursor<'_>, count: u64, alignment: u64, bytes: &Byt
     }
     let data_start = cursor
         .position()
-        .checked_next_multiple_of(alignment)
-        .ok_or_else(|| Error::malformed(format!("an alignment of {alignment} is too large")))?;
-    let mut tensors = Tensors::default();
+        .checked_next_multiple_of(data.alignment)
+        .ok_or_else(|| Error::malformed(format!("an alignment of {} is too large", data.alignment)))?;
     for info in infos {
-        let tensor = resolve(&info, data_start, alignment, bytes).map_err(|error| error.of(&info.name))?;
+        let tensor = resolve(&info, data_start, data).map_err(|error| error.of(&info.name))?;
         tensors.insert(info.name, tensor)?;
     }
-    tensors.check_overlap()?;
-    Ok(tensors)
+    tensors.check_overlap()
 }
 
 fn read_info(cursor: &mut Cursor<'_>) -> Result<Info> {
@@ -116,7 +126,8 @@ fn read_info(cursor: &mut Cursor<'_>) -> Result<Info> {
     Ok(Info { name, shape, type_number: cursor.u32()?, offset: cursor.u64()? })
 }
 
-fn resolve(info: &Info, data_start: u64, alignment: u64, bytes: &Bytes) -> Result<StoredTensor> {
+fn resolve(info: &Info, data_start: u64, data: &Data<'_>) -> Result<StoredTensor> {
+    let Data { bytes, file, alignment } = *data;
     let tensor_type = ggml_type::supported(info.type_number)?;
     let size = size_of(tensor_type, &info.shape)?;
     if !info.offset.is_multiple_of(alignment) {
@@ -133,5 +144,5 @@ fn resolve(info: &Info, data_start: u64, alignment: u64, bytes: &Bytes) -> Resul
             bytes.len()
         ))
     })?;
-    Ok(StoredTensor { tensor_type, shape: info.shape.clone(), file: 0, offset, data })
+    Ok(StoredTensor { tensor_type, shape: info.shape.clone(), file, offset, data })
 }

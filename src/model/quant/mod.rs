@@ -3,12 +3,23 @@
 //! Conversion rounds in the order of the ggml project's reference: scales first (`d * sc`), then the quant, then
 //! the minimum; every step in f32 and without fused multiply-add. So values agree bit for bit with the PyPI
 //! package `gguf`.
+//!
+//! Quants are a few bits and cannot overflow; where an offset is taken from them it is by `wrapping_sub`, because a check
+//! for each element would keep the loops from becoming vectors.
 
+mod codebook;
 mod float;
 mod k;
+mod k_low;
+mod q4;
+mod q5;
 mod q8;
 
-pub use k::{K_BLOCK, Q4K, Q5K, Q6K, ScaleMin, scale_mins};
+pub use codebook::{Iq4Nl, Iq4Xs, Mxfp4};
+pub use k::{K_BLOCK, Q4K, Q5K, Q6K, ScaleMin, pack_scale_mins, scale_mins};
+pub use k_low::{Q2K, Q3K};
+pub use q4::{Q4_0, Q4_1};
+pub use q5::{Q5_0, Q5_1};
 pub use q8::{Q8_0, Q8_BLOCK};
 
 use super::TensorType;
@@ -31,10 +42,19 @@ pub fn dequantize(tensor_type: TensorType, packed: &[u8], out: &mut [f32]) -> Re
         TensorType::F32 => float::f32s(packed, out),
         TensorType::F16 => float::f16s(packed, out),
         TensorType::Bf16 => float::bf16s(packed, out),
+        TensorType::Q4_0 => blocks(packed, out, |block, out| Q4_0::parse(block).dequantize(out)),
+        TensorType::Q4_1 => blocks(packed, out, |block, out| Q4_1::parse(block).dequantize(out)),
+        TensorType::Q5_0 => blocks(packed, out, |block, out| Q5_0::parse(block).dequantize(out)),
+        TensorType::Q5_1 => blocks(packed, out, |block, out| Q5_1::parse(block).dequantize(out)),
         TensorType::Q8_0 => blocks(packed, out, |block, out| Q8_0::parse(block).dequantize(out)),
+        TensorType::Q2K => blocks(packed, out, |block, out| Q2K::parse(block).dequantize(out)),
+        TensorType::Q3K => blocks(packed, out, |block, out| Q3K::parse(block).dequantize(out)),
         TensorType::Q4K => blocks(packed, out, |block, out| Q4K::parse(block).dequantize(out)),
         TensorType::Q5K => blocks(packed, out, |block, out| Q5K::parse(block).dequantize(out)),
         TensorType::Q6K => blocks(packed, out, |block, out| Q6K::parse(block).dequantize(out)),
+        TensorType::Iq4Nl => blocks(packed, out, |block, out| Iq4Nl::parse(block).dequantize(out)),
+        TensorType::Iq4Xs => blocks(packed, out, |block, out| Iq4Xs::parse(block).dequantize(out)),
+        TensorType::Mxfp4 => blocks(packed, out, |block, out| Mxfp4::parse(block).dequantize(out)),
     }
     Ok(())
 }
@@ -64,6 +84,17 @@ fn half_at(block: &[u8], start: usize) -> f32 {
     half::f16::from_le_bytes(*part(block, start)).to_f32()
 }
 
+/// Spreads the nibbles of a block of 32: the low halves of all bytes, then the high ones.
+#[inline(always)]
+fn spread(packed: &[u8; 16]) -> [u8; 32] {
+    let mut out = [0; 32];
+    for (l, byte) in packed.iter().enumerate() {
+        out[l] = byte & 15;
+        out[l + 16] = byte >> 4;
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,14 +121,25 @@ mod tests {
 
     #[test]
     fn random_blocks_convert_bit_for_bit_as_the_gguf_package_does() {
-        let fixtures: [(TensorType, Fixture); 6] = [
+        let fixtures: [(TensorType, Fixture); 15] = [
             (TensorType::F16, fixture!("f16")),
             (TensorType::Bf16, fixture!("bf16")),
+            (TensorType::Q4_0, fixture!("q4_0")),
+            (TensorType::Q4_1, fixture!("q4_1")),
+            (TensorType::Q5_0, fixture!("q5_0")),
+            (TensorType::Q5_1, fixture!("q5_1")),
             (TensorType::Q8_0, fixture!("q8_0")),
+            (TensorType::Q2K, fixture!("q2_k")),
+            (TensorType::Q3K, fixture!("q3_k")),
             (TensorType::Q4K, fixture!("q4_k")),
             (TensorType::Q5K, fixture!("q5_k")),
             (TensorType::Q6K, fixture!("q6_k")),
+            (TensorType::Iq4Nl, fixture!("iq4_nl")),
+            (TensorType::Iq4Xs, fixture!("iq4_xs")),
+            (TensorType::Mxfp4, fixture!("mxfp4")),
         ];
+        // F32 has no conversion.
+        assert_eq!(fixtures.len() + 1, TensorType::ALL.len());
         for (tensor_type, fixture) in fixtures {
             assert!(fixture.0.len() >= 4 * tensor_type.block_bytes());
             agrees(tensor_type, fixture);

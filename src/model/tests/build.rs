@@ -1,6 +1,27 @@
 //! Builders of small model files, so that a test can break one field.
 
+use crate::model::TensorType;
 use serde_json::{Value, json};
+
+/// ggml's numbers of the element types (`enum ggml_type` in ggml.h).
+pub const KINDS: [(u32, TensorType); 16] = [
+    (0, TensorType::F32),
+    (2, TensorType::Q4_0),
+    (3, TensorType::Q4_1),
+    (6, TensorType::Q5_0),
+    (7, TensorType::Q5_1),
+    (8, TensorType::Q8_0),
+    (10, TensorType::Q2K),
+    (11, TensorType::Q3K),
+    (1, TensorType::F16),
+    (12, TensorType::Q4K),
+    (13, TensorType::Q5K),
+    (14, TensorType::Q6K),
+    (20, TensorType::Iq4Nl),
+    (23, TensorType::Iq4Xs),
+    (30, TensorType::Bf16),
+    (39, TensorType::Mxfp4),
+];
 
 /// Elements that differ from each other: element `i` of a tensor is `i`.
 fn counting(elements: u64) -> Vec<u8> {
@@ -62,6 +83,34 @@ impl Gguf {
             ("blk.0.ffn_down.weight", vec![8, 16]),
         ] {
             file.add(name, shape);
+        }
+        file
+    }
+
+    /// [`Gguf::llama`] with rows of 256, so that they are whole blocks of every type: 64 query heads of 4 on one key
+    /// head. Its eight matrices have the types `kinds` in turn, and bytes that differ from each other.
+    pub fn of_types(kinds: &[(u32, TensorType)]) -> Gguf {
+        let mut file = Gguf::llama();
+        for (key, value) in [("embedding_length", 256), ("attention.head_count", 64), ("feed_forward_length", 256)] {
+            file.set_u32(&format!("llama.{key}"), value);
+        }
+        let mut kinds = kinds.iter().cycle();
+        for tensor in &mut file.tensors {
+            let rows = |rows: u64| if rows == 4 || rows == 10 { rows } else { 256 };
+            let tensor_type = match tensor.shape.as_mut_slice() {
+                [outputs, inputs] => {
+                    let (kind, tensor_type) = kinds.next().unwrap();
+                    (*outputs, *inputs, tensor.kind) = (rows(*outputs), 256, *kind);
+                    *tensor_type
+                }
+                vector => {
+                    vector.fill(256);
+                    TensorType::F32
+                }
+            };
+            let rows: u64 = tensor.shape[..tensor.shape.len() - 1].iter().product();
+            let bytes = rows as usize * tensor_type.row_bytes(256).unwrap();
+            tensor.data = (0..bytes).map(|i| (i * 37 % 251) as u8).collect();
         }
         file
     }

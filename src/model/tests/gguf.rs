@@ -1,16 +1,16 @@
 //! GGUF files that break one rule each.
 
-use super::build::{Gguf, text};
-use super::refused;
+use super::build::{Gguf, KINDS, text};
+use super::{read_gguf, refused};
 use crate::ErrorKind::{Malformed, Unsupported};
 use crate::model::open::Contents;
-use crate::model::{Architecture, Bytes, Layout, Role, RopeScaling, WeightKey};
+use crate::model::{Architecture, Layout, Role, RopeScaling, TensorType, WeightKey};
 
 /// Words of the error, and the change that causes it.
 type Case = (&'static str, fn(&mut Gguf));
 
 fn open(file: &Gguf) -> crate::Result<Contents> {
-    Contents::of_gguf(&Bytes::from(file.bytes()))
+    read_gguf(file.bytes())
 }
 
 #[test]
@@ -108,9 +108,9 @@ fn what_is_not_built_is_refused_by_name() {
         ("architecture \"mamba\" is not known", |f| f.set("general.architecture", 8, text("mamba"))),
         ("version 4", |f| f.version = 4),
         ("big-endian", |f| f.version = 3u32.swap_bytes()),
-        ("split into 2 files", |f| f.set("split.count", 2, 2u16.to_le_bytes().to_vec())),
         ("\"adapter\"", |f| f.set("general.type", 8, text("adapter"))),
-        ("tensor blk.0.ffn_up.weight: element type q4_0", |f| f.tensor("blk.0.ffn_up.weight").kind = 2),
+        ("tensor blk.0.ffn_up.weight: element type iq2_xxs", |f| f.tensor("blk.0.ffn_up.weight").kind = 16),
+        ("tensor blk.0.ffn_up.weight: element type tq1_0", |f| f.tensor("blk.0.ffn_up.weight").kind = 34),
         ("rope.scaling.type = \"yarn\"", |f| f.set("llama.rope.scaling.type", 8, text("yarn"))),
         ("rope.scaling.attn_factor = 2", |f| f.set("llama.rope.scaling.attn_factor", 6, 2f32.to_le_bytes().to_vec())),
         ("by a factor and by a tensor", |f| {
@@ -200,6 +200,41 @@ fn with_experts(count: u32, used: u32) -> Gguf {
 fn every_cut_of_the_file_is_refused() {
     let bytes = Gguf::llama().bytes();
     for length in 0..bytes.len() {
-        assert!(Contents::of_gguf(&Bytes::from(bytes[..length].to_vec())).is_err(), "cut at {length}");
+        assert!(read_gguf(bytes[..length].to_vec()).is_err(), "cut at {length}");
+    }
+}
+
+/// Every type in one file or the other: the bytes of each tensor are where its table says, and none is left over.
+#[test]
+fn every_type_has_the_length_of_its_blocks() {
+    assert_eq!(KINDS.len(), TensorType::ALL.len());
+    for kinds in KINDS.chunks(8) {
+        let file = Gguf::of_types(kinds);
+        let contents = open(&file).unwrap();
+        for (_, tensor_type) in kinds {
+            assert!(contents.weights().any(|weight| weight.tensor_type == *tensor_type), "{tensor_type:?}");
+        }
+        for weight in contents.weights() {
+            let stored = file.tensors.iter().find(|tensor| tensor.name == weight.stored_name).unwrap();
+            assert_eq!(&*weight.data, stored.data.as_slice(), "{}", weight.stored_name);
+        }
+        let bytes = file.bytes();
+        refused(read_gguf(bytes[..bytes.len() - 1].to_vec()), Malformed, "cut short");
+    }
+}
+
+#[test]
+fn lengths_that_no_block_has_are_malformed() {
+    for (kind, tensor_type) in KINDS.into_iter().filter(|(_, tensor_type)| tensor_type.block_elements() > 1) {
+        let mut file = Gguf::llama();
+        let up = file.tensor("blk.0.ffn_up.weight");
+        up.kind = kind;
+        refused(open(&file), Malformed, &format!("no whole number of {} blocks", tensor_type.name()));
+        let block = tensor_type.block_elements() as u64;
+        for shape in [vec![u64::MAX / block, block], vec![2, (u64::MAX / block) * block], vec![1 << 40, 1 << 40]] {
+            file.tensor("blk.0.ffn_up.weight").shape = shape;
+            let error = open(&file).unwrap_err();
+            assert_eq!((error.kind(), error.tensor()), (Malformed, Some("blk.0.ffn_up.weight")), "{error}");
+        }
     }
 }

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 use super::attention;
+use super::integer;
 use super::quants::Quantised;
 use crate::model::TensorType;
 use crate::model::quant::K_BLOCK;
@@ -211,6 +212,16 @@ pub(super) fn weighted_sum(p: &[f32], v: &[f32], stride: usize, out: &mut [f32])
     }
     // SAFETY: this module runs only where `detected` said yes.
     unsafe { fused(p, v, stride, out) }
+}
+
+/// [`integer::tile`] compiled for AVX2: wider integer vectors, the same bits.
+pub(super) fn integer_tile<const M: usize>(w: &[u8], tensor_type: TensorType, x: &Quantised, first: usize) -> [f32; M] {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn wide<const M: usize>(w: &[u8], tensor_type: TensorType, x: &Quantised, first: usize) -> [f32; M] {
+        integer::tile(w, tensor_type, x, first)
+    }
+    // SAFETY: this module runs only where `detected` said yes.
+    unsafe { wide(w, tensor_type, x, first) }
 }
 
 /// Dots of one stored quantised row with the rows `first..first + M` of quantised activations.

@@ -7,6 +7,7 @@ mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod bytes;
+mod integer;
 mod quants;
 mod scalar;
 
@@ -144,10 +145,17 @@ impl Kernels {
         x: &Quantised,
         first: usize,
     ) -> [f32; M] {
-        match self {
+        match (self, tensor_type) {
             #[cfg(target_arch = "x86_64")]
-            Kernels::Avx2 => avx2::quantised_tile(w, tensor_type, x, first),
-            Kernels::Scalar => scalar::quantised_tile(w, tensor_type, x, first),
+            (Kernels::Avx2, TensorType::Q8_0 | TensorType::Q4K | TensorType::Q5K | TensorType::Q6K) => {
+                avx2::quantised_tile(w, tensor_type, x, first)
+            }
+            (Kernels::Scalar, TensorType::Q8_0 | TensorType::Q4K | TensorType::Q5K | TensorType::Q6K) => {
+                scalar::quantised_tile(w, tensor_type, x, first)
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Kernels::Avx2, _) => avx2::integer_tile(w, tensor_type, x, first),
+            (Kernels::Scalar, _) => integer::tile(w, tensor_type, x, first),
         }
     }
 
@@ -183,8 +191,11 @@ impl Kernels {
 mod tests {
     use super::*;
 
-    const QUANTS: [TensorType; 4] = [TensorType::Q8_0, TensorType::Q4K, TensorType::Q5K, TensorType::Q6K];
     const FLOATS: [TensorType; 3] = [TensorType::F32, TensorType::F16, TensorType::Bf16];
+
+    fn quants() -> impl Iterator<Item = TensorType> {
+        TensorType::ALL.into_iter().filter(|tensor_type| tensor_type.block_elements() > 1)
+    }
 
     /// Noise without a generator's state: the upper bits of a multiplicative hash.
     fn noise(index: usize) -> u32 {
@@ -195,23 +206,32 @@ mod tests {
         (0..rows * columns).map(|i| (noise(i) >> 8) as f32 / (1 << 23) as f32 - 1.0).collect()
     }
 
-    /// Stored rows with random quants; every f16 scale is 0.01, every float below 2 in magnitude.
+    /// Where a block has its f16 scales and minima.
+    fn halves(tensor_type: TensorType) -> &'static [usize] {
+        match tensor_type {
+            TensorType::Q4_0 | TensorType::Q5_0 | TensorType::Q8_0 | TensorType::Iq4Nl | TensorType::Iq4Xs => &[0],
+            TensorType::Q4_1 | TensorType::Q5_1 | TensorType::Q4K | TensorType::Q5K => &[0, 2],
+            TensorType::Q2K => &[80, 82],
+            TensorType::Q3K => &[108],
+            TensorType::Q6K => &[208],
+            TensorType::F32 | TensorType::F16 | TensorType::Bf16 | TensorType::Mxfp4 => &[],
+        }
+    }
+
+    /// Stored rows with random quants; every f16 scale is 0.01 (of MXFP4 2^-7), every float below 2 in magnitude.
     fn stored(tensor_type: TensorType, rows: usize, columns: usize) -> Vec<Vec<u8>> {
         let scale = half::f16::from_f32(0.01).to_le_bytes();
-        let places: &[usize] = match tensor_type {
-            TensorType::Q8_0 => &[0],
-            TensorType::Q4K | TensorType::Q5K => &[0, 2],
-            TensorType::Q6K => &[208],
-            _ => &[],
-        };
+        let places = halves(tensor_type);
         let bytes = tensor_type.row_bytes(columns).unwrap();
         let mut made: Vec<Vec<u8>> =
             (0..rows).map(|row| (0..bytes).map(|i| (noise(row * bytes + i) >> 24) as u8).collect()).collect();
         for row in &mut made {
             for block in row.chunks_exact_mut(tensor_type.block_bytes()) {
                 places.iter().for_each(|at| block[*at..at + 2].copy_from_slice(&scale));
-                if let (true, Some(top)) = (places.is_empty(), block.last_mut()) {
-                    *top &= 0xBF;
+                match (tensor_type, block) {
+                    (TensorType::Mxfp4, [exponent, ..]) => *exponent = 127 - 7,
+                    (_, [.., top]) if places.is_empty() => *top &= 0xBF,
+                    _ => {}
                 }
             }
         }
@@ -236,7 +256,7 @@ mod tests {
     /// norm over all outputs.
     #[test]
     fn the_detected_kernels_agree_with_plain_rust() {
-        for tensor_type in FLOATS.into_iter().chain(QUANTS) {
+        for tensor_type in FLOATS.into_iter().chain(quants()) {
             let columns = if tensor_type.block_elements() == 1 { 133 } else { 2048 };
             let (x, w) = (activations(5, columns), stored(tensor_type, 11, columns));
             let fast = products(Kernels::detect(), tensor_type, &x, &w, columns);
@@ -248,22 +268,40 @@ mod tests {
         }
     }
 
+    /// What Q4_1 and Q5_1 add to every element of a block, times the rounded sum that stands for the activations there;
+    /// 0 for other types. Their dot takes the sum of Q8_1, which is rounded to f16, not that of the quants.
+    fn minima(tensor_type: TensorType, w: &[u8], x: &Quantised, row: usize) -> f64 {
+        if x.totals.is_empty() {
+            return 0.0;
+        }
+        let totals = x.totals.iter().skip(row * x.columns / x.block);
+        let minimum = |block: &[u8]| f64::from(half::f16::from_le_bytes([block[2], block[3]]).to_f32());
+        w.chunks_exact(tensor_type.block_bytes()).zip(totals).map(|(w, total)| minimum(w) * f64::from(*total)).sum()
+    }
+
     /// The plain kernels against the product of dequantised values in f64.
     #[test]
     fn quantised_products_are_those_of_the_dequantised_values() {
-        for tensor_type in QUANTS {
+        for tensor_type in quants() {
             let (x, w) = (activations(2, 512), stored(tensor_type, 3, 512));
             let quantised = Quantised::new(&x, 512, tensor_type).unwrap();
             let out = products(Kernels::Scalar, tensor_type, &x, &w, 512);
             for (j, w) in w.iter().enumerate() {
                 let mut weights = vec![0f32; 512];
                 crate::model::quant::dequantize(tensor_type, w, &mut weights).unwrap();
+                if !quantised.totals.is_empty() {
+                    // The minimum, 0.01 in all blocks, has a product of its own.
+                    let minimum = half::f16::from_f32(0.01).to_f32();
+                    weights.iter_mut().for_each(|w| *w -= minimum);
+                }
                 for i in 0..2 {
                     let terms = weights.iter().enumerate().map(|(c, w)| {
                         let scale = quantised.scales[(i * 512 + c) / quantised.block];
                         f64::from(scale) * f64::from(quantised.quants[i * 512 + c]) * f64::from(*w)
                     });
-                    let (sum, size) = terms.fold((0f64, 0f64), |(sum, size), term| (sum + term, size + term.abs()));
+                    let extra = minima(tensor_type, w, &quantised, i);
+                    let start = (extra, extra.abs());
+                    let (sum, size) = terms.fold(start, |(sum, size), term| (sum + term, size + term.abs()));
                     // Rounding of 512 f32 terms, relative to the sum of their magnitudes.
                     let error = (f64::from(out[j * 2 + i]) - sum).abs() / size;
                     assert!(error < 512.0 / f64::from(1 << 24), "{tensor_type:?}: {error:e}");
@@ -274,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_dot_has_the_same_bits_in_every_tile() {
-        for tensor_type in FLOATS.into_iter().chain(QUANTS) {
+        for tensor_type in FLOATS.into_iter().chain(quants()) {
             let columns = if tensor_type.block_elements() == 1 { 77 } else { 512 };
             let (x, w) = (activations(9, columns), stored(tensor_type, 13, columns));
             let all = products(Kernels::detect(), tensor_type, &x, &w, columns);

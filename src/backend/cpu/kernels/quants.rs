@@ -3,7 +3,39 @@
 use crate::model::TensorType;
 use crate::model::quant::{K_BLOCK, Q8_BLOCK};
 
-/// Rows of activations in 8-bit blocks: Q8_0 for Q8_0 weights, Q8_K for K-quants.
+/// The 8-bit types that activations are rounded to, after the table of ggml's types in ggml-cpu.c (`vec_dot_type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rounding {
+    /// Blocks of 32 under an f16 scale.
+    Q8_0,
+    /// Q8_0 with the block's sum beside its scale, for weights with a minimum.
+    Q8_1,
+    /// Blocks of 256 under an f32 scale, with sums of 16 quants each.
+    Q8K,
+}
+
+impl Rounding {
+    /// What ggml pairs with weights of a type; `None` for plain elements.
+    fn paired(tensor_type: TensorType) -> Option<Self> {
+        Some(match tensor_type {
+            TensorType::F32 | TensorType::F16 | TensorType::Bf16 => return None,
+            TensorType::Q4_0 | TensorType::Q5_0 | TensorType::Q8_0 => Rounding::Q8_0,
+            TensorType::Iq4Nl | TensorType::Mxfp4 => Rounding::Q8_0,
+            TensorType::Q4_1 | TensorType::Q5_1 => Rounding::Q8_1,
+            TensorType::Q2K | TensorType::Q3K | TensorType::Q4K | TensorType::Q5K | TensorType::Q6K => Rounding::Q8K,
+            TensorType::Iq4Xs => Rounding::Q8K,
+        })
+    }
+
+    fn block(self) -> usize {
+        match self {
+            Rounding::Q8_0 | Rounding::Q8_1 => Q8_BLOCK,
+            Rounding::Q8K => K_BLOCK,
+        }
+    }
+}
+
+/// Rows of activations in 8-bit blocks, rounded as ggml pairs them with a type of weights.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Quantised {
     /// Elements of a block.
@@ -14,33 +46,56 @@ pub(crate) struct Quantised {
     pub(crate) quants: Vec<i8>,
     /// `[rows, columns / block]`; a block with a value that is not finite has scale NaN.
     pub(crate) scales: Vec<f32>,
-    /// Sums of 16 quants each, `[rows, columns / 16]`; empty for Q8_0.
+    /// Sums of 16 quants each, `[rows, columns / 16]`; empty but for Q8_K.
     pub(crate) sums: Vec<i16>,
+    /// Sums of the blocks' rounded values, `[rows, columns / block]`, themselves rounded to f16; empty but for Q8_1.
+    pub(crate) totals: Vec<f32>,
 }
 
 impl Quantised {
     /// Rounds rows of `columns` elements for a product with weights of `tensor_type`; `None` where that
     /// type's products take no 8-bit activations or `columns` is no multiple of the block.
     pub(crate) fn new(values: &[f32], columns: usize, tensor_type: TensorType) -> Option<Self> {
-        let block = match tensor_type {
-            TensorType::Q8_0 => Q8_BLOCK,
-            TensorType::Q4K | TensorType::Q5K | TensorType::Q6K => K_BLOCK,
-            TensorType::F32 | TensorType::F16 | TensorType::Bf16 => return None,
-        };
+        let rounding = Rounding::paired(tensor_type)?;
+        let block = rounding.block();
         if columns == 0 || !columns.is_multiple_of(block) || !values.len().is_multiple_of(columns) {
             return None;
         }
-        let mut quants = vec![0i8; values.len()];
-        let mut scales = Vec::with_capacity(values.len() / block);
-        for (values, quants) in values.chunks_exact(block).zip(quants.chunks_exact_mut(block)) {
-            scales.push(if block == Q8_BLOCK { round_q8_0(values, quants) } else { round_q8_k(values, quants) });
+        let mut rows =
+            Quantised { block, columns, quants: vec![0i8; values.len()], scales: vec![], sums: vec![], totals: vec![] };
+        for (values, quants) in values.chunks_exact(block).zip(rows.quants.chunks_exact_mut(block)) {
+            let scale = match rounding {
+                Rounding::Q8_0 | Rounding::Q8_1 => round_q8_0(values, quants),
+                Rounding::Q8K => round_q8_k(values, quants),
+            };
+            match rounding {
+                Rounding::Q8_0 => rows.scales.push(to_half(scale)),
+                Rounding::Q8_1 => {
+                    // The sum is of the scale before it is rounded to f16: `quantize_row_q8_1` in ggml.
+                    let sum: i32 = quants.iter().map(|quant| i32::from(*quant)).sum();
+                    rows.totals.push(to_half(scale * sum as f32));
+                    rows.scales.push(to_half(scale));
+                }
+                Rounding::Q8K => {
+                    let parts = quants.as_chunks::<16>().0.iter();
+                    rows.sums.extend(parts.map(|part| part.iter().map(|q| i16::from(*q)).sum::<i16>()));
+                    rows.scales.push(scale);
+                }
+            }
         }
-        let sums = if block == K_BLOCK {
-            quants.as_chunks::<16>().0.iter().map(|part| part.iter().map(|q| i16::from(*q)).sum()).collect()
-        } else {
-            Vec::new()
-        };
-        Some(Quantised { block, columns, quants, scales, sums })
+        Some(rows)
+    }
+
+    /// The quants of block `at`, counted over all rows; `N` is [`Quantised::block`].
+    #[inline(always)]
+    pub(super) fn block_of<const N: usize>(&self, at: usize) -> &[i8; N] {
+        &self.quants.as_chunks::<N>().0[at]
+    }
+
+    /// The sums of a Q8_K block, 16 quants each.
+    #[inline(always)]
+    pub(super) fn sums_of(&self, at: usize) -> &[i16; 16] {
+        &self.sums.as_chunks::<16>().0[at]
     }
 }
 
@@ -51,7 +106,8 @@ fn nearest(x: f32) -> f32 {
     (x + SHIFT) - SHIFT
 }
 
-/// ggml's Q8_0 as its AVX2 code has it: `q = round(x * (127 / absmax))`, scale `f16(absmax / 127)`.
+/// ggml's Q8_0 and Q8_1 as its AVX2 code has them: `q = round(x * (127 / absmax))`. Returns the scale, `absmax / 127`,
+/// before it is rounded to f16.
 fn round_q8_0(values: &[f32], quants: &mut [i8]) -> f32 {
     if values.iter().any(|x| !x.is_finite()) {
         return f32::NAN;
@@ -64,7 +120,11 @@ fn round_q8_0(values: &[f32], quants: &mut [i8]) -> f32 {
     for (quant, x) in quants.iter_mut().zip(values) {
         *quant = nearest(x * inverse) as i8;
     }
-    half::f16::from_f32(absmax / 127.0).to_f32()
+    absmax / 127.0
+}
+
+fn to_half(x: f32) -> f32 {
+    half::f16::from_f32(x).to_f32()
 }
 
 /// ggml's Q8_K: the element of largest magnitude becomes -127; scale in f32.
@@ -102,6 +162,20 @@ mod tests {
     }
 
     #[test]
+    fn q8_1_is_q8_0_with_the_sum_of_each_block() {
+        let row: Vec<f32> = (0..64).map(|i| if i < 32 { (i * i) as f32 * 0.37 - 40.0 } else { 0.0 }).collect();
+        let rounded = Quantised::new(&row, 64, TensorType::Q5_1).unwrap();
+        let plain = Quantised::new(&row, 64, TensorType::Q5_0).unwrap();
+        assert_eq!((&rounded.quants, &rounded.scales), (&plain.quants, &plain.scales));
+        assert!(plain.totals.is_empty() && rounded.sums.is_empty());
+        let sum: i32 = rounded.quants.iter().map(|quant| i32::from(*quant)).sum();
+        let exact = f64::from(row[31]) / 127.0 * f64::from(sum);
+        // One rounding to 11 bits, and one to 24 before it.
+        assert!((f64::from(rounded.totals[0]) / exact - 1.0).abs() < 2f64.powi(-11) + 2f64.powi(-23));
+        assert_eq!(rounded.totals[1], 0.0);
+    }
+
+    #[test]
     fn q8_k_turns_the_extreme_into_minus_127_and_sums_sixteens() {
         let row: Vec<f32> = (0..256).map(|i| if i == 40 { 12.7 } else { -0.1 * (i % 3) as f32 }).collect();
         let rounded = Quantised::new(&row, 256, TensorType::Q6K).unwrap();
@@ -117,6 +191,8 @@ mod tests {
         row[3] = f32::NAN;
         let scales = Quantised::new(&row, 32, TensorType::Q8_0).unwrap().scales;
         assert!(scales[0].is_nan() && scales[1].is_finite());
+        let totals = Quantised::new(&row, 32, TensorType::Q4_1).unwrap().totals;
+        assert!(totals[0].is_nan() && totals[1].is_finite());
     }
 
     #[test]

@@ -48,7 +48,7 @@ const NEUTRAL: [(&str, &[f64]); 9] = [
 
 /// The metadata of a file.
 pub(in crate::model) struct Metadata {
-    pairs: BTreeMap<String, Value>,
+    pub(super) pairs: BTreeMap<String, Value>,
 }
 
 impl Metadata {
@@ -68,19 +68,11 @@ impl Metadata {
     /// The family.
     ///
     /// # Errors
-    /// Unsupported for an unknown family, for a part of a split model and for a file that holds something else.
+    /// Unsupported for an unknown family and for a file that holds something else.
     pub(in crate::model) fn architecture(&self) -> Result<Architecture> {
         match self.pairs.get("general.type") {
             Some(Value::Text(kind)) if kind != "model" => {
                 return Err(Error::unsupported(format!("the file holds a {kind:?}, not a whole model")));
-            }
-            _ => {}
-        }
-        match self.pairs.get("split.count") {
-            Some(Value::Unsigned(count)) if *count > 1 => {
-                return Err(Error::unsupported(format!(
-                    "the model is split into {count} files; merge them with llama-gguf-split --merge"
-                )));
             }
             _ => {}
         }

@@ -1,0 +1,439 @@
+//! One card: its context, streams, kernels and memory. Everything that talks to the driver is here.
+//!
+//! Launches take addresses, not borrows: what keeps an address valid is said where it is put into a
+//! [`Work`], and memory is freed in the order of the stream that uses it.
+
+#![allow(unsafe_code)]
+
+use super::library;
+use super::source;
+use super::work::{Kernel, Work};
+use crate::error::{Error, ErrorKind, Result};
+use cudarc::cublas::{CudaBlas, result as blas, sys as blas_sys};
+use cudarc::driver::{
+    CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaModule, CudaStream, DriverError, result, sys,
+};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The type that operands of large products are rounded to; sums are f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ComputeType {
+    /// IEEE 754 binary32, and no TF32.
+    F32,
+    /// IEEE 754 binary16.
+    F16,
+    /// The upper half of a binary32.
+    Bf16,
+}
+
+impl ComputeType {
+    /// The name on the command line and in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            ComputeType::F32 => "f32",
+            ComputeType::F16 => "f16",
+            ComputeType::Bf16 => "bf16",
+        }
+    }
+
+    /// Bytes of an operand's element.
+    pub(super) fn size(self) -> usize {
+        if self == ComputeType::F32 { 4 } else { 2 }
+    }
+
+    fn blas(self) -> blas_sys::cudaDataType {
+        match self {
+            ComputeType::F32 => blas_sys::cudaDataType::CUDA_R_32F,
+            ComputeType::F16 => blas_sys::cudaDataType::CUDA_R_16F,
+            ComputeType::Bf16 => blas_sys::cudaDataType::CUDA_R_16BF,
+        }
+    }
+}
+
+/// What a run's identity says of the card.
+#[derive(Debug, Clone)]
+pub(super) struct Facts {
+    pub(super) name: String,
+    pub(super) capability: (i32, i32),
+    pub(super) driver: String,
+    pub(super) cuda: String,
+    pub(super) total_bytes: usize,
+    pub(super) multiprocessors: u32,
+}
+
+/// A card that is ready to work.
+pub(super) struct Device {
+    context: Arc<CudaContext>,
+    /// Kernels and products.
+    pub(super) compute: Arc<CudaStream>,
+    /// Copies to the host beside them.
+    pub(super) copy: Arc<CudaStream>,
+    functions: HashMap<Kernel, CudaFunction>,
+    blas: CudaBlas,
+    facts: Facts,
+    _module: Arc<CudaModule>,
+}
+
+/// One product `Y = X W^T` of cuBLAS, row-major: X is `m x k`, W is `n x k`, Y has rows of `stride` elements.
+pub(super) struct Gemm {
+    pub(super) x: u64,
+    pub(super) w: u64,
+    pub(super) y: u64,
+    pub(super) m: usize,
+    pub(super) n: usize,
+    pub(super) k: usize,
+    pub(super) stride: usize,
+    pub(super) compute: ComputeType,
+}
+
+impl Device {
+    /// Opens card `ordinal` and compiles the kernels for it.
+    ///
+    /// # Errors
+    /// Environment: which of driver, libraries and card is not there.
+    pub(super) fn open(ordinal: usize) -> Result<Arc<Self>> {
+        library::require()?;
+        check("initialise the driver", result::init())?;
+        let count = check("count the cards", CudaContext::device_count())?;
+        if usize::try_from(count).is_ok_and(|count| ordinal >= count) {
+            let message =
+                format!("there is no card {ordinal}: the driver shows {count}, counted from 0; see nvidia-smi");
+            return Err(Error::new(ErrorKind::Environment, message));
+        }
+        let context = check("open the card", CudaContext::new(ordinal))?;
+        // SAFETY: nothing here uses the slices whose accesses would be tracked; order between streams is kept by the
+        // events of this backend.
+        unsafe { context.disable_event_tracking() };
+        let facts = facts(&context)?;
+        let module = check("load the kernels", context.load_module(source::compile(facts.capability)?))?;
+        let functions = Kernel::all()
+            .into_iter()
+            .map(|kernel| Ok((kernel, check("load a kernel", module.load_function(&kernel.name()))?)))
+            .collect::<Result<_>>()?;
+        let compute = check("make a stream", context.new_stream())?;
+        let copy = check("make a stream", context.new_stream())?;
+        let handle = CudaBlas::new(Arc::clone(&compute)).map_err(|cause| blas_error("start cuBLAS", &cause))?;
+        // Sums of half-precision products stay in f32 throughout.
+        let mode = blas_sys::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
+        // SAFETY: the handle was just made.
+        unsafe { blas_sys::cublasSetMathMode(*handle.handle(), mode) }
+            .result()
+            .map_err(|cause| blas_error("set cuBLAS up", &cause))?;
+        keep_freed_memory(&context)?;
+        Ok(Arc::new(Device { context, compute, copy, functions, blas: handle, facts, _module: module }))
+    }
+
+    /// Bytes a second that the card's memory moves by its clock and width, both edges of the clock.
+    pub(super) fn memory_bandwidth(&self) -> f64 {
+        use sys::CUdevice_attribute::{
+            CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH as WIDTH, CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE as CLOCK,
+        };
+        let attribute = |attribute| f64::from(self.context.attribute(attribute).unwrap_or(0));
+        2.0 * attribute(CLOCK) * 1e3 * attribute(WIDTH) / 8.0
+    }
+
+    pub(super) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Memory for `what`, in the order of the compute stream.
+    pub(super) fn alloc(self: &Arc<Self>, bytes: usize, what: &str) -> Result<Arc<DeviceMemory>> {
+        self.bind()?;
+        // SAFETY: the stream lives as long as the device, which the memory keeps alive.
+        match unsafe { result::malloc_async(self.compute.cu_stream(), bytes.max(16)) } {
+            Ok(address) => Ok(Arc::new(DeviceMemory { device: Arc::clone(self), address, bytes: bytes.max(16) })),
+            Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => Err(self.out_of_memory(bytes, what)),
+            Err(cause) => Err(driver_error(&format!("allocate {bytes} bytes for {what}"), &cause)),
+        }
+    }
+
+    fn out_of_memory(&self, bytes: usize, what: &str) -> Error {
+        let (free, total) = self.context.mem_get_info().unwrap_or((0, self.facts.total_bytes));
+        let mib = |bytes: usize| bytes.div_ceil(1 << 20);
+        Error::new(
+            ErrorKind::Environment,
+            format!(
+                "{} is out of memory: {what} needs {} MiB, and {} of {} MiB are free; take a smaller model, type or prompt, or --device cpu",
+                self.facts.name,
+                mib(bytes),
+                mib(free),
+                mib(total)
+            ),
+        )
+    }
+
+    /// Copies host bytes to `memory` from `offset` on, behind everything on the compute stream.
+    pub(super) fn upload(&self, memory: &DeviceMemory, offset: usize, bytes: &[u8]) -> Result<()> {
+        if offset.checked_add(bytes.len()).is_none_or(|end| end > memory.bytes) {
+            return Err(Error::internal("a copy that exceeds its memory on the card"));
+        }
+        self.bind()?;
+        // SAFETY: the range lies within the memory; pageable bytes are staged before the call returns.
+        let copied =
+            unsafe { result::memcpy_htod_async(memory.address + offset as u64, bytes, self.compute.cu_stream()) };
+        check("copy to the card", copied)
+    }
+
+    /// Starts a copy from `source`, an address with `to.1` readable bytes, to pinned memory at `to`, on `stream`.
+    pub(super) fn download(&self, stream: &CudaStream, source: u64, to: (*mut u8, usize)) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the caller's slot owns `to.1` bytes from `to.0` on and is neither read nor freed before the event
+        // behind this copy; the source is kept by the parcel until then.
+        let to = unsafe { std::slice::from_raw_parts_mut(to.0, to.1) };
+        // SAFETY: as above.
+        check("copy from the card", unsafe { result::memcpy_dtoh_async(to, source, stream.cu_stream()) })
+    }
+
+    /// Launches one kernel on the compute stream.
+    pub(super) fn launch(&self, work: &Work) -> Result<()> {
+        let function =
+            self.functions.get(&work.kernel()).ok_or_else(|| Error::internal("a kernel that was not loaded"))?;
+        let grid = work.grid();
+        if grid.0 == 0 || grid.1 == 0 || grid.2 == 0 {
+            return Ok(());
+        }
+        if grid.1 > 65535 || grid.2 > 65535 {
+            return Err(Error::unsupported("more rows in one batch than a launch can count: use a shorter prompt"));
+        }
+        self.bind()?;
+        let mut params = [work.params().cast_mut()];
+        // SAFETY: the kernel takes one parameter by value, whose layout the source asserts; the driver copies it before
+        // this returns. The addresses in it are of memory whose owners outlive the launch in stream order.
+        let launched = unsafe {
+            result::launch_kernel(
+                function.cu_function(),
+                grid,
+                (work.block(), 1, 1),
+                0,
+                self.compute.cu_stream(),
+                &mut params,
+            )
+        };
+        check(&format!("launch {}", work.kernel().name()), launched)
+    }
+
+    /// Launches works as one graph, and keeps it for the next time.
+    pub(super) fn graph(&self, works: &[Work]) -> Result<CudaGraph> {
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        check("begin a graph", self.compute.begin_capture(mode))?;
+        let launched = works.iter().try_for_each(|work| self.launch(work));
+        let graph = check("end a graph", self.compute.end_capture(sys::CUgraphInstantiate_flags(0)));
+        launched?;
+        graph?.ok_or_else(|| Error::internal("a graph without a launch"))
+    }
+
+    /// A product on the compute stream.
+    pub(super) fn gemm(&self, p: &Gemm) -> Result<()> {
+        let int = |n: usize| {
+            i32::try_from(n).map_err(|_| Error::unsupported("a product with more than 2^31 rows or columns"))
+        };
+        let (m, n, k, stride) = (int(p.m)?, int(p.n)?, int(p.k)?, int(p.stride)?);
+        let (one, zero) = (1.0f32, 0.0f32);
+        self.bind()?;
+        // SAFETY: column-major, this is Y^T = W X^T with leading dimensions k, k and stride; the addresses are of
+        // memory of those sizes that its owners keep in stream order, the factors are read before this returns.
+        let done = unsafe {
+            blas::gemm_ex(
+                *self.blas.handle(),
+                blas_sys::cublasOperation_t::CUBLAS_OP_T,
+                blas_sys::cublasOperation_t::CUBLAS_OP_N,
+                n,
+                m,
+                k,
+                (&raw const one).cast(),
+                p.w as *const _,
+                p.compute.blas(),
+                k,
+                p.x as *const _,
+                p.compute.blas(),
+                k,
+                (&raw const zero).cast(),
+                p.y as *mut _,
+                blas_sys::cudaDataType::CUDA_R_32F,
+                stride,
+                blas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+                blas_sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+            )
+        };
+        done.map_err(|cause| blas_error("multiply", &cause))
+    }
+
+    /// An event behind everything that `stream` has so far. Whoever waits for it sleeps.
+    pub(super) fn event(&self, stream: &CudaStream) -> Result<CudaEvent> {
+        let flags = sys::CUevent_flags::CU_EVENT_BLOCKING_SYNC;
+        check("record an event", stream.record_event(Some(flags)))
+    }
+
+    /// Makes the calling thread one that may use the card.
+    pub(super) fn bind(&self) -> Result<()> {
+        check("use the card", self.context.bind_to_thread())
+    }
+}
+
+/// Bytes on a card; freed behind everything that the compute stream has when they are dropped.
+pub(super) struct DeviceMemory {
+    device: Arc<Device>,
+    address: u64,
+    bytes: usize,
+}
+
+impl DeviceMemory {
+    pub(super) fn address(&self) -> u64 {
+        self.address
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for DeviceMemory {
+    fn drop(&mut self) {
+        if self.device.bind().is_ok() {
+            // SAFETY: allocated on this stream, freed once. A failure leaves it to the context's end.
+            let _ = unsafe { result::free_async(self.address, self.device.compute.cu_stream()) };
+        }
+    }
+}
+
+/// Page-locked bytes on the host, which the card writes to directly.
+pub(super) struct Pinned {
+    address: *mut u8,
+    bytes: usize,
+    device: Arc<Device>,
+}
+
+// SAFETY: plain memory that its owner alone points to.
+unsafe impl Send for Pinned {}
+// SAFETY: shared references only read.
+unsafe impl Sync for Pinned {}
+
+impl Pinned {
+    /// `bytes` of cached page-locked memory.
+    pub(super) fn new(device: &Arc<Device>, bytes: usize) -> Result<Self> {
+        device.bind()?;
+        // SAFETY: freed in drop, with the context alive.
+        let address = check(&format!("lock {bytes} bytes of host memory"), unsafe { result::malloc_host(bytes, 0) })?;
+        // Defined bytes from the start: a copy that failed leaves zeros, not another process's memory.
+        // SAFETY: the driver just gave `bytes` writable bytes.
+        unsafe { std::ptr::write_bytes(address.cast::<u8>(), 0, bytes) };
+        Ok(Pinned { address: address.cast(), bytes, device: Arc::clone(device) })
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Where a copy may write; the caller waits for it before it reads.
+    pub(super) fn target(&self, offset: usize, length: usize) -> Result<(*mut u8, usize)> {
+        if offset.checked_add(length).is_none_or(|end| end > self.bytes) {
+            return Err(Error::internal("a copy that exceeds its page-locked memory"));
+        }
+        // SAFETY: within the allocation, as was just checked.
+        Ok((unsafe { self.address.add(offset) }, length))
+    }
+
+    /// `count` values of `T` from byte `offset` on; called after the event behind the copy that wrote them.
+    pub(super) fn values<T: Delivered>(&self, offset: usize, count: usize) -> &[T] {
+        let end = count.checked_mul(size_of::<T>()).and_then(|length| offset.checked_add(length));
+        let aligned = (self.address as usize + offset).is_multiple_of(align_of::<T>());
+        if !aligned || end.is_none_or(|end| end > self.bytes) {
+            return &[];
+        }
+        // SAFETY: within the allocation and aligned; every bit pattern is a T; nothing writes while it is borrowed.
+        unsafe { std::slice::from_raw_parts(self.address.add(offset).cast(), count) }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        if self.device.bind().is_ok() {
+            // SAFETY: allocated by malloc_host, freed once. A failure leaves it to the process's end.
+            let _ = unsafe { result::free_host(self.address.cast()) };
+        }
+    }
+}
+
+/// Types that any bytes are a value of.
+///
+/// # Safety
+/// Every bit pattern has to be valid.
+pub(super) unsafe trait Delivered {}
+// SAFETY: any 32 bits are an f32.
+unsafe impl Delivered for f32 {}
+// SAFETY: any 64 bits are a u64.
+unsafe impl Delivered for u64 {}
+// SAFETY: made of integers and floats without padding.
+unsafe impl Delivered for super::work::RowRecord {}
+
+/// Freed memory stays with this process: a batch allocates what the one before it freed.
+fn keep_freed_memory(context: &CudaContext) -> Result<()> {
+    // SAFETY: the device of a live context.
+    let pool = check("find the memory pool", unsafe { result::device::get_default_mem_pool(context.cu_device()) })?;
+    let most = u64::MAX;
+    // SAFETY: the attribute is a u64, read before the call returns.
+    let set = unsafe {
+        sys::cuMemPoolSetAttribute(
+            pool,
+            sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD,
+            (&raw const most).cast_mut().cast(),
+        )
+    };
+    check("set the memory pool up", set.result())
+}
+
+fn facts(context: &CudaContext) -> Result<Facts> {
+    let mut version = 0;
+    // SAFETY: writes one integer.
+    check("ask for the driver's version", unsafe { sys::cuDriverGetVersion(&raw mut version) }.result())?;
+    let driver = ["/sys/module/nvidia/version", "/proc/driver/nvidia/version"]
+        .iter()
+        .find_map(|path| std::fs::read_to_string(path).ok())
+        .map(|text| driver_version(&text));
+    let multiprocessors = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+    let multiprocessors = check("ask for the card's multiprocessors", context.attribute(multiprocessors))?;
+    Ok(Facts {
+        multiprocessors: u32::try_from(multiprocessors).unwrap_or(1).max(1),
+        name: check("ask for the card's name", context.name())?,
+        capability: check("ask for the card's compute capability", context.compute_capability())?,
+        driver: driver.unwrap_or_default(),
+        cuda: format!("{}.{}", version / 1000, version % 1000 / 10),
+        total_bytes: check("ask for the card's memory", context.total_mem())?,
+    })
+}
+
+/// The version in what the kernel module says of itself: the first word with two dots, or the whole line.
+fn driver_version(text: &str) -> String {
+    let dotted = |word: &&str| word.matches('.').count() >= 1 && word.chars().all(|c| c.is_ascii_digit() || c == '.');
+    text.split_whitespace().find(dotted).unwrap_or_else(|| text.trim()).to_owned()
+}
+
+/// An error of the driver while doing `what`.
+pub(super) fn check<T>(what: &str, result: std::result::Result<T, DriverError>) -> Result<T> {
+    result.map_err(|cause| driver_error(what, &cause))
+}
+
+fn driver_error(what: &str, cause: &DriverError) -> Error {
+    let name = cause.error_name().map_or_else(|_| "unknown error".into(), |name| name.to_string_lossy());
+    let text = cause.error_string().map_or_else(|_| "".into(), |text| text.to_string_lossy());
+    Error::new(ErrorKind::Environment, format!("CUDA: cannot {what}: {name}: {text}"))
+}
+
+fn blas_error(what: &str, cause: &cudarc::cublas::result::CublasError) -> Error {
+    Error::new(ErrorKind::Environment, format!("cuBLAS: cannot {what}: {cause:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::driver_version;
+
+    #[test]
+    fn the_driver_s_version_is_found_in_both_of_its_files() {
+        let proc = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build";
+        assert_eq!(
+            (driver_version(proc).as_str(), driver_version("580.159.04\n").as_str()),
+            ("580.159.04", "580.159.04")
+        );
+    }
+}

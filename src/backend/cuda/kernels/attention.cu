@@ -1,0 +1,200 @@
+// Attention over the cache, in f32. Rows of scores and probabilities are ragged: `[heads, visible keys]`.
+
+struct Attention {
+    u64 step;
+    u64 q;
+    u64 keys;
+    u64 values;
+    u64 scores;
+    u64 probabilities;
+    u64 context;
+    u32 heads;
+    u32 kv_heads;
+    u32 head_dim;
+    u32 first_row;
+    u32 rows;
+    float scale;
+    u32 stages;  // of the kernel for few rows: which of the three it makes
+    u32 unused;
+};
+
+enum Stage { SCORES = 1, SOFTMAX = 2, CONTEXT = 4 };
+
+struct Head {
+    u32 visible;   // keys that the row sees
+    u64 ragged;    // where its scores begin
+    u32 kv_offset; // where its key head begins in a cached row
+    u32 kv_width;
+};
+
+__device__ __forceinline__ Head head_of(const Attention &p, u32 row, u32 head) {
+    u32 first = ((const Step *)p.step)->first_position + p.first_row + 1;
+    Head h;
+    h.visible = first + row;
+    h.ragged = ragged_offset(p.heads, row, first) + (u64)head * h.visible;
+    h.kv_offset = head / (p.heads / p.kv_heads) * p.head_dim;
+    h.kv_width = p.kv_heads * p.head_dim;
+    return h;
+}
+
+__device__ __forceinline__ void softmax(const float *scores, float *out, u32 count, float *scratch) {
+    float largest = -INFINITY;
+    for (u32 i = threadIdx.x; i < count; i += blockDim.x) largest = fmaxf(largest, scores[i]);
+    largest = block_max(largest, scratch);
+    float sum = 0.0f;
+    for (u32 i = threadIdx.x; i < count; i += blockDim.x) sum += expf(scores[i] - largest);
+    sum = block_sum(sum, scratch);
+    for (u32 i = threadIdx.x; i < count; i += blockDim.x) out[i] = expf(scores[i] - largest) / sum;
+}
+
+// Few rows: one block a head of a row makes all three, and writes them.
+extern "C" __global__ void __launch_bounds__(1024) attention_few(const __grid_constant__ Attention p) {
+    __shared__ float scratch[32];
+    __shared__ float sums[1024];
+    u32 head = blockIdx.x, row = blockIdx.y, warp = threadIdx.x >> 5, lane = threadIdx.x & 31u, warps = blockDim.x >> 5;
+    Head h = head_of(p, row, head);
+    float *scores = (float *)p.scores + h.ragged, *probabilities = (float *)p.probabilities + h.ragged;
+    u64 in_row = ((u64)row * p.heads + head) * p.head_dim;
+    if (p.stages & SCORES) {
+        // Eight lanes a key, four keys a warp.
+        const float *q = (const float *)p.q + in_row, *keys = (const float *)p.keys + h.kv_offset;
+        u32 part = lane % 8;
+#pragma unroll 2
+        for (u32 key = warp * 4 + lane / 8; key < (h.visible + 3) / 4 * 4; key += warps * 4) {
+            const float *k = keys + (u64)min(key, h.visible - 1) * h.kv_width;
+            float sum = 0.0f;
+#pragma unroll 4
+            for (u32 i = part; i < p.head_dim; i += 8) sum = __fmaf_rn(q[i], k[i], sum);
+            for (u32 width = 4; width > 0; width >>= 1) sum += __shfl_xor_sync(0xFFFFFFFFu, sum, width);
+            if (part == 0 && key < h.visible) scores[key] = sum * p.scale;
+        }
+        __syncthreads();
+    }
+    if (p.stages & SOFTMAX) {
+        softmax(scores, probabilities, h.visible, scratch);
+        __syncthreads();
+    }
+    if (p.stages & CONTEXT) {
+        const float *values = (const float *)p.values + h.kv_offset;
+        u32 lanes = min(p.head_dim, blockDim.x), groups = blockDim.x / lanes, group = threadIdx.x / lanes;
+        for (u32 base = 0; base < p.head_dim; base += lanes) {
+            u32 i = base + threadIdx.x % lanes;
+            float sum = 0.0f;
+            if (group < groups && i < p.head_dim) {
+#pragma unroll 8
+                for (u32 key = group; key < h.visible; key += groups) {
+                    sum = __fmaf_rn(probabilities[key], values[(u64)key * h.kv_width + i], sum);
+                }
+            }
+            __syncthreads();
+            sums[threadIdx.x] = sum;
+            __syncthreads();
+            if (group == 0 && i < p.head_dim) {
+                for (u32 other = 1; other < groups; other++) sum += sums[other * lanes + threadIdx.x];
+                ((float *)p.context)[in_row + i] = sum;
+            }
+        }
+    }
+}
+
+const u32 SQUARE = 64;  // rows and columns of a tile; a thread makes 4 x 4 of it
+const u32 DEPTH = 32;
+
+// Adds the products of a tile's columns `a[d]` and `b[d]`: thread (x, y) takes rows 4 y and columns 4 x on.
+__device__ __forceinline__ void add_tile(const float (*a)[SQUARE + 4], const float (*b)[SQUARE + 4], u32 x, u32 y, float (*sums)[4]) {
+#pragma unroll 8
+    for (u32 d = 0; d < DEPTH; d++) {
+        float4 left = *(const float4 *)&a[d][y * 4], right = *(const float4 *)&b[d][x * 4];
+        float rows[4] = {left.x, left.y, left.z, left.w}, columns[4] = {right.x, right.y, right.z, right.w};
+#pragma unroll
+        for (u32 i = 0; i < 4; i++)
+#pragma unroll
+            for (u32 j = 0; j < 4; j++) sums[i][j] = __fmaf_rn(rows[i], columns[j], sums[i][j]);
+    }
+}
+
+// Scores of many rows: a tile of rows and keys a block.
+extern "C" __global__ void __launch_bounds__(256) attention_scores(const __grid_constant__ Attention p) {
+    __shared__ __align__(16) float qs[DEPTH][SQUARE + 4], ks[DEPTH][SQUARE + 4];
+    u32 first_key = blockIdx.x * SQUARE, first_row = blockIdx.y * SQUARE, head = blockIdx.z;
+    u32 last_row = min(first_row + SQUARE, p.rows) - 1;
+    if (first_key >= head_of(p, last_row, head).visible) return;
+    Head top = head_of(p, 0, head);
+    u32 most = head_of(p, p.rows - 1, head).visible;
+    const float *q = (const float *)p.q + (u64)head * p.head_dim, *keys = (const float *)p.keys + top.kv_offset;
+    u32 x = threadIdx.x % 16, y = threadIdx.x / 16, d = threadIdx.x % DEPTH;
+    float sums[4][4] = {};
+    for (u32 depth = 0; depth < p.head_dim; depth += DEPTH) {
+        bool inside = depth + d < p.head_dim;
+#pragma unroll
+        for (u32 r = threadIdx.x / DEPTH; r < SQUARE; r += 256 / DEPTH) {
+            u32 row = first_row + r, key = first_key + r;
+            qs[d][r] = inside && row < p.rows ? q[(u64)row * p.heads * p.head_dim + depth + d] : 0.0f;
+            ks[d][r] = inside && key < most ? keys[(u64)key * top.kv_width + depth + d] : 0.0f;
+        }
+        __syncthreads();
+        add_tile(qs, ks, x, y, sums);
+        __syncthreads();
+    }
+    for (u32 i = 0; i < 4; i++) {
+        u32 row = first_row + y * 4 + i;
+        if (row >= p.rows) continue;
+        Head h = head_of(p, row, head);
+        for (u32 j = 0; j < 4; j++) {
+            u32 key = first_key + x * 4 + j;
+            if (key < h.visible) ((float *)p.scores)[h.ragged + key] = sums[i][j] * p.scale;
+        }
+    }
+}
+
+// Softmax of many rows: a block a head of a row.
+extern "C" __global__ void __launch_bounds__(128) attention_softmax(const __grid_constant__ Attention p) {
+    __shared__ float scratch[32];
+    Head h = head_of(p, blockIdx.x, blockIdx.y);
+    softmax((const float *)p.scores + h.ragged, (float *)p.probabilities + h.ragged, h.visible, scratch);
+}
+
+// Context of many rows: a tile of rows and elements of a head a block.
+extern "C" __global__ void __launch_bounds__(256) attention_context(const __grid_constant__ Attention p) {
+    __shared__ __align__(16) float ps[DEPTH][SQUARE + 4], vs[DEPTH][SQUARE + 4];
+    const u32 STRIDE = 256 / DEPTH;
+    u32 first_element = blockIdx.x * SQUARE, first_row = blockIdx.y * SQUARE, head = blockIdx.z;
+    u32 last_row = min(first_row + SQUARE, p.rows) - 1;
+    Head bottom = head_of(p, last_row, head);
+    const float *values = (const float *)p.values + bottom.kv_offset;
+    u32 x = threadIdx.x % 16, y = threadIdx.x / 16, d = threadIdx.x % DEPTH, r = threadIdx.x / DEPTH;
+    // A thread loads the same rows of every tile.
+    const float *rows[SQUARE / STRIDE];
+    u32 visible[SQUARE / STRIDE];
+#pragma unroll
+    for (u32 i = 0; i < SQUARE / STRIDE; i++) {
+        u32 row = first_row + r + i * STRIDE;
+        Head h = head_of(p, min(row, p.rows - 1), head);
+        rows[i] = (const float *)p.probabilities + h.ragged;
+        visible[i] = row < p.rows ? h.visible : 0;
+    }
+    float sums[4][4] = {};
+    for (u32 depth = 0; depth < bottom.visible; depth += DEPTH) {
+#pragma unroll
+        for (u32 i = 0; i < SQUARE / STRIDE; i++) {
+            ps[d][r + i * STRIDE] = depth + d < visible[i] ? rows[i][depth + d] : 0.0f;
+        }
+#pragma unroll
+        for (u32 i = threadIdx.x; i < SQUARE * DEPTH; i += 256) {
+            u32 e = i % SQUARE, key = depth + i / SQUARE;
+            bool inside = key < bottom.visible && first_element + e < p.head_dim;
+            vs[i / SQUARE][e] = inside ? values[(u64)key * bottom.kv_width + first_element + e] : 0.0f;
+        }
+        __syncthreads();
+        add_tile(ps, vs, x, y, sums);
+        __syncthreads();
+    }
+    for (u32 i = 0; i < 4; i++) {
+        u32 row = first_row + y * 4 + i;
+        if (row >= p.rows) continue;
+        for (u32 j = 0; j < 4; j++) {
+            u32 element = first_element + x * 4 + j;
+            if (element < p.head_dim) ((float *)p.context)[((u64)row * p.heads + head) * p.head_dim + element] = sums[i][j];
+        }
+    }
+}

@@ -1,0 +1,133 @@
+// Norms, and operations element by element.
+
+struct Norm {
+    u64 x;
+    u64 gain;
+    u64 bias;  // where 0, the norm is an RMS norm
+    u64 out;
+    u32 width;
+    float epsilon;
+};
+
+// One block a row. Sums are f64; every other step is rounded to f32.
+extern "C" __global__ void __launch_bounds__(1024) normalise(const __grid_constant__ Norm p) {
+    __shared__ double scratch[32];
+    const float *x = (const float *)p.x + (u64)blockIdx.x * p.width;
+    const float *gain = (const float *)p.gain, *bias = (const float *)p.bias;
+    float *out = (float *)p.out + (u64)blockIdx.x * p.width;
+    float mean = 0.0f;
+    if (bias) {
+        double sum = 0.0;
+#pragma unroll 4
+        for (u32 i = threadIdx.x; i < p.width; i += blockDim.x) sum += x[i];
+        mean = (float)(block_sum(sum, scratch) / p.width);
+    }
+    double squares = 0.0;
+#pragma unroll 4
+    for (u32 i = threadIdx.x; i < p.width; i += blockDim.x) {
+        float distance = x[i] - mean;
+        squares += distance * distance;
+    }
+    float scale = 1.0f / sqrtf((float)(block_sum(squares, scratch) / p.width) + p.epsilon);
+#pragma unroll 4
+    for (u32 i = threadIdx.x; i < p.width; i += blockDim.x) {
+        float value = (x[i] - mean) * scale * gain[i];
+        out[i] = bias ? value + bias[i] : value;
+    }
+}
+
+enum PointwiseOperation { NOTHING, ADD, MULTIPLY, BIAS, SILU, GELU_TANH, ROPE, STORE };
+
+// One operation, and one more on its result where `next` says so: both results are written.
+struct PointwiseJob {
+    u64 x;
+    u64 y;         // the other operand, a bias, or a table of cosines and sines by position
+    u64 out;
+    u64 next_y;
+    u64 next_out;  // for STORE a cache, by position
+    u32 operation;
+    u32 next;
+    u32 width;
+    u32 rows;
+    u32 first_row;
+    u32 head_dim;
+    u32 rotary_dim;
+    u32 first_block;
+};
+
+const u32 MOST_POINTWISE_JOBS = 4;
+const u32 POINTWISE_BLOCK = 1024;  // elements of a block
+
+struct Pointwise {
+    u64 step;
+    PointwiseJob jobs[MOST_POINTWISE_JOBS];
+    u32 count;
+    u32 unused;
+};
+
+__device__ __forceinline__ float turned(const PointwiseJob &job, const float *x, u32 at, u32 column, u32 position) {
+    u32 i = column % job.head_dim, half = job.rotary_dim / 2;
+    if (i >= job.rotary_dim) return x[at];
+    bool first = i < half;
+    float2 turn = ((const float2 *)job.y)[(u64)position * half + (first ? i : i - half)];
+    float other = x[first ? at + half : at - half];
+    return first ? x[at] * turn.x - other * turn.y : other * turn.y + x[at] * turn.x;
+}
+
+__device__ __forceinline__ float gelu_tanh(float x) {
+    const float root = 0.79788456080286535588f;  // sqrt(2 / pi)
+    return 0.5f * x * (1.0f + tanhf(root * (x + 0.044715f * x * x * x)));
+}
+
+__device__ __forceinline__ float applied(u32 operation, float x, float y) {
+    switch (operation) {
+        case ADD:
+        case BIAS: return x + y;
+        case MULTIPLY: return x * y;
+        case SILU: return x / (1.0f + expf(-x));
+        case GELU_TANH: return gelu_tanh(x);
+        default: return x;
+    }
+}
+
+__device__ __forceinline__ void pointwise_one(const PointwiseJob &job, u32 at, u32 first_position) {
+    const float *x = (const float *)job.x, *y = (const float *)job.y;
+    u32 column = at % job.width, position = first_position + at / job.width;
+    float value;
+    if (job.operation == ROPE) value = turned(job, x, at, column, position);
+    else value = applied(job.operation, x[at], y ? y[job.operation == BIAS ? column : at] : 0.0f);
+    if (job.operation != STORE) ((float *)job.out)[at] = value;
+    if (job.next == MULTIPLY) ((float *)job.next_out)[at] = value * ((const float *)job.next_y)[at];
+    if (job.next == STORE) ((float *)job.next_out)[(u64)position * job.width + column] = value;
+}
+
+// Four neighbours of one row at once: most of the time goes into moving them.
+__device__ __forceinline__ void pointwise_four(const PointwiseJob &job, u32 at, u32 first_position) {
+    u32 column = at % job.width, position = first_position + at / job.width;
+    float4 x = *(const float4 *)((const float *)job.x + at), y = make_float4(0.0f, 0.0f, 0.0f, 0.0f), value;
+    if (job.y) y = *(const float4 *)((const float *)job.y + (job.operation == BIAS ? column : at));
+    value.x = applied(job.operation, x.x, y.x);
+    value.y = applied(job.operation, x.y, y.y);
+    value.z = applied(job.operation, x.z, y.z);
+    value.w = applied(job.operation, x.w, y.w);
+    if (job.operation != STORE) *(float4 *)((float *)job.out + at) = value;
+    if (job.next == MULTIPLY) {
+        float4 z = *(const float4 *)((const float *)job.next_y + at);
+        *(float4 *)((float *)job.next_out + at) = make_float4(value.x * z.x, value.y * z.y, value.z * z.z, value.w * z.w);
+    }
+    if (job.next == STORE) *(float4 *)((float *)job.next_out + (u64)position * job.width + column) = value;
+}
+
+extern "C" __global__ void __launch_bounds__(256) pointwise(const __grid_constant__ Pointwise p) {
+    u32 number = 0;
+    while (number + 1 < p.count && blockIdx.x >= p.jobs[number + 1].first_block) number++;
+    const PointwiseJob &job = p.jobs[number];
+    u32 first_position = ((const Step *)p.step)->first_position + job.first_row;
+    u32 start = (blockIdx.x - job.first_block) * POINTWISE_BLOCK, count = job.rows * job.width;
+    if (job.width % 4 == 0 && job.operation != ROPE) {
+        u32 at = start + threadIdx.x * 4;
+        if (at < count) pointwise_four(job, at, first_position);
+        return;
+    }
+    for (u32 at = start + threadIdx.x; at < min(start + POINTWISE_BLOCK, count); at += blockDim.x) pointwise_one(job, at, first_position);
+}

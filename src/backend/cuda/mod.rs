@@ -1,0 +1,540 @@
+//! NVIDIA cards: weights stay in their stored blocks, kernels are compiled when the card is opened, results and
+//! statistics leave beside the computation. Nothing of CUDA is needed to build or to start.
+
+mod capture;
+mod device;
+mod library;
+mod limits;
+mod memory;
+mod product;
+mod queue;
+mod source;
+mod tensor;
+mod transfer;
+mod work;
+
+pub use device::ComputeType;
+pub use library::require_nvrtc;
+pub use source::compile;
+pub use tensor::{CudaTensor, CudaWeight};
+pub use work::FORMATS;
+
+use super::{Backend, BackendIdentity, Batch, Captured, Choice};
+use crate::error::{Error, Result};
+use crate::graph::{Operation, Site, SiteId};
+use crate::model::{Activation, RopeParameters, Weight};
+use capture::Captures;
+use device::{Device, DeviceMemory, Pinned, check};
+use memory::Memory;
+use product::Products;
+use queue::{FUSED, Queue};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use tensor::Shape;
+use work::{
+    Attention, CHOOSE_BYTES, CHOOSE_PART, Choose, ElementOperation, Embedding, Kernel, MatvecJob, Norm, PointwiseJob,
+    Work, stage,
+};
+
+/// Rows up to which products are made on the stored blocks, and a batch is collected into few launches.
+const FEW: usize = 4;
+/// Of the card's memory, the part that one tensor of a chunk may take.
+const CHUNK_PART: usize = 64;
+
+/// Runs the graph on one card, with dequantize-f32 semantics.
+pub struct CudaBackend {
+    device: Arc<Device>,
+    memory: Memory,
+    queue: Queue,
+    /// What collected launches of many rows read and write, until they are launched: then the stream keeps the order.
+    held: Vec<Arc<DeviceMemory>>,
+    captures: Captures,
+    products: Products,
+    cache: HashMap<SiteId, Arc<DeviceMemory>>,
+    turns: Vec<(RopeParameters, Arc<DeviceMemory>)>,
+    positions: usize,
+    /// The batch under way on the card: its first position, its rows, its tokens.
+    step: Arc<DeviceMemory>,
+    first_position: usize,
+    layer: Option<u32>,
+    choice: (Arc<DeviceMemory>, Pinned),
+    threads: usize,
+}
+
+impl CudaBackend {
+    /// Card `ordinal`, with operands of large products rounded to `compute`. `threads` host threads take what it shows.
+    ///
+    /// # Errors
+    /// Environment: which of driver, libraries and card is missing, and where it was looked for.
+    pub fn new(ordinal: usize, compute: ComputeType, threads: usize) -> Result<Self> {
+        let device = Device::open(ordinal)?;
+        Ok(CudaBackend {
+            captures: Captures::new(&device),
+            step: device.alloc(16, "the batch")?,
+            choice: (device.alloc(16, "the choice")?, Pinned::new(&device, 16)?),
+            products: Products::new(compute),
+            queue: Queue::new(device.facts().multiprocessors),
+            held: Vec::new(),
+            cache: HashMap::new(),
+            turns: Vec::new(),
+            positions: 0,
+            first_position: 0,
+            layer: None,
+            memory: Memory::new(&device),
+            device,
+            threads,
+        })
+    }
+
+    /// Bytes a second that the card's memory can move: the bound of everything that reads all weights once.
+    pub fn memory_bandwidth(&self) -> f64 {
+        self.device.memory_bandwidth()
+    }
+
+    /// Launches what is collected and sends off what is parked.
+    fn flush(&mut self) -> Result<()> {
+        if self.captures.is_empty() {
+            return self.launch();
+        }
+        self.launch()?;
+        let step = self.step.address();
+        let source = self.captures.statistics(&self.device, &mut self.memory, step, &mut self.queue)?;
+        self.launch()?;
+        let copied = self.captures.ship(&self.device, source)?;
+        self.memory.copied(copied);
+        Ok(())
+    }
+
+    fn launch(&mut self) -> Result<()> {
+        let launched = self.queue.launch(&self.device, self.memory.repeats());
+        self.held.clear();
+        launched
+    }
+
+    /// Keeps memory until it is launched upon; an arena keeps its own.
+    fn hold(&mut self, memory: &Arc<DeviceMemory>) {
+        if !self.memory.repeats() {
+            self.held.push(Arc::clone(memory));
+        }
+    }
+
+    /// The row of the batch that began at which `part` of it begins.
+    fn first_row(&self, part: Batch<'_>) -> Result<u32> {
+        let rows = part.first_position.checked_sub(self.first_position);
+        count(rows.ok_or_else(|| Error::internal("rows before the batch that began"))?)
+    }
+
+    /// A new tensor for `site`. Ragged rows of a few tokens get room for any position: their addresses have to repeat.
+    fn tensor(&mut self, site: &Site, batch: Batch<'_>) -> Result<CudaTensor> {
+        let (rows, first_row) = (batch.tokens.len(), self.first_row(batch)?);
+        let (shape, elements) = match (site.axes.width(), site.operation) {
+            (Some(width), _) => (Shape::Width(width as usize), rows * width as usize),
+            (None, Operation::AttnScores { heads, .. } | Operation::Softmax { heads, .. }) => {
+                let heads = heads as usize;
+                let last = if self.memory.repeats() { self.positions } else { batch.first_position + rows };
+                (Shape::Keys { heads }, heads * rows * last)
+            }
+            _ => return Err(Error::internal(format!("`{}` has rows of no known width", site.point))),
+        };
+        let what = match site.layer {
+            Some(layer) => format!("layers.{layer}.{}", site.point),
+            None => site.point.to_owned(),
+        };
+        let (memory, address) = self.memory.take(elements * size_of::<f32>(), &what)?;
+        self.hold(&memory);
+        Ok(CudaTensor::new(memory, address, shape, batch, first_row))
+    }
+
+    /// Adds a launch; with many rows it is made at once, behind what is collected.
+    fn submit(&mut self, work: Work) -> Result<()> {
+        self.queue.push(work);
+        if self.memory.repeats() { Ok(()) } else { self.launch() }
+    }
+
+    fn pointwise(&mut self, job: PointwiseJob) {
+        self.queue.pointwise(self.step.address(), job);
+    }
+
+    fn product(&mut self, x: &CudaTensor, w: &CudaWeight, out: &CudaTensor) -> Result<()> {
+        if x.width()? != w.columns || out.width()? != w.rows {
+            return Err(Error::internal("a product of rows and a weight that do not fit"));
+        }
+        if !self.memory.repeats() {
+            self.launch()?;
+            return self.products.product(&self.device, x, w, out.address());
+        }
+        let job = MatvecJob {
+            weight: w.matrix()?,
+            x: x.address(),
+            y: out.address(),
+            rows: count(w.rows)?,
+            columns: count(w.columns)?,
+            ..MatvecJob::default()
+        };
+        self.queue.product(w.tensor_type, count(x.rows)?, job);
+        Ok(())
+    }
+
+    fn attention(&mut self, params: Attention, visible: usize) -> Result<()> {
+        if self.memory.repeats() {
+            self.queue.attention(params);
+            return Ok(());
+        }
+        self.submit(match params.stages {
+            stage::SCORES => Work::AttentionScores { params, visible: count(visible)? },
+            stage::SOFTMAX => Work::AttentionSoftmax(params),
+            _ => Work::AttentionContext(params),
+        })
+    }
+
+    /// The cache that `site` reads, for a batch that ends before `visible`.
+    fn cached(&self, site: &Site, visible: usize) -> Result<u64> {
+        let stored = site.inputs.get(1).and_then(|id| self.cache.get(id)).filter(|_| visible <= self.positions);
+        let stored = stored.map(|memory| memory.address());
+        stored.ok_or_else(|| Error::internal(format!("`{}` reads positions that are not in the cache", site.point)))
+    }
+
+    /// Cosines and sines of every position, made on the host in f64 as the processor's backend does.
+    fn turns(&mut self, rope: RopeParameters) -> Result<u64> {
+        if let Some((_, memory)) = self.turns.iter().find(|(known, _)| *known == rope) {
+            return Ok(memory.address());
+        }
+        let frequencies = rope.frequencies(&[]);
+        let mut bytes = Vec::with_capacity(self.positions * frequencies.len() * 8);
+        for position in 0..self.positions {
+            for frequency in &frequencies {
+                let angle = position as f64 * frequency;
+                bytes.extend_from_slice(&(angle.cos() as f32).to_le_bytes());
+                bytes.extend_from_slice(&(angle.sin() as f32).to_le_bytes());
+            }
+        }
+        let memory = self.device.alloc(bytes.len(), "rotary angles")?;
+        self.device.upload(&memory, 0, &bytes)?;
+        let address = memory.address();
+        self.turns.push((rope, memory));
+        Ok(address)
+    }
+
+    /// An element operation of `site` on `x` and `y`, whose rows are as wide.
+    fn elementwise(
+        &mut self,
+        operation: ElementOperation,
+        site: &Site,
+        x: &CudaTensor,
+        y: u64,
+        batch: Batch<'_>,
+    ) -> Result<CudaTensor> {
+        let out = self.tensor(site, batch)?;
+        if x.elements() != out.elements() {
+            return Err(Error::internal(format!("`{}` has another width than its input", site.point)));
+        }
+        self.pointwise(PointwiseJob { operation, out: out.address(), y, ..job(x, out.first_row)? });
+        Ok(out)
+    }
+}
+
+/// What every element operation on `x` has in common; its row 0 is row `first_row` of the batch that began.
+fn job(x: &CudaTensor, first_row: u32) -> Result<PointwiseJob> {
+    Ok(PointwiseJob {
+        x: x.address(),
+        width: count(x.width()?)?,
+        rows: count(x.rows)?,
+        first_row,
+        head_dim: 1,
+        ..PointwiseJob::default()
+    })
+}
+
+impl Backend for CudaBackend {
+    type Tensor = CudaTensor;
+    type Weight = CudaWeight;
+
+    fn identity(&self) -> BackendIdentity {
+        let facts = self.device.facts();
+        let (major, minor) = facts.capability;
+        BackendIdentity {
+            device_kind: "cuda".to_owned(),
+            device_name: facts.name.clone(),
+            driver: facts.driver.clone(),
+            cuda: facts.cuda.clone(),
+            kernel_path: format!("cuda/sm_{major}{minor}: own products up to {FEW} rows, cuBLAS above"),
+            fused: FUSED.map(str::to_owned).to_vec(),
+            instruction_set: format!("sm_{major}{minor}"),
+            threads: self.threads,
+            compute_type: self.products.compute().name().to_owned(),
+            kv_type: "f32".to_owned(),
+            attention: "plain".to_owned(),
+        }
+    }
+
+    fn rows_stand_alone(&self) -> bool {
+        false
+    }
+
+    fn chunk_bytes(&self) -> usize {
+        self.device.facts().total_bytes / CHUNK_PART
+    }
+
+    fn check(&self, site: &Site) -> Result<()> {
+        limits::check(site)
+    }
+
+    fn load(&mut self, weight: &Weight) -> Result<CudaWeight> {
+        CudaWeight::new(&self.device, weight)
+    }
+
+    fn reset_cache(&mut self, sites: &[Site], positions: usize) -> Result<()> {
+        self.queue.clear();
+        self.captures.give_up();
+        self.captures.forget();
+        self.cache.clear();
+        if positions > self.positions {
+            self.turns.clear();
+        }
+        self.positions = positions;
+        self.step = self.device.alloc((positions + 2) * size_of::<u32>(), "the batch")?;
+        for site in sites.iter().filter(|site| site.operation == Operation::CacheStore) {
+            let width = site.axes.width().unwrap_or(0) as usize;
+            let memory = self.device.alloc(positions * width * size_of::<f32>(), "the KV cache")?;
+            self.cache.insert(site.id, memory);
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, batch: Batch<'_>) -> Result<()> {
+        self.flush()?;
+        let rows = batch.tokens.len();
+        if batch.first_position + rows > self.positions {
+            return Err(Error::internal("a batch beyond the positions that the cache has room for"));
+        }
+        self.first_position = batch.first_position;
+        self.memory.begin(rows <= FEW)?;
+        let head = [count(batch.first_position)?, count(rows)?];
+        let words = head.iter().chain(batch.tokens);
+        let bytes: Vec<u8> = words.flat_map(|word| word.to_le_bytes()).collect();
+        self.device.upload(&self.step, 0, &bytes)
+    }
+
+    fn execute(
+        &mut self,
+        site: &Site,
+        inputs: &[&CudaTensor],
+        weights: &[&CudaWeight],
+        batch: Batch<'_>,
+    ) -> Result<CudaTensor> {
+        limits::check(site)?;
+        let rows = batch.tokens.len();
+        if inputs.iter().any(|input| input.rows != rows) || rows == 0 {
+            return Err(Error::internal(format!("`{}` needs {rows} rows of every input", site.point)));
+        }
+        if site.layer != self.layer {
+            // Many rows are too large to be kept for long; of a few, one shipment at the step's end is cheapest.
+            if self.memory.repeats() {
+                self.launch()?
+            } else {
+                self.flush()?
+            }
+            self.layer = site.layer;
+        }
+        inputs.iter().for_each(|input| self.hold(input.memory()));
+        let input = |index: usize| inputs.get(index).copied().ok_or_else(|| missing(site, "input"));
+        let weight = |index: usize| weights.get(index).copied().ok_or_else(|| missing(site, "weight"));
+        let step = self.step.address();
+        let visible = batch.first_position + rows;
+        let attention = |heads: u32, out: &CudaTensor| Attention {
+            step,
+            heads,
+            kv_heads: 1,
+            first_row: out.first_row,
+            rows: rows as u32,
+            ..Attention::default()
+        };
+        match site.operation {
+            Operation::Identity => input(0).cloned(),
+            Operation::TokenEmbedding | Operation::PositionEmbedding => {
+                let (w, out) = (weight(0)?, self.tensor(site, batch)?);
+                let by_position = u32::from(site.operation == Operation::PositionEmbedding);
+                let last = if by_position == 1 { visible } else { self.largest(batch)? + 1 };
+                if out.width()? != w.columns || last > w.rows {
+                    return Err(Error::internal(format!("`{}` reads past its weight", site.point)));
+                }
+                let params = Embedding {
+                    step,
+                    weight: w.matrix()?,
+                    out: out.address(),
+                    columns: count(w.columns)?,
+                    first_row: out.first_row,
+                    by_position,
+                    unused: 0,
+                };
+                self.submit(Work::Embedding { tensor_type: w.tensor_type, rows: rows as u32, params })?;
+                Ok(out)
+            }
+            Operation::Add => self.elementwise(ElementOperation::Add, site, input(0)?, input(1)?.address(), batch),
+            Operation::Multiply => {
+                self.elementwise(ElementOperation::Multiply, site, input(0)?, input(1)?.address(), batch)
+            }
+            Operation::Activate(activation) => {
+                let operation = match activation {
+                    Activation::Silu => ElementOperation::Silu,
+                    Activation::GeluTanh => ElementOperation::GeluTanh,
+                    Activation::GeluErf | Activation::GeluQuick => return Err(limits::unsupported(site, "")),
+                };
+                self.elementwise(operation, site, input(0)?, 0, batch)
+            }
+            Operation::Bias => {
+                let x = input(0)?;
+                self.elementwise(ElementOperation::Bias, site, x, weight(0)?.vector(x.width()?)?, batch)
+            }
+            Operation::RmsNorm { epsilon, .. } | Operation::LayerNorm { epsilon } => {
+                let (x, out) = (input(0)?, self.tensor(site, batch)?);
+                let width = x.width()?;
+                let bias = match site.operation {
+                    Operation::LayerNorm { .. } => weight(1)?.vector(width)?,
+                    _ => 0,
+                };
+                let gain = weight(0)?.vector(width)?;
+                let params = Norm { x: x.address(), gain, bias, out: out.address(), width: count(width)?, epsilon };
+                self.submit(Work::Norm { rows: rows as u32, params })?;
+                Ok(out)
+            }
+            Operation::MatMul => {
+                let out = self.tensor(site, batch)?;
+                self.product(input(0)?, weight(0)?, &out)?;
+                Ok(out)
+            }
+            Operation::Rope { head_dim, rope, .. } => {
+                let (x, out) = (input(0)?, self.tensor(site, batch)?);
+                let y = self.turns(rope)?;
+                let operation = ElementOperation::Rope;
+                self.pointwise(PointwiseJob {
+                    operation,
+                    y,
+                    out: out.address(),
+                    head_dim,
+                    rotary_dim: rope.rotary_dim,
+                    ..job(x, out.first_row)?
+                });
+                Ok(out)
+            }
+            Operation::CacheStore => {
+                let (x, first_row) = (input(0)?, self.first_row(batch)?);
+                let cache = self.cache.get(&site.id).map(|memory| memory.address());
+                let next_out =
+                    cache.ok_or_else(|| Error::internal(format!("no cache was made for `{}`", site.point)))?;
+                self.pointwise(PointwiseJob { operation: ElementOperation::Store, next_out, ..job(x, first_row)? });
+                // What was stored is what came in: the point is the same rows under another name.
+                Ok(x.clone())
+            }
+            Operation::AttnScores { heads, kv_heads, head_dim, scale, .. } => {
+                let (q, out) = (input(0)?, self.tensor(site, batch)?);
+                let keys = self.cached(site, visible)?;
+                let params = Attention {
+                    q: q.address(),
+                    keys,
+                    scores: out.address(),
+                    kv_heads,
+                    head_dim,
+                    scale,
+                    stages: stage::SCORES,
+                    ..attention(heads, &out)
+                };
+                self.attention(params, visible)?;
+                Ok(out)
+            }
+            Operation::Softmax { heads, .. } => {
+                let (scores, out) = (input(0)?, self.tensor(site, batch)?);
+                let (scores, probabilities) = (scores.address(), out.address());
+                let params = Attention { scores, probabilities, stages: stage::SOFTMAX, ..attention(heads, &out) };
+                self.attention(params, visible)?;
+                Ok(out)
+            }
+            Operation::AttnContext { heads, kv_heads, head_dim, .. } => {
+                let (probabilities, out) = (input(0)?, self.tensor(site, batch)?);
+                let values = self.cached(site, visible)?;
+                let params = Attention {
+                    probabilities: probabilities.address(),
+                    values,
+                    context: out.address(),
+                    kv_heads,
+                    head_dim,
+                    stages: stage::CONTEXT,
+                    ..attention(heads, &out)
+                };
+                self.attention(params, visible)?;
+                Ok(out)
+            }
+            _ => Err(limits::unsupported(site, "")),
+        }
+    }
+
+    fn slice(&self, tensor: &CudaTensor, rows: Range<usize>) -> Result<CudaTensor> {
+        tensor.slice(rows)
+    }
+
+    fn capture(&mut self, tensor: &CudaTensor, rows: Range<usize>, values: bool) -> Result<Captured> {
+        let piece = tensor.slice(rows)?;
+        let bytes = piece.elements() * size_of::<f32>();
+        if self.captures.crowds(bytes, values) {
+            self.flush()?;
+        }
+        let alone = self.captures.crowds(bytes, values);
+        let captured = self.captures.park(piece, values);
+        if alone {
+            self.flush()?;
+        }
+        Ok(captured)
+    }
+
+    fn choose(&mut self, logits: &CudaTensor) -> Result<Choice> {
+        let last = logits.rows.checked_sub(1).ok_or_else(|| Error::internal("no logits to choose by"))?;
+        let row = logits.slice(last..logits.rows)?;
+        let width = count(row.width()?)?;
+        let parts = width.div_ceil(CHOOSE_PART);
+        let (_held, parts_at) = self.memory.take(parts as usize * CHOOSE_BYTES, "the choice")?;
+        let out = self.choice.0.address();
+        let params = Choose { logits: row.address(), parts: parts_at, out, width, count: parts };
+        self.submit(Work::ChooseParts(params))?;
+        self.submit(Work::Choose(params))?;
+        self.launch()?;
+        // The host needs the token for the next step: it goes before the statistics of this one.
+        self.device.download(&self.device.compute, out, self.choice.1.target(0, 16)?)?;
+        let chosen = self.device.event(&self.device.compute)?;
+        self.flush()?;
+        check("wait for the choice", chosen.synchronize())?;
+        match self.choice.1.values::<u64>(0, 2) {
+            [fingerprint, token] => Ok(Choice { token: *token as u32, fingerprint: *fingerprint }),
+            _ => Err(Error::internal("the choice did not arrive")),
+        }
+    }
+}
+
+impl CudaBackend {
+    /// The largest token id of a batch.
+    fn largest(&self, batch: Batch<'_>) -> Result<usize> {
+        let largest = batch.tokens.iter().max().copied().ok_or_else(|| Error::internal("a batch without tokens"))?;
+        Ok(largest as usize)
+    }
+}
+
+impl Drop for CudaBackend {
+    /// Captures that are still parked would be waited for without end.
+    fn drop(&mut self) {
+        self.captures.give_up();
+    }
+}
+
+/// The names of all kernels.
+pub fn kernel_names() -> Vec<String> {
+    Kernel::all().into_iter().map(Kernel::name).collect()
+}
+
+fn missing(site: &Site, what: &str) -> Error {
+    Error::internal(format!("`{}` lacks an {what} that its operation needs", site.point))
+}
+
+/// A number as kernels take it.
+fn count(number: usize) -> Result<u32> {
+    u32::try_from(number).map_err(|_| Error::unsupported("more than 2^32 rows, columns or positions on a card"))
+}

@@ -1,0 +1,204 @@
+//! Launches that wait for company: what follows a product element by element goes with it, products of one input go
+//! together, and a step that repeats is launched as one graph.
+//!
+//! Nothing that was asked for is left out: a launch that makes several tensors writes all of them, so that observing
+//! changes neither which kernels run nor what they compute.
+
+use super::device::Device;
+use super::work::{
+    Attention, ElementOperation, MOST_MATVEC_JOBS, MOST_POINTWISE_JOBS, Matvec, MatvecJob, Pointwise, PointwiseJob,
+    Work, matvec_tiles, pointwise_blocks, stage,
+};
+use crate::error::Result;
+use crate::model::TensorType;
+use cudarc::driver::CudaGraph;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Sequences of launches that are remembered: those of all layers of a deep model, for both arenas.
+const MOST_GRAPHS: usize = 512;
+
+/// What the fused launches make together, for a run's identity.
+pub(super) const FUSED: [&str; 5] = [
+    "products of one input",
+    "product + bias + add",
+    "rope + cache_store",
+    "activation + multiply",
+    "attn_scores + softmax + attn_context",
+];
+
+/// Launches of a few rows, collected until something has to be known of them.
+pub(super) struct Queue {
+    works: Vec<Work>,
+    multiprocessors: u32,
+    seen: VecDeque<Seen>,
+}
+
+/// A sequence that was launched before.
+struct Seen {
+    works: Vec<Work>,
+    graph: Option<CudaGraph>,
+}
+
+impl Queue {
+    /// An empty queue for a card of so many multiprocessors.
+    pub(super) fn new(multiprocessors: u32) -> Self {
+        Queue { works: Vec::new(), multiprocessors, seen: VecDeque::new() }
+    }
+
+    /// Adds a launch that stands alone.
+    pub(super) fn push(&mut self, work: Work) {
+        self.works.push(work);
+    }
+
+    /// Adds a product of `rows` rows; it joins the launch before it where that multiplies the same input.
+    pub(super) fn product(&mut self, tensor_type: TensorType, rows: u32, mut job: MatvecJob) {
+        if let Some(Work::Matvec { tensor_type: last, rows: m, params, .. }) = self.works.last_mut() {
+            let with = &params.jobs[0];
+            let fits = (*last, *m, with.x, with.columns) == (tensor_type, rows, job.x, job.columns);
+            if fits && (params.count as usize) < MOST_MATVEC_JOBS {
+                job.first_block = matvec_tiles(params, tensor_type);
+                params.jobs[params.count as usize] = job;
+                params.count += 1;
+                return;
+            }
+        }
+        let mut params = Box::new(Matvec { count: 1, ..Matvec::default() });
+        params.jobs[0] = job;
+        self.works.push(Work::Matvec { tensor_type, rows, multiprocessors: self.multiprocessors, params });
+    }
+
+    /// The product of the last launch whose newest result is at `address`.
+    fn product_of(&mut self, address: u64) -> Option<&mut MatvecJob> {
+        let Some(Work::Matvec { params, .. }) = self.works.last_mut() else { return None };
+        let count = params.count as usize;
+        params.jobs[..count].iter_mut().find(|job| {
+            let newest = if job.bias == 0 { job.y } else { job.biased };
+            job.addend == 0 && newest == address
+        })
+    }
+
+    /// Whether the last launch writes to `address`; 0 is none.
+    fn writes(&self, address: u64) -> bool {
+        match self.works.last() {
+            _ if address == 0 => false,
+            Some(Work::Matvec { params, .. }) => {
+                let jobs = &params.jobs[..params.count as usize];
+                jobs.iter().any(|job| [job.y, job.biased, job.sum].contains(&address))
+            }
+            Some(Work::Pointwise(params)) => {
+                let jobs = &params.jobs[..params.count as usize];
+                jobs.iter().any(|job| [job.out, job.next_out].contains(&address))
+            }
+            _ => true,
+        }
+    }
+
+    /// Adds `job`; biases and residual adds go with the product before them, a multiplication or a store with the
+    /// element operation that it follows.
+    pub(super) fn pointwise(&mut self, step: u64, mut job: PointwiseJob) {
+        use ElementOperation::{Add, Bias, Multiply, Nothing, Store};
+        if job.operation == Bias
+            && let Some(product) = self.product_of(job.x)
+            && product.bias == 0
+        {
+            (product.bias, product.biased) = (job.y, job.out);
+            return;
+        }
+        if job.operation == Add {
+            for (made, other) in [(job.x, job.y), (job.y, job.x)] {
+                if !self.writes(other)
+                    && let Some(product) = self.product_of(made)
+                {
+                    (product.addend, product.sum) = (other, job.out);
+                    return;
+                }
+            }
+        }
+        let other_written = self.writes(job.y);
+        let independent = !self.writes(job.x) && !other_written;
+        if let Some(Work::Pointwise(params)) = self.works.last_mut() {
+            let count = params.count as usize;
+            let follows = |last: &&mut PointwiseJob| last.next == Nothing && last.out != 0 && last.out == job.x;
+            let chains = matches!(job.operation, Multiply | Store) && !other_written;
+            if let (true, Some(last)) = (chains, params.jobs[..count].iter_mut().find(follows)) {
+                last.next = job.operation;
+                (last.next_y, last.next_out) =
+                    if job.operation == Store { (0, job.next_out) } else { (job.y, job.out) };
+                return;
+            }
+            if independent && count < MOST_POINTWISE_JOBS {
+                job.first_block = pointwise_blocks(params);
+                params.jobs[count] = stored(job);
+                params.count += 1;
+                return;
+            }
+        }
+        let mut params = Box::new(Pointwise { step, count: 1, ..Pointwise::default() });
+        params.jobs[0] = stored(job);
+        self.works.push(Work::Pointwise(params));
+    }
+
+    /// Adds one stage of attention; it joins the stages before it.
+    pub(super) fn attention(&mut self, params: Attention) {
+        if let Some(Work::AttentionFew(last)) = self.works.last_mut() {
+            let same = (last.heads, last.first_row, last.rows) == (params.heads, params.first_row, params.rows);
+            if same && params.stages == stage::SOFTMAX && last.stages == stage::SCORES && last.scores == params.scores {
+                last.probabilities = params.probabilities;
+                last.stages |= stage::SOFTMAX;
+                return;
+            }
+            let probabilities = last.stages & stage::SOFTMAX != 0 && last.probabilities == params.probabilities;
+            if same && params.stages == stage::CONTEXT && probabilities {
+                (last.values, last.context) = (params.values, params.context);
+                (last.kv_heads, last.head_dim) = (params.kv_heads, params.head_dim);
+                last.stages |= stage::CONTEXT;
+                return;
+            }
+        }
+        self.works.push(Work::AttentionFew(params));
+    }
+
+    /// Launches everything. Where batches repeat, a sequence goes one by one the first time, and as a graph from the
+    /// second on.
+    pub(super) fn launch(&mut self, device: &Arc<Device>, repeats: bool) -> Result<()> {
+        let works = std::mem::take(&mut self.works);
+        if works.is_empty() {
+            return Ok(());
+        }
+        if !repeats || std::env::var_os("ACTRACE_NO_GRAPH").is_some() {
+            return works.iter().try_for_each(|work| device.launch(work));
+        }
+        // A run repeats its layers in order, so the one that is due is at the front.
+        if let Some(place) = self.seen.iter().position(|seen| seen.works == works)
+            && let Some(mut seen) = self.seen.remove(place)
+        {
+            let graph = match seen.graph.take() {
+                Some(graph) => graph,
+                None => device.graph(&seen.works)?,
+            };
+            super::device::check("launch a graph", graph.launch())?;
+            self.seen.push_back(Seen { graph: Some(graph), ..seen });
+            return Ok(());
+        }
+        works.iter().try_for_each(|work| device.launch(work))?;
+        if self.seen.len() == MOST_GRAPHS {
+            self.seen.pop_front();
+        }
+        self.seen.push_back(Seen { works, graph: None });
+        Ok(())
+    }
+
+    /// Forgets every launch that was not made.
+    pub(super) fn clear(&mut self) {
+        self.works.clear();
+    }
+}
+
+/// A store that stands alone is what follows nothing.
+fn stored(mut job: PointwiseJob) -> PointwiseJob {
+    if job.operation == ElementOperation::Store {
+        job.next = ElementOperation::Store;
+    }
+    job
+}

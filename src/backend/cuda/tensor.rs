@@ -1,0 +1,170 @@
+//! Tensors and weights in device memory.
+
+use super::device::{Device, DeviceMemory};
+use super::work::FORMATS;
+use crate::backend::Batch;
+use crate::error::{Error, Result};
+use crate::model::{TensorType, Weight};
+use crate::tensor::Extent;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The elements of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// As many in every row.
+    Width(usize),
+    /// One for each head and visible key.
+    Keys { heads: usize },
+}
+
+/// f32 rows in device memory.
+#[derive(Clone)]
+pub struct CudaTensor {
+    /// Keeps the memory; a slice and an alias share it.
+    memory: Arc<DeviceMemory>,
+    address: u64,
+    pub(super) rows: usize,
+    pub(super) shape: Shape,
+    /// Row of the batch that row 0 is.
+    pub(super) first_row: u32,
+    /// Position of row 0.
+    pub(super) first_position: usize,
+}
+
+impl CudaTensor {
+    pub(super) fn new(memory: Arc<DeviceMemory>, address: u64, shape: Shape, batch: Batch<'_>, first_row: u32) -> Self {
+        let (rows, first_position) = (batch.tokens.len(), batch.first_position);
+        CudaTensor { memory, address, rows, shape, first_row, first_position }
+    }
+
+    pub(super) fn address(&self) -> u64 {
+        self.address
+    }
+
+    pub(super) fn memory(&self) -> &Arc<DeviceMemory> {
+        &self.memory
+    }
+
+    /// The width of rows that share one.
+    pub(super) fn width(&self) -> Result<usize> {
+        match self.shape {
+            Shape::Width(width) => Ok(width),
+            Shape::Keys { .. } => Err(Error::internal("ragged rows where rows of one width belong")),
+        }
+    }
+
+    /// Elements of all rows.
+    pub(super) fn elements(&self) -> usize {
+        self.before(self.rows)
+    }
+
+    /// Elements before row `row`.
+    fn before(&self, row: usize) -> usize {
+        match self.shape {
+            Shape::Width(width) => row * width,
+            Shape::Keys { heads } => heads * (row * (self.first_position + 1) + row * row.saturating_sub(1) / 2),
+        }
+    }
+
+    /// Elements of the longest row.
+    pub(super) fn longest(&self) -> usize {
+        self.elements() - self.before(self.rows.saturating_sub(1))
+    }
+
+    /// Where rows begin and end.
+    pub(super) fn extent(&self) -> Extent {
+        match self.shape {
+            Shape::Width(width) => Extent::Width(width),
+            Shape::Keys { .. } => Extent::Offsets((0..=self.rows).map(|row| self.before(row)).collect()),
+        }
+    }
+
+    /// The rows `rows` alone.
+    pub(super) fn slice(&self, rows: Range<usize>) -> Result<Self> {
+        let inside = rows.start <= rows.end && rows.end <= self.rows;
+        let first_row = u32::try_from(rows.start).ok().filter(|_| inside);
+        let first_row =
+            first_row.ok_or_else(|| Error::internal(format!("rows {rows:?} of a tensor of {} rows", self.rows)))?;
+        Ok(CudaTensor {
+            memory: Arc::clone(&self.memory),
+            address: self.address + (self.before(rows.start) * size_of::<f32>()) as u64,
+            rows: rows.len(),
+            shape: self.shape,
+            first_row: self.first_row + first_row,
+            first_position: self.first_position + rows.start,
+        })
+    }
+}
+
+/// A weight in device memory: the stored blocks of a matrix in canonical order, the f32 values of a vector.
+pub struct CudaWeight {
+    memory: Arc<DeviceMemory>,
+    pub(super) tensor_type: TensorType,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    is_matrix: bool,
+    stored_name: String,
+}
+
+/// Elements that kernels read at a time.
+const RUN: usize = 4;
+
+impl CudaWeight {
+    /// Copies a weight to the card.
+    pub(super) fn new(device: &Arc<Device>, weight: &Weight) -> Result<Self> {
+        let is_matrix = weight.key.role.is_matrix();
+        if weight.rows == 0 || weight.columns == 0 {
+            return Err(Error::malformed("a weight without elements").of(&weight.stored_name));
+        }
+        if is_matrix && !weight.columns.is_multiple_of(RUN) {
+            let message =
+                format!("rows of {} elements, which {RUN} does not divide, are not supported on CUDA", weight.columns);
+            return Err(Error::unsupported(message).of(&weight.stored_name));
+        }
+        if is_matrix && !FORMATS.contains(&weight.tensor_type) {
+            let message = format!("weights of type {} are not supported on CUDA", weight.tensor_type.name());
+            return Err(Error::unsupported(message).of(&weight.stored_name));
+        }
+        let what = format!("weight {}", weight.stored_name);
+        let memory = if is_matrix {
+            let bytes = weight.canonical_bytes()?;
+            let memory = device.alloc(bytes.len(), &what)?;
+            device.upload(&memory, 0, &bytes)?;
+            memory
+        } else {
+            let mut values = vec![0f32; weight.columns];
+            weight.dequantize_row(0, &mut values)?;
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let memory = device.alloc(bytes.len(), &what)?;
+            device.upload(&memory, 0, &bytes)?;
+            memory
+        };
+        Ok(CudaWeight {
+            memory,
+            tensor_type: weight.tensor_type,
+            rows: weight.rows,
+            columns: weight.columns,
+            is_matrix,
+            stored_name: weight.stored_name.clone(),
+        })
+    }
+
+    /// The address of a matrix's first row.
+    pub(super) fn matrix(&self) -> Result<u64> {
+        if self.is_matrix {
+            Ok(self.memory.address())
+        } else {
+            Err(Error::malformed("a vector where a matrix belongs").of(&self.stored_name))
+        }
+    }
+
+    /// The address of a vector of `width` elements.
+    pub(super) fn vector(&self, width: usize) -> Result<u64> {
+        if !self.is_matrix && self.columns == width {
+            Ok(self.memory.address())
+        } else {
+            Err(Error::malformed(format!("not a vector of {width} elements")).of(&self.stored_name))
+        }
+    }
+}

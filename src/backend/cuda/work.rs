@@ -1,0 +1,438 @@
+//! The launches of kernels: what each one takes, laid out as in its source.
+
+use crate::model::TensorType;
+
+/// Products in one launch.
+pub(super) const MOST_MATVEC_JOBS: usize = 4;
+/// Outputs of one block of a product.
+pub(super) const MATVEC_TILE: u32 = 8;
+/// The same of Q4_K, whose blocks go from tile to tile.
+pub(super) const Q4_K_TILE: u32 = 4;
+/// Elements of x that one thread of a Q4_K product keeps.
+pub(super) const Q4_K_HELD: u32 = 64;
+/// Threads of a block of Q4_K products at most, and of those that a multiprocessor should run at a time.
+pub(super) const Q4_K_THREADS: u32 = 320;
+const Q4_K_RESIDENT: u32 = 320;
+/// Element operations in one launch.
+pub(super) const MOST_POINTWISE_JOBS: usize = 4;
+/// Elements of one block of element operations.
+pub(super) const POINTWISE_BLOCK: u64 = 1024;
+/// Logits of one block of the choice.
+pub(super) const CHOOSE_PART: u32 = 2048;
+/// Units of one block of statistics.
+const STATISTICS_WARPS: u32 = 8;
+/// Elements of a row that one block converts.
+const DEQUANTIZE_BLOCK: u32 = 1024;
+/// Rows and columns of a tile of attention.
+const SQUARE: u32 = 64;
+
+/// One product, and what follows it element by element; an address of 0 means: not wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct MatvecJob {
+    pub weight: u64,
+    pub x: u64,
+    pub y: u64,
+    pub bias: u64,
+    pub biased: u64,
+    pub addend: u64,
+    pub sum: u64,
+    pub rows: u32,
+    pub columns: u32,
+    pub first_block: u32,
+    pub unused: u32,
+}
+
+/// Products of one input with weights of one type.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct Matvec {
+    pub jobs: [MatvecJob; MOST_MATVEC_JOBS],
+    pub count: u32,
+    pub unused: u32,
+}
+
+/// Rows of a weight, to be converted.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct Dequantize {
+    pub weight: u64,
+    pub out: u64,
+    pub rows: u64,
+    pub columns: u32,
+    pub compute_type: u32,
+}
+
+/// Rows of an embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct Embedding {
+    pub step: u64,
+    pub weight: u64,
+    pub out: u64,
+    pub columns: u32,
+    pub first_row: u32,
+    pub by_position: u32,
+    pub unused: u32,
+}
+
+/// Activations, to be rounded to the type of a product's operands.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct Cast {
+    pub x: u64,
+    pub out: u64,
+    pub count: u64,
+    pub compute_type: u32,
+    pub unused: u32,
+}
+
+/// A norm; without a bias an RMS norm.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct Norm {
+    pub x: u64,
+    pub gain: u64,
+    pub bias: u64,
+    pub out: u64,
+    pub width: u32,
+    pub epsilon: f32,
+}
+
+/// Codes of element operations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u32)]
+pub enum ElementOperation {
+    #[default]
+    Nothing,
+    Add,
+    Multiply,
+    Bias,
+    Silu,
+    GeluTanh,
+    Rope,
+    Store,
+}
+
+/// One element operation, and one more on its result.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct PointwiseJob {
+    pub x: u64,
+    pub y: u64,
+    pub out: u64,
+    pub next_y: u64,
+    pub next_out: u64,
+    pub operation: ElementOperation,
+    pub next: ElementOperation,
+    pub width: u32,
+    pub rows: u32,
+    pub first_row: u32,
+    pub head_dim: u32,
+    pub rotary_dim: u32,
+    pub first_block: u32,
+}
+
+/// Element operations that do not read each other.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct Pointwise {
+    pub step: u64,
+    pub jobs: [PointwiseJob; MOST_POINTWISE_JOBS],
+    pub count: u32,
+    pub unused: u32,
+}
+
+/// Attention, whole or a part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct Attention {
+    pub step: u64,
+    pub q: u64,
+    pub keys: u64,
+    pub values: u64,
+    pub scores: u64,
+    pub probabilities: u64,
+    pub context: u64,
+    pub heads: u32,
+    pub kv_heads: u32,
+    pub head_dim: u32,
+    pub first_row: u32,
+    pub rows: u32,
+    pub scale: f32,
+    pub stages: u32,
+    pub unused: u32,
+}
+
+/// Bits of [`Attention::stages`].
+pub mod stage {
+    pub const SCORES: u32 = 1;
+    pub const SOFTMAX: u32 = 2;
+    pub const CONTEXT: u32 = 4;
+}
+
+/// Rows of one tensor whose statistics are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct StatisticsEntry {
+    pub x: u64,
+    pub rows: u32,
+    pub width: u32,
+    pub heads: u32,
+    pub first_row: u32,
+    pub units: u32,
+    pub first_unit: u32,
+    pub out_row: u32,
+    pub unused: u32,
+}
+
+impl StatisticsEntry {
+    /// The entry as it lies in the card's memory.
+    pub fn bytes(&self) -> impl Iterator<Item = u8> + use<> {
+        let numbers = [self.rows, self.width, self.heads, self.first_row, self.units, self.first_unit, self.out_row, 0];
+        self.x.to_le_bytes().into_iter().chain(numbers.into_iter().flat_map(u32::to_le_bytes))
+    }
+}
+
+/// Statistics of several tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct Statistics {
+    pub step: u64,
+    pub partials: u64,
+    pub out: u64,
+    pub entries: u64,
+    pub count: u32,
+    pub unit: u32,
+    pub units: u32,
+    pub unused: u32,
+}
+
+/// Statistics of one row as the device delivers them.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct RowRecord {
+    pub count: u32,
+    pub nan: u32,
+    pub pos_inf: u32,
+    pub neg_inf: u32,
+    pub zero: u32,
+    pub subnormal: u32,
+    pub min_index: u32,
+    pub max_index: u32,
+    pub min: f32,
+    pub max: f32,
+    pub smallest: u32,
+    pub unused: u32,
+    pub mean: f64,
+    pub m2: f64,
+    pub l1: f64,
+    pub fingerprint: u64,
+}
+
+/// The greedy choice after a row of logits.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct Choose {
+    pub logits: u64,
+    pub parts: u64,
+    pub out: u64,
+    pub width: u32,
+    pub count: u32,
+}
+
+/// Bytes of one part's result.
+pub(super) const CHOOSE_BYTES: usize = 16;
+
+/// A kernel by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kernel {
+    Matvec(TensorType),
+    Dequantize(TensorType),
+    Embedding(TensorType),
+    Plain(&'static str),
+}
+
+impl Kernel {
+    /// The name in the source.
+    pub fn name(self) -> String {
+        match self {
+            Kernel::Matvec(tensor_type) => format!("matvec_{}", tensor_type.name()),
+            Kernel::Dequantize(tensor_type) => format!("dequantize_{}", tensor_type.name()),
+            Kernel::Embedding(tensor_type) => format!("embedding_{}", tensor_type.name()),
+            Kernel::Plain(name) => name.to_owned(),
+        }
+    }
+
+    /// Every kernel.
+    pub fn all() -> Vec<Kernel> {
+        let formats = FORMATS.into_iter();
+        let by_format = formats.flat_map(|t| [Kernel::Matvec(t), Kernel::Dequantize(t), Kernel::Embedding(t)]);
+        by_format.chain(PLAIN.map(Kernel::Plain)).collect()
+    }
+}
+
+/// Types of weights that kernels read.
+pub const FORMATS: [TensorType; 7] = [
+    TensorType::F32,
+    TensorType::F16,
+    TensorType::Bf16,
+    TensorType::Q8_0,
+    TensorType::Q4K,
+    TensorType::Q5K,
+    TensorType::Q6K,
+];
+
+const PLAIN: [&str; 11] = [
+    "cast",
+    "normalise",
+    "pointwise",
+    "attention_few",
+    "attention_scores",
+    "attention_softmax",
+    "attention_context",
+    "statistics",
+    "statistics_merge",
+    "choose_parts",
+    "choose",
+];
+
+/// One launch of a kernel.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Work {
+    /// Products of `rows` rows; a card of so many multiprocessors makes them.
+    Matvec {
+        tensor_type: TensorType,
+        rows: u32,
+        multiprocessors: u32,
+        params: Box<Matvec>,
+    },
+    Dequantize {
+        tensor_type: TensorType,
+        params: Dequantize,
+    },
+    Embedding {
+        tensor_type: TensorType,
+        rows: u32,
+        params: Embedding,
+    },
+    Cast(Cast),
+    Norm {
+        rows: u32,
+        params: Norm,
+    },
+    Pointwise(Box<Pointwise>),
+    /// All stages that are asked for, a block for each head of each row.
+    AttentionFew(Attention),
+    /// Scores of many rows that see at most `visible` keys.
+    AttentionScores {
+        params: Attention,
+        visible: u32,
+    },
+    AttentionSoftmax(Attention),
+    AttentionContext(Attention),
+    Statistics(Statistics),
+    StatisticsMerge(Statistics),
+    ChooseParts(Choose),
+    Choose(Choose),
+}
+
+impl Work {
+    pub fn kernel(&self) -> Kernel {
+        match self {
+            Work::Matvec { tensor_type, .. } => Kernel::Matvec(*tensor_type),
+            Work::Dequantize { tensor_type, .. } => Kernel::Dequantize(*tensor_type),
+            Work::Embedding { tensor_type, .. } => Kernel::Embedding(*tensor_type),
+            Work::Cast(_) => Kernel::Plain("cast"),
+            Work::Norm { .. } => Kernel::Plain("normalise"),
+            Work::Pointwise(_) => Kernel::Plain("pointwise"),
+            Work::AttentionFew(_) => Kernel::Plain("attention_few"),
+            Work::AttentionScores { .. } => Kernel::Plain("attention_scores"),
+            Work::AttentionSoftmax(_) => Kernel::Plain("attention_softmax"),
+            Work::AttentionContext(_) => Kernel::Plain("attention_context"),
+            Work::Statistics(_) => Kernel::Plain("statistics"),
+            Work::StatisticsMerge(_) => Kernel::Plain("statistics_merge"),
+            Work::ChooseParts(_) => Kernel::Plain("choose_parts"),
+            Work::Choose(_) => Kernel::Plain("choose"),
+        }
+    }
+
+    /// Blocks in three directions.
+    pub fn grid(&self) -> (u32, u32, u32) {
+        match self {
+            Work::Matvec { tensor_type, rows, multiprocessors, params } => {
+                let tiles = matvec_tiles(params, *tensor_type);
+                let blocks = match tensor_type {
+                    TensorType::Q4K => tiles.min(multiprocessors * (Q4_K_RESIDENT / q4_k_threads(params)).max(1)),
+                    _ => tiles,
+                };
+                (blocks, *rows, 1)
+            }
+            Work::Dequantize { params, .. } => (blocks(params.rows, 1), params.columns.div_ceil(DEQUANTIZE_BLOCK), 1),
+            Work::Embedding { rows, .. } | Work::Norm { rows, .. } => (*rows, 1, 1),
+            Work::Cast(params) => (blocks(params.count, 1024), 1, 1),
+            Work::Pointwise(params) => (pointwise_blocks(params), 1, 1),
+            Work::AttentionFew(params) => (params.heads, params.rows, 1),
+            Work::AttentionScores { params, visible } => {
+                (visible.div_ceil(SQUARE), params.rows.div_ceil(SQUARE), params.heads)
+            }
+            Work::AttentionSoftmax(params) => (params.rows, params.heads, 1),
+            Work::AttentionContext(params) => {
+                (params.head_dim.div_ceil(SQUARE), params.rows.div_ceil(SQUARE), params.heads)
+            }
+            Work::Statistics(params) | Work::StatisticsMerge(params) => (params.units.div_ceil(STATISTICS_WARPS), 1, 1),
+            Work::ChooseParts(params) => (params.count, 1, 1),
+            Work::Choose(_) => (1, 1, 1),
+        }
+    }
+
+    /// Threads of a block.
+    pub fn block(&self) -> u32 {
+        match self {
+            Work::Matvec { tensor_type: TensorType::Q4K, params, .. } => q4_k_threads(params),
+            Work::Matvec { .. } | Work::AttentionSoftmax(_) => 128,
+            Work::Norm { .. } | Work::AttentionFew(_) => 1024,
+            _ => 256,
+        }
+    }
+
+    /// The one parameter of the kernel.
+    pub fn params(&self) -> *const std::ffi::c_void {
+        match self {
+            Work::Matvec { params, .. } => (&raw const **params).cast(),
+            Work::Dequantize { params, .. } => (&raw const *params).cast(),
+            Work::Embedding { params, .. } => (&raw const *params).cast(),
+            Work::Cast(params) => (&raw const *params).cast(),
+            Work::Norm { params, .. } => (&raw const *params).cast(),
+            Work::Pointwise(params) => (&raw const **params).cast(),
+            Work::AttentionFew(params)
+            | Work::AttentionScores { params, .. }
+            | Work::AttentionSoftmax(params)
+            | Work::AttentionContext(params) => (&raw const *params).cast(),
+            Work::Statistics(params) | Work::StatisticsMerge(params) => (&raw const *params).cast(),
+            Work::ChooseParts(params) | Work::Choose(params) => (&raw const *params).cast(),
+        }
+    }
+}
+
+fn blocks(elements: u64, each: u64) -> u32 {
+    u32::try_from(elements.div_ceil(each)).unwrap_or(u32::MAX)
+}
+
+/// Tiles of all products up to the last.
+pub(super) fn matvec_tiles(params: &Matvec, tensor_type: TensorType) -> u32 {
+    let tile = if tensor_type == TensorType::Q4K { Q4_K_TILE } else { MATVEC_TILE };
+    let jobs = &params.jobs[..params.count as usize];
+    jobs.last().map_or(0, |job| job.first_block + job.rows.div_ceil(tile))
+}
+
+/// Threads of a Q4_K product: one for every 64 elements of x, in whole warps.
+fn q4_k_threads(params: &Matvec) -> u32 {
+    (params.jobs[0].columns / Q4_K_HELD).next_multiple_of(32).clamp(32, Q4_K_THREADS)
+}
+
+/// Blocks of all element operations up to the last.
+pub(super) fn pointwise_blocks(params: &Pointwise) -> u32 {
+    let jobs = &params.jobs[..params.count as usize];
+    jobs.last().map_or(0, |job| job.first_block + blocks(u64::from(job.rows) * u64::from(job.width), POINTWISE_BLOCK))
+}
