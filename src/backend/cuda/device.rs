@@ -9,6 +9,7 @@ use super::library;
 use super::source;
 use super::work::{Kernel, Work};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::TensorType;
 use cudarc::cublas::{CudaBlas, result as blas, sys as blas_sys};
 use cudarc::driver::{
     CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaModule, CudaStream, DriverError, result, sys,
@@ -110,7 +111,8 @@ impl Device {
         let functions = Kernel::all()
             .into_iter()
             .map(|kernel| Ok((kernel, check("load a kernel", module.load_function(&kernel.name()))?)))
-            .collect::<Result<_>>()?;
+            .collect::<Result<HashMap<_, _>>>()?;
+        allow_shared_memory(&context, &functions)?;
         let compute = check("make a stream", context.new_stream())?;
         let copy = check("make a stream", context.new_stream())?;
         let handle = CudaBlas::new(Arc::clone(&compute)).map_err(|cause| blas_error("start cuBLAS", &cause))?;
@@ -205,7 +207,7 @@ impl Device {
                 function.cu_function(),
                 grid,
                 (work.block(), 1, 1),
-                0,
+                work.shared(),
                 self.compute.cu_stream(),
                 &mut params,
             )
@@ -366,6 +368,18 @@ unsafe impl Delivered for f32 {}
 unsafe impl Delivered for u64 {}
 // SAFETY: made of integers and floats without padding.
 unsafe impl Delivered for super::work::RowRecord {}
+
+/// Lets the kernel that asks for much shared memory have what the card can give a block.
+fn allow_shared_memory(context: &CudaContext, functions: &HashMap<Kernel, CudaFunction>) -> Result<()> {
+    let most = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+    let most = check("ask for the card's shared memory", context.attribute(most))?;
+    let Some(function) = functions.get(&Kernel::Matvec(TensorType::Q4K)) else { return Ok(()) };
+    let declared = check("ask for a kernel's shared memory", function.shared_size_bytes())?;
+    let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+    // SAFETY: the function's module is loaded and stays so.
+    let set = unsafe { result::function::set_function_attribute(function.cu_function(), attribute, most - declared) };
+    check("set a kernel's shared memory", set)
+}
 
 /// Freed memory stays with this process: a batch allocates what the one before it freed.
 fn keep_freed_memory(context: &CudaContext) -> Result<()> {

@@ -4,6 +4,9 @@ use crate::error::{Error, Result};
 use crate::graph::{Operation, RowAxes, Site};
 use crate::model::{Activation, RopeScaling};
 
+/// Elements that kernels of attention read at a time.
+const RUN: u32 = 4;
+
 /// Refuses a site whose operation has no kernel, or none for its parameters.
 ///
 /// # Errors
@@ -40,6 +43,9 @@ fn missing(site: &Site) -> Option<String> {
             Some(" with stored divisors of its frequencies".to_owned())
         }
         Operation::Rope { .. } => None,
+        Operation::AttnScores { head_dim, .. } if !head_dim.is_multiple_of(RUN) => {
+            Some(format!(" of heads of {head_dim} elements, which {RUN} does not divide,"))
+        }
         Operation::AttnScores { softcap: Some(cap), .. } => Some(format!(" with scores capped at {cap}")),
         Operation::AttnScores { window, .. }
         | Operation::Softmax { window, .. }
@@ -122,6 +128,7 @@ mod tests {
     #[test]
     fn what_has_none_is_refused_by_name() {
         let (heads, kv_heads, head_dim, window) = (2, 1, 4, Some(16));
+        let odd_heads = Operation::AttnScores { heads, kv_heads, head_dim: 6, scale: 0.5, softcap: None, window: None };
         let cases = [
             (Operation::Sum, "sum is"),
             (Operation::Scale { factor: 2.0 }, "scale is"),
@@ -132,6 +139,7 @@ mod tests {
             (rope(RopeScaling::Stored), "rope with stored divisors of its frequencies is"),
             (scores(Some(50.0), None), "attn_scores with scores capped at 50 is"),
             (scores(None, window), "attn_scores in a window of 16 positions is"),
+            (odd_heads, "attn_scores of heads of 6 elements, which 4 does not divide, is"),
             (Operation::Softmax { heads, window }, "softmax in a window of 16 positions is"),
             (
                 Operation::AttnContext { heads, kv_heads, head_dim, window },

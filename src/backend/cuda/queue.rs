@@ -166,7 +166,7 @@ impl Queue {
         if works.is_empty() {
             return Ok(());
         }
-        if !repeats || std::env::var_os("ACTRACE_NO_GRAPH").is_some() {
+        if !repeats {
             return works.iter().try_for_each(|work| device.launch(work));
         }
         // A run repeats its layers in order, so the one that is due is at the front.

@@ -35,6 +35,7 @@ fn source() -> String {
         ("TILE", u64::from(work::MATVEC_TILE)),
         ("Q4_K_TILE", u64::from(work::Q4_K_TILE)),
         ("Q4_K_HELD", u64::from(work::Q4_K_HELD)),
+        ("Q4_K_DEPTH", u64::from(work::Q4_K_DEPTH)),
         ("Q4_K_THREADS", u64::from(work::Q4_K_THREADS)),
         ("POINTWISE_BLOCK", work::POINTWISE_BLOCK),
         ("CHOOSE_PART", u64::from(work::CHOOSE_PART)),

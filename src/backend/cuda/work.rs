@@ -8,11 +8,15 @@ pub(super) const MOST_MATVEC_JOBS: usize = 4;
 pub(super) const MATVEC_TILE: u32 = 8;
 /// The same of Q4_K, whose blocks go from tile to tile.
 pub(super) const Q4_K_TILE: u32 = 4;
+/// Bytes of a super-block.
+const Q4_K_BYTES: u32 = 144;
 /// Elements of x that one thread of a Q4_K product keeps.
 pub(super) const Q4_K_HELD: u32 = 64;
 /// Threads of a block of Q4_K products at most, and of those that a multiprocessor should run at a time.
 pub(super) const Q4_K_THREADS: u32 = 320;
-const Q4_K_RESIDENT: u32 = 320;
+const Q4_K_RESIDENT: u32 = 512;
+/// Tiles that a block of Q4_K products has in shared memory.
+pub(super) const Q4_K_DEPTH: u32 = 3;
 /// Element operations in one launch.
 pub(super) const MOST_POINTWISE_JOBS: usize = 4;
 /// Elements of one block of element operations.
@@ -393,6 +397,16 @@ impl Work {
             Work::Matvec { .. } | Work::AttentionSoftmax(_) => 128,
             Work::Norm { .. } | Work::AttentionFew(_) => 1024,
             _ => 256,
+        }
+    }
+
+    /// Bytes of shared memory beside what the kernel declares.
+    pub fn shared(&self) -> u32 {
+        match self {
+            Work::Matvec { tensor_type: TensorType::Q4K, params, .. } => {
+                q4_k_threads(params) / 4 * Q4_K_BYTES * Q4_K_TILE * Q4_K_DEPTH
+            }
+            _ => 0,
         }
     }
 

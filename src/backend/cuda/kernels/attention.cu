@@ -37,45 +37,66 @@ __device__ __forceinline__ Head head_of(const Attention &p, u32 row, u32 head) {
     return h;
 }
 
-__device__ __forceinline__ void softmax(const float *scores, float *out, u32 count, float *scratch) {
+// `keep` takes the probabilities too where it is there.
+__device__ __forceinline__ void softmax(const float *from, float *out, float *keep, u32 count, float *scratch) {
     float largest = -INFINITY;
-    for (u32 i = threadIdx.x; i < count; i += blockDim.x) largest = fmaxf(largest, scores[i]);
+    for (u32 i = threadIdx.x; i < count; i += blockDim.x) largest = fmaxf(largest, from[i]);
     largest = block_max(largest, scratch);
     float sum = 0.0f;
-    for (u32 i = threadIdx.x; i < count; i += blockDim.x) sum += expf(scores[i] - largest);
+    for (u32 i = threadIdx.x; i < count; i += blockDim.x) sum += expf(from[i] - largest);
     sum = block_sum(sum, scratch);
-    for (u32 i = threadIdx.x; i < count; i += blockDim.x) out[i] = expf(scores[i] - largest) / sum;
+    for (u32 i = threadIdx.x; i < count; i += blockDim.x) {
+        float probability = expf(from[i] - largest) / sum;
+        out[i] = probability;
+        if (keep) keep[i] = probability;
+    }
 }
+
+const u32 NEAR = 4096;  // keys whose scores and probabilities stay in shared memory too
 
 // Few rows: one block a head of a row makes all three, and writes them.
 extern "C" __global__ void __launch_bounds__(1024) attention_few(const __grid_constant__ Attention p) {
     __shared__ float scratch[32];
     __shared__ float sums[1024];
+    __shared__ float near[NEAR];
     u32 head = blockIdx.x, row = blockIdx.y, warp = threadIdx.x >> 5, lane = threadIdx.x & 31u, warps = blockDim.x >> 5;
     Head h = head_of(p, row, head);
     float *scores = (float *)p.scores + h.ragged, *probabilities = (float *)p.probabilities + h.ragged;
     u64 in_row = ((u64)row * p.heads + head) * p.head_dim;
     if (p.stages & SCORES) {
-        // Eight lanes a key, four keys a warp.
-        const float *q = (const float *)p.q + in_row, *keys = (const float *)p.keys + h.kv_offset;
-        u32 part = lane % 8;
-#pragma unroll 2
-        for (u32 key = warp * 4 + lane / 8; key < (h.visible + 3) / 4 * 4; key += warps * 4) {
-            const float *k = keys + (u64)min(key, h.visible - 1) * h.kv_width;
+        // Eight lanes a key, four keys a warp, four elements of a head a lane at a time.
+        const float4 *q = (const float4 *)((const float *)p.q + in_row);
+        const float *keys = (const float *)p.keys + h.kv_offset;
+        u32 part = lane % 8, fours = p.head_dim / 4;
+        for (u32 base = warp * 4; base < h.visible; base += warps * 4) {
+            u32 key = base + lane / 8;
+            const float4 *k = (const float4 *)(keys + (u64)min(key, h.visible - 1) * h.kv_width);
             float sum = 0.0f;
 #pragma unroll 4
-            for (u32 i = part; i < p.head_dim; i += 8) sum = __fmaf_rn(q[i], k[i], sum);
+            for (u32 i = part; i < fours; i += 8) {
+                float4 a = q[i], b = k[i];
+                sum = __fmaf_rn(a.x, b.x, sum);
+                sum = __fmaf_rn(a.y, b.y, sum);
+                sum = __fmaf_rn(a.z, b.z, sum);
+                sum = __fmaf_rn(a.w, b.w, sum);
+            }
             for (u32 width = 4; width > 0; width >>= 1) sum += __shfl_xor_sync(0xFFFFFFFFu, sum, width);
-            if (part == 0 && key < h.visible) scores[key] = sum * p.scale;
+            if (part == 0 && key < h.visible) {
+                float score = sum * p.scale;
+                scores[key] = score;
+                if (key < NEAR) near[key] = score;
+            }
         }
         __syncthreads();
     }
     if (p.stages & SOFTMAX) {
-        softmax(scores, probabilities, h.visible, scratch);
+        bool whole = (p.stages & SCORES) && h.visible <= NEAR;
+        softmax(whole ? near : scores, probabilities, h.visible <= NEAR ? near : (float *)0, h.visible, scratch);
         __syncthreads();
     }
     if (p.stages & CONTEXT) {
         const float *values = (const float *)p.values + h.kv_offset;
+        const float *weights = (p.stages & SOFTMAX) && h.visible <= NEAR ? near : probabilities;
         u32 lanes = min(p.head_dim, blockDim.x), groups = blockDim.x / lanes, group = threadIdx.x / lanes;
         for (u32 base = 0; base < p.head_dim; base += lanes) {
             u32 i = base + threadIdx.x % lanes;
@@ -83,7 +104,7 @@ extern "C" __global__ void __launch_bounds__(1024) attention_few(const __grid_co
             if (group < groups && i < p.head_dim) {
 #pragma unroll 8
                 for (u32 key = group; key < h.visible; key += groups) {
-                    sum = __fmaf_rn(probabilities[key], values[(u64)key * h.kv_width + i], sum);
+                    sum = __fmaf_rn(weights[key], values[(u64)key * h.kv_width + i], sum);
                 }
             }
             __syncthreads();
@@ -151,7 +172,7 @@ extern "C" __global__ void __launch_bounds__(256) attention_scores(const __grid_
 extern "C" __global__ void __launch_bounds__(128) attention_softmax(const __grid_constant__ Attention p) {
     __shared__ float scratch[32];
     Head h = head_of(p, blockIdx.x, blockIdx.y);
-    softmax((const float *)p.scores + h.ragged, (float *)p.probabilities + h.ragged, h.visible, scratch);
+    softmax((const float *)p.scores + h.ragged, (float *)p.probabilities + h.ragged, (float *)0, h.visible, scratch);
 }
 
 // Context of many rows: a tile of rows and elements of a head a block.

@@ -122,8 +122,8 @@ MATVEC(q6_k, Q6_K)
 // ---- Q4_K
 
 // Q4_K is what large models are stored in, so its products are made for speed. A block is as wide as x: each thread keeps
-// 64 consecutive elements of it, a quarter of a super-block, and goes through tiles of rows, fetching the next while it
-// multiplies this one.
+// 64 consecutive elements of it, a quarter of a super-block, and goes through tiles of rows. The rows of the next tiles
+// are on their way to shared memory meanwhile; each warp copies just what it reads, and waits for nobody else.
 //
 // A nibble q in the lowest 20 bits of a word, masked where it stands, is a subnormal float: q * 2^(4 n - 149). Held x are
 // scaled by 2^(80 - 4 n), so that products are normal numbers; that is exact for |x| from 2^-57 to 2^47, and saves every
@@ -131,21 +131,30 @@ MATVEC(q6_k, Q6_K)
 const u32 Q4_K_TILE = 4;
 const u32 Q4_K_HELD = 64;
 const u32 Q4_K_THREADS = 320;
+const u32 Q4_K_DEPTH = 3;  // tiles in shared memory
 
-struct Q4KTile {
-    uint4 heads[Q4_K_TILE];
-    uint4 quants[Q4_K_TILE][2];
+__device__ __forceinline__ void copy_async(void *to, const void *from) {
+#if __CUDA_ARCH__ >= 800
+    u32 address = (u32)__cvta_generic_to_shared(to);
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from));
+#else
+    *(uint4 *)to = *(const uint4 *)from;
+#endif
+}
 
-    __device__ __forceinline__ void fetch(const u8 *block, u64 row_length, u32 rows, u32 quarter) {
-#pragma unroll
-        for (u32 r = 0; r < Q4_K_TILE; r++) {
-            const uint4 *row = (const uint4 *)(block + (r < rows ? r : 0) * row_length);
-            heads[r] = __ldg(row);
-            quants[r][0] = __ldg(row + 1 + quarter * 2);
-            quants[r][1] = __ldg(row + 2 + quarter * 2);
-        }
-    }
-};
+__device__ __forceinline__ void copies_begun() {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.commit_group;");
+#endif
+}
+
+// Waits for all but the newest Q4_K_DEPTH - 2 groups of copies.
+__device__ __forceinline__ void copies_done() {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_group %0;" ::"n"(Q4_K_DEPTH - 2));
+#endif
+    __syncwarp();
+}
 
 struct Q4KHeld {
     float x[Q4_K_HELD];
@@ -170,8 +179,10 @@ struct Q4KHeld {
         }
     }
 
-    __device__ __forceinline__ float product(uint4 head, const uint4 *quants, u32 quarter) const {
-        u32 words[8] = {quants[0].x, quants[0].y, quants[0].z, quants[0].w, quants[1].x, quants[1].y, quants[1].z, quants[1].w};
+    // With the quarter of a super-block that thread `quarter` of it holds.
+    __device__ __forceinline__ float product(const uint4 *block, u32 quarter) const {
+        uint4 head = block[0], left = block[1 + quarter * 2], right = block[2 + quarter * 2];
+        u32 words[8] = {left.x, left.y, left.z, left.w, right.x, right.y, right.z, right.w};
         float first = 0.0f, second = 0.0f;
 #pragma unroll
         for (u32 i = 0; i < 8; i++) {
@@ -234,50 +245,75 @@ __device__ __forceinline__ void q4_k_finish(const Q4KPlace &place, const float *
     write_outputs(*place.job, place.first + output, y);
 }
 
+// What a block does one after the other: every tile that is its own, and of each tile every slab of x.
+struct Q4KTurns {
+    u32 count;
+    u32 slabs;
+    u32 quarters;
+    u64 row_length;
+
+    __device__ __forceinline__ Q4KPlace place(const Matvec &p, u32 turn) const {
+        return q4_k_place(p, blockIdx.x + turn / slabs * gridDim.x);
+    }
+
+    // The quarter of a row that this thread holds in a turn.
+    __device__ __forceinline__ u32 quarter(u32 turn) const {
+        return turn % slabs * blockDim.x + threadIdx.x;
+    }
+
+    // Begins to copy the rows of a turn.
+    __device__ __forceinline__ void fetch(const Matvec &p, u32 turn, u8 *stage, u32 stage_row) const {
+        u32 at = quarter(turn);
+        if (turn < count && at < quarters) {
+            Q4KPlace where = place(p, turn);
+            const u8 *from = (const u8 *)where.job->weight + where.first * row_length + at / 4 * 144;
+            u8 *to = stage + threadIdx.x / 4 * 144;
+            u32 start = 16 + at % 4 * 32;
+#pragma unroll
+            for (u32 r = 0; r < Q4_K_TILE; r++) {
+                if (r < where.rows) {
+                    if (at % 4 == 0) copy_async(to, from);
+                    copy_async(to + start, from + start);
+                    copy_async(to + start + 16, from + start + 16);
+                }
+                from += row_length;
+                to += stage_row;
+            }
+        }
+        copies_begun();
+    }
+};
+
 extern "C" __global__ void __launch_bounds__(Q4_K_THREADS, 1) matvec_q4_k(const __grid_constant__ Matvec p) {
     // Two halves take turns: a warp may begin the next tile while another still adds this one up.
     __shared__ float partial[2][Q4_K_THREADS / 32 * Q4_K_TILE];
+    extern __shared__ __align__(16) u8 ring[];
     const MatvecJob &last = p.jobs[p.count - 1];
-    u32 columns = last.columns, quarters = columns / Q4_K_HELD;
+    Q4KTurns turns;
+    turns.quarters = last.columns / Q4_K_HELD;
+    turns.slabs = (turns.quarters + blockDim.x - 1) / blockDim.x;
+    turns.row_length = row_bytes<Q4_K>(last.columns);
     u32 tiles = last.first_block + (last.rows + Q4_K_TILE - 1) / Q4_K_TILE;
-    u32 slabs = (quarters + blockDim.x - 1) / blockDim.x;
-    u64 row_length = row_bytes<Q4_K>(columns);
-    const float *x = (const float *)last.x + (u64)blockIdx.y * columns;
+    turns.count = (tiles - blockIdx.x + gridDim.x - 1) / gridDim.x * turns.slabs;
+    u32 stage_row = blockDim.x / 4 * 144, stage_bytes = stage_row * Q4_K_TILE;
+    for (u32 turn = 0; turn + 1 < Q4_K_DEPTH; turn++) turns.fetch(p, turn, ring + turn * stage_bytes, stage_row);
+    const float *x = (const float *)last.x + (u64)blockIdx.y * last.columns;
     Q4KHeld held;
-    Q4KTile now, next;
-    u32 at = threadIdx.x, quarter = at % 4, half = 0;
-    bool inside = at < quarters;
-    u32 tile = blockIdx.x;
-    Q4KPlace place = q4_k_place(p, tile);
-    u64 block = (u64)(inside ? at / 4 : 0) * 144;
-    now.fetch((const u8 *)place.job->weight + place.first * row_length + block, row_length, place.rows, quarter);
-    held.load(x + at * Q4_K_HELD, inside);
-    while (true) {
-        u32 next_tile = tile + gridDim.x;
-        Q4KPlace next_place = place;
-        if (next_tile < tiles) {
-            next_place = q4_k_place(p, next_tile);
-            next.fetch((const u8 *)next_place.job->weight + next_place.first * row_length + block, row_length, next_place.rows, quarter);
-        }
-        float sums[Q4_K_TILE];
+    held.load(x + threadIdx.x * Q4_K_HELD, threadIdx.x < turns.quarters);
+    float sums[Q4_K_TILE];
+    for (u32 turn = 0; turn < turns.count; turn++) {
+        copies_done();
+        u32 ahead = turn + Q4_K_DEPTH - 1;
+        turns.fetch(p, ahead, ring + ahead % Q4_K_DEPTH * stage_bytes, stage_row);
+        u32 slab = turn % turns.slabs, at = turns.quarter(turn);
+        bool inside = at < turns.quarters;
+        if (turns.slabs > 1 && turn > 0) held.load(x + at * Q4_K_HELD, inside);
+        const u8 *block = ring + turn % Q4_K_DEPTH * stage_bytes + threadIdx.x / 4 * 144;
 #pragma unroll
-        for (u32 r = 0; r < Q4_K_TILE; r++) sums[r] = inside ? held.product(now.heads[r], now.quants[r], quarter) : 0.0f;
-        // Wider rows than a block: the other slabs of x one after the other.
-        for (u32 slab = 1; slab < slabs; slab++) {
-            u32 other = slab * blockDim.x + threadIdx.x;
-            bool there = other < quarters;
-            u64 at_other = (u64)(there ? other / 4 : 0) * 144;
-            now.fetch((const u8 *)place.job->weight + place.first * row_length + at_other, row_length, place.rows, quarter);
-            held.load(x + other * Q4_K_HELD, there);
-#pragma unroll
-            for (u32 r = 0; r < Q4_K_TILE; r++) sums[r] += there ? held.product(now.heads[r], now.quants[r], quarter) : 0.0f;
+        for (u32 r = 0; r < Q4_K_TILE; r++) {
+            float sum = inside ? held.product((const uint4 *)(block + r * stage_row), at % 4) : 0.0f;
+            sums[r] = slab == 0 ? sum : sums[r] + sum;
         }
-        q4_k_finish(place, sums, partial[half]);
-        if (next_tile >= tiles) return;
-        if (slabs > 1) held.load(x + at * Q4_K_HELD, inside);
-        now = next;
-        place = next_place;
-        tile = next_tile;
-        half ^= 1u;
+        if (slab + 1 == turns.slabs) q4_k_finish(turns.place(p, turn), sums, partial[turn / turns.slabs % 2]);
     }
 }

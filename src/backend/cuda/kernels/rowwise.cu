@@ -9,30 +9,50 @@ struct Norm {
     float epsilon;
 };
 
+const u32 HELD = 8;  // elements of a row that a thread keeps in registers
+
 // One block a row. Sums are f64; every other step is rounded to f32.
 extern "C" __global__ void __launch_bounds__(1024) normalise(const __grid_constant__ Norm p) {
     __shared__ double scratch[32];
     const float *x = (const float *)p.x + (u64)blockIdx.x * p.width;
     const float *gain = (const float *)p.gain, *bias = (const float *)p.bias;
     float *out = (float *)p.out + (u64)blockIdx.x * p.width;
+    // Everything of the first elements is asked for at once: a single row is all waiting.
+    float held[HELD], gains[HELD], biases[HELD];
+#pragma unroll
+    for (u32 i = 0; i < HELD; i++) {
+        u32 at = threadIdx.x + i * 1024;
+        held[i] = at < p.width ? x[at] : 0.0f;
+        gains[i] = at < p.width ? gain[at] : 0.0f;
+        biases[i] = bias && at < p.width ? bias[at] : 0.0f;
+    }
     float mean = 0.0f;
     if (bias) {
         double sum = 0.0;
-#pragma unroll 4
-        for (u32 i = threadIdx.x; i < p.width; i += blockDim.x) sum += x[i];
+#pragma unroll
+        for (u32 i = 0; i < HELD; i++) sum += held[i];
+        for (u32 at = threadIdx.x + HELD * 1024; at < p.width; at += 1024) sum += x[at];
         mean = (float)(block_sum(sum, scratch) / p.width);
     }
     double squares = 0.0;
-#pragma unroll 4
-    for (u32 i = threadIdx.x; i < p.width; i += blockDim.x) {
-        float distance = x[i] - mean;
+#pragma unroll
+    for (u32 i = 0; i < HELD; i++) {
+        float distance = threadIdx.x + i * 1024 < p.width ? held[i] - mean : 0.0f;
+        squares += distance * distance;
+    }
+    for (u32 at = threadIdx.x + HELD * 1024; at < p.width; at += 1024) {
+        float distance = x[at] - mean;
         squares += distance * distance;
     }
     float scale = 1.0f / sqrtf((float)(block_sum(squares, scratch) / p.width) + p.epsilon);
-#pragma unroll 4
-    for (u32 i = threadIdx.x; i < p.width; i += blockDim.x) {
-        float value = (x[i] - mean) * scale * gain[i];
-        out[i] = bias ? value + bias[i] : value;
+#pragma unroll
+    for (u32 i = 0; i < HELD; i++) {
+        u32 at = threadIdx.x + i * 1024;
+        if (at < p.width) out[at] = (held[i] - mean) * scale * gains[i] + biases[i];
+    }
+    for (u32 at = threadIdx.x + HELD * 1024; at < p.width; at += 1024) {
+        float value = (x[at] - mean) * scale * gain[at];
+        out[at] = bias ? value + bias[at] : value;
     }
 }
 
