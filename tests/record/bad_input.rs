@@ -100,8 +100,9 @@ fn models_that_are_none_or_cannot_run() {
 fn devices_and_numbers_that_are_none() {
     let ground = Ground::new();
     let cases: &[&[&str]] = &[
-        &["--device", "cuda"],
-        &["--device", "cuda:1"],
+        &["--device", "cuda", "--semantics", "ggml"],
+        &["--compute", "bf16"],
+        &["--compute", "f8"],
         &["--device", "cuda:x"],
         &["--device", "cudax"],
         &["--device", "gpu"],
@@ -114,13 +115,14 @@ fn devices_and_numbers_that_are_none() {
         &["--untraced"],
     ];
     insta::assert_snapshot!(ground.refusals(&["--tokens", "1"], cases), @r#"
-    --device cuda: error: device `cuda` is not supported by this version; use --device cpu
-    --device cuda:1: error: device `cuda:1` is not supported by this version; use --device cpu
-    --device cuda:x: error: `cuda:x` is no device: cpu, cuda[:N] or auto
-    --device cudax: error: `cudax` is no device: cpu, cuda[:N] or auto
-    --device gpu: error: `gpu` is no device: cpu, cuda[:N] or auto
-    --device : error: `` is no device: cpu, cuda[:N] or auto
-    --semantics exact: error: `exact` is no semantics: ggml or dequantize-f32
+    --device cuda --semantics ggml: error: --semantics ggml is not built for CUDA: use dequantize-f32, on both devices where they are to be compared
+    --compute bf16: error: --compute bf16 is for --device cuda: the processor multiplies in f32
+    --compute f8: error: invalid value 'f8' for '--compute <COMPUTE>': `f8` is no compute type: f32, f16 or bf16
+    --device cuda:x: error: invalid value 'cuda:x' for '--device <DEVICE>': `cuda:x` is no device: cpu, cuda[:N] or auto
+    --device cudax: error: invalid value 'cudax' for '--device <DEVICE>': `cudax` is no device: cpu, cuda[:N] or auto
+    --device gpu: error: invalid value 'gpu' for '--device <DEVICE>': `gpu` is no device: cpu, cuda[:N] or auto
+    --device : error: invalid value '' for '--device <DEVICE>': `` is no device: cpu, cuda[:N] or auto
+    --semantics exact: error: invalid value 'exact' for '--semantics <SEMANTICS>': `exact` is no semantics: ggml or dequantize-f32
     --threads 0: error: --threads 0 is not among 1 to 1024
     --threads 100000: error: --threads 100000 is not among 1 to 1024
     --threads two: error: invalid value 'two' for '--threads <N>': invalid digit found in string
