@@ -15,7 +15,7 @@ use cudarc::driver::{
     CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaModule, CudaStream, DriverError, result, sys,
 };
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// The type that operands of large products are rounded to; sums are f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +73,8 @@ pub(super) struct Device {
     functions: HashMap<Kernel, CudaFunction>,
     blas: CudaBlas,
     facts: Facts,
+    /// Held while a graph is captured: memory that another thread frees meanwhile must not become a part of it.
+    capturing: Mutex<()>,
     _module: Arc<CudaModule>,
 }
 
@@ -123,7 +125,16 @@ impl Device {
             .result()
             .map_err(|cause| blas_error("set cuBLAS up", &cause))?;
         keep_freed_memory(&context)?;
-        Ok(Arc::new(Device { context, compute, copy, functions, blas: handle, facts, _module: module }))
+        Ok(Arc::new(Device {
+            context,
+            compute,
+            copy,
+            functions,
+            blas: handle,
+            facts,
+            capturing: Mutex::new(()),
+            _module: module,
+        }))
     }
 
     /// Bytes a second that the card's memory moves by its clock and width, both edges of the clock.
@@ -229,6 +240,7 @@ impl Device {
 
     /// Launches works as one graph, and keeps it for the next time.
     pub(super) fn graph(&self, works: &[Work]) -> Result<CudaGraph> {
+        let _alone = self.capturing.lock().unwrap_or_else(|poison| poison.into_inner());
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         check("begin a graph", self.compute.begin_capture(mode))?;
         let launched = works.iter().try_for_each(|work| self.launch(work, true));
@@ -304,6 +316,7 @@ impl DeviceMemory {
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
+        let _no_capture = self.device.capturing.lock().unwrap_or_else(|poison| poison.into_inner());
         if self.device.bind().is_ok() {
             // SAFETY: allocated on this stream, freed once. A failure leaves it to the context's end.
             let _ = unsafe { result::free_async(self.address, self.device.compute.cu_stream()) };
