@@ -39,6 +39,8 @@ use work::{
 
 /// Rows up to which products are made on the stored blocks, and a batch is collected into few launches.
 const FEW: usize = 4;
+/// Layers of few rows that are launched together at most.
+const MOST_LAYERS: u32 = 8;
 /// Of the card's memory, the part that one tensor of a chunk may take.
 const CHUNK_PART: usize = 64;
 
@@ -58,6 +60,9 @@ pub struct CudaBackend {
     step: Arc<DeviceMemory>,
     first_position: usize,
     layer: Option<u32>,
+    /// Layers collected since the last launch, and how many go into the next.
+    collected: u32,
+    collect: u32,
     choice: (Arc<DeviceMemory>, Pinned),
     threads: usize,
 }
@@ -81,6 +86,8 @@ impl CudaBackend {
             positions: 0,
             first_position: 0,
             layer: None,
+            collected: 0,
+            collect: 1,
             memory: Memory::new(&device),
             device,
             threads,
@@ -104,6 +111,21 @@ impl CudaBackend {
         let copied = self.captures.ship(&self.device, source)?;
         self.memory.copied(copied);
         Ok(())
+    }
+
+    /// A layer is through. Many rows are too large to be kept for long. Of a few, one shipment at the step's end is
+    /// cheapest, and launches go in graphs of one layer, then two, four and eight: the card begins at once, and its
+    /// kernels overlap within a graph only.
+    fn next_layer(&mut self) -> Result<()> {
+        if !self.memory.repeats() {
+            return self.flush();
+        }
+        self.collected += 1;
+        if self.collected < self.collect {
+            return Ok(());
+        }
+        (self.collected, self.collect) = (0, (self.collect * 2).min(MOST_LAYERS));
+        self.launch()
     }
 
     fn launch(&mut self) -> Result<()> {
@@ -309,6 +331,7 @@ impl Backend for CudaBackend {
             return Err(Error::internal("a batch beyond the positions that the cache has room for"));
         }
         self.first_position = batch.first_position;
+        (self.collected, self.collect) = (0, 1);
         self.memory.begin(rows <= FEW)?;
         let head = [count(batch.first_position)?, count(rows)?];
         let words = head.iter().chain(batch.tokens);
@@ -329,12 +352,7 @@ impl Backend for CudaBackend {
             return Err(Error::internal(format!("`{}` needs {rows} rows of every input", site.point)));
         }
         if site.layer != self.layer {
-            // Many rows are too large to be kept for long; of a few, one shipment at the step's end is cheapest.
-            if self.memory.repeats() {
-                self.launch()?
-            } else {
-                self.flush()?
-            }
+            self.next_layer()?;
             self.layer = site.layer;
         }
         inputs.iter().for_each(|input| self.hold(input.memory()));

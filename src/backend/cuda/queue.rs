@@ -167,7 +167,7 @@ impl Queue {
             return Ok(());
         }
         if !repeats {
-            return works.iter().try_for_each(|work| device.launch(work));
+            return works.iter().try_for_each(|work| device.launch(work, false));
         }
         // A run repeats its layers in order, so the one that is due is at the front.
         if let Some(place) = self.seen.iter().position(|seen| seen.works == works)
@@ -181,7 +181,7 @@ impl Queue {
             self.seen.push_back(Seen { graph: Some(graph), ..seen });
             return Ok(());
         }
-        works.iter().try_for_each(|work| device.launch(work))?;
+        works.iter().try_for_each(|work| device.launch(work, true))?;
         if self.seen.len() == MOST_GRAPHS {
             self.seen.pop_front();
         }

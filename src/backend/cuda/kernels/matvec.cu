@@ -110,7 +110,7 @@ __device__ __forceinline__ void matvec(const Matvec &p) {
 }
 
 #define MATVEC(name, TYPE) \
-    extern "C" __global__ void __launch_bounds__(WARPS * 32, 4) matvec_##name(const __grid_constant__ Matvec p) { matvec<TYPE>(p); }
+    extern "C" __global__ void __launch_bounds__(WARPS * 32, 4) matvec_##name(const __grid_constant__ Matvec p) { in_turn(); matvec<TYPE>(p); }
 
 MATVEC(f32, F32)
 MATVEC(f16, F16)
@@ -285,6 +285,7 @@ struct Q4KTurns {
 };
 
 extern "C" __global__ void __launch_bounds__(Q4_K_THREADS, 1) matvec_q4_k(const __grid_constant__ Matvec p) {
+    successors_may_begin();
     // Two halves take turns: a warp may begin the next tile while another still adds this one up.
     __shared__ float partial[2][Q4_K_THREADS / 32 * Q4_K_TILE];
     extern __shared__ __align__(16) u8 ring[];
@@ -297,6 +298,8 @@ extern "C" __global__ void __launch_bounds__(Q4_K_THREADS, 1) matvec_q4_k(const 
     turns.count = (tiles - blockIdx.x + gridDim.x - 1) / gridDim.x * turns.slabs;
     u32 stage_row = blockDim.x / 4 * 144, stage_bytes = stage_row * Q4_K_TILE;
     for (u32 turn = 0; turn + 1 < Q4_K_DEPTH; turn++) turns.fetch(p, turn, ring + turn * stage_bytes, stage_row);
+    // Weights do not depend on what runs before; x does.
+    predecessors_are_done();
     const float *x = (const float *)last.x + (u64)blockIdx.y * last.columns;
     Q4KHeld held;
     held.load(x + threadIdx.x * Q4_K_HELD, threadIdx.x < turns.quarters);
