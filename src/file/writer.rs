@@ -3,7 +3,7 @@
 use super::{ALIGNMENT, Durability, FileHeader, FrameHeader, Kind, MAX_BODY_BYTES, NO_RUN, Storage, padded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{BODY_RAW, BODY_ZSTD};
-use crate::record::{IndexV1, PayloadIndexV1, PayloadV1, Record, RunV1, SealV1, StatsV1, SyncV1, VERSION};
+use crate::record::{Framed, IndexV1, PayloadIndexV1, PayloadV1, Record, RunV1, SealV1, StatsV1, SyncV1, VERSION};
 use rkyv::util::AlignedVec;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -80,6 +80,22 @@ struct Draft {
 impl Draft {
     fn of(kind: Kind, run: u32, step: u32) -> Self {
         Draft { kind, version: VERSION, run, step, payload: 0, codec: BODY_RAW, critical: true, raw_length: 0 }
+    }
+}
+
+/// The stored bytes of a body: three parts, one after the other, and the crc32c of them all.
+struct Body<'a> {
+    parts: [&'a [u8]; 3],
+    crc: u32,
+}
+
+impl<'a> Body<'a> {
+    fn of(stored: &'a [u8]) -> Self {
+        Body { parts: [&[], stored, &[]], crc: crc32c::crc32c(stored) }
+    }
+
+    fn length(&self) -> usize {
+        self.parts.iter().map(|part| part.len()).sum()
     }
 }
 
@@ -206,8 +222,8 @@ impl<S: Storage> Writer<S> {
         let packed = if body.len() >= COMPRESS_FROM { crate::codec::compress_body(body) } else { None };
         let draft = Draft { raw_length: body.len(), ..draft };
         match &packed {
-            Some(packed) => self.append(Draft { codec: BODY_ZSTD, ..draft }, packed),
-            None => self.append(draft, body),
+            Some(packed) => self.append(Draft { codec: BODY_ZSTD, ..draft }, &Body::of(packed)),
+            None => self.append(draft, &Body::of(body)),
         }
     }
 
@@ -223,11 +239,20 @@ impl<S: Storage> Writer<S> {
 
     /// Appends a payload of run `run`, numbers it, and gives its number.
     pub fn payload(&mut self, run: u32, step: u32, mut payload: PayloadV1) -> Result<u64> {
+        let bytes_crc = crc32c::crc32c(&payload.bytes);
+        self.summed_payload(run, step, &mut payload, bytes_crc)
+    }
+
+    /// [`Writer::payload`] where another thread has taken the crc32c of `payload.bytes`: neither copies the bytes nor
+    /// looks at them.
+    pub fn summed_payload(&mut self, run: u32, step: u32, payload: &mut PayloadV1, bytes_crc: u32) -> Result<u64> {
         payload.payload = self.payload;
-        let body = self.archive(&payload)?;
-        let draft = Draft { payload: payload.payload, raw_length: body.len(), ..Draft::of(Kind::Payload, run, step) };
+        let Framed { head, tail } = payload.framed()?;
+        let crc = crc32c::crc32c_combine(crc32c::crc32c(&head), bytes_crc, payload.bytes.len());
+        let body = Body { parts: [&head, &payload.bytes, &tail], crc: crc32c::crc32c_append(crc, &tail) };
+        let draft =
+            Draft { payload: payload.payload, raw_length: body.length(), ..Draft::of(Kind::Payload, run, step) };
         let header = self.append(draft, &body)?;
-        self.scratch = body;
         let pending = &mut self.pending_payloads;
         if pending.seq.is_empty() {
             pending.first_payload = payload.payload;
@@ -260,7 +285,7 @@ impl<S: Storage> Writer<S> {
         };
         let body = self.archive(&seal)?;
         let draft = Draft { raw_length: body.len(), ..Draft::of(Kind::Seal, NO_RUN, 0) };
-        let header = self.append(draft, &body)?;
+        let header = self.append(draft, &Body::of(&body))?;
         list(&mut self.pending, &header, blake3::hash(&body).as_bytes(), Span::default());
         self.scratch = body;
         self.harden()
@@ -355,14 +380,14 @@ impl<S: Storage> Writer<S> {
         record.encode(scratch)
     }
 
-    fn append(&mut self, draft: Draft, stored: &[u8]) -> Result<FrameHeader> {
+    fn append(&mut self, draft: Draft, stored: &Body<'_>) -> Result<FrameHeader> {
         self.check_poison()?;
         let length = |length: usize| {
             u32::try_from(length).ok().filter(|length| *length <= MAX_BODY_BYTES).ok_or_else(|| {
                 Error::internal(format!("a {} record of {length} bytes is above the cap of 1 GiB", draft.kind.name()))
             })
         };
-        let (stored_length, raw_length) = (length(stored.len())?, length(draft.raw_length)?);
+        let (stored_length, raw_length) = (length(stored.length())?, length(draft.raw_length)?);
         let zeros = [0; ALIGNMENT];
         let padding = &zeros[..(padded(u64::from(stored_length)) - u64::from(stored_length)) as usize];
         let header = FrameHeader {
@@ -377,9 +402,10 @@ impl<S: Storage> Writer<S> {
             codec: draft.codec,
             critical: draft.critical,
             payload: draft.payload,
-            body_crc: crc32c::crc32c_append(crc32c::crc32c(stored), padding),
+            body_crc: crc32c::crc32c_append(stored.crc, padding),
         };
-        let written = self.storage.append(&[&header.encode(&self.header.uuid), stored, padding]);
+        let [head, bytes, tail] = stored.parts;
+        let written = self.storage.append(&[&header.encode(&self.header.uuid), head, bytes, tail, padding]);
         self.poisoning(written, "write")?;
         self.end = header.end();
         self.seq += 1;

@@ -1,6 +1,7 @@
 //! The ledger of one run: what the packers hand over, in forward order, is counted, hashed and written as frames.
 
 use super::pack::{Content, Packed, Shown};
+use super::spare::Spare;
 use super::{Outcome, Summary, coverage, end};
 use crate::capture::Plan;
 use crate::error::{Error, Result};
@@ -9,6 +10,7 @@ use crate::forward::{Phase, StepReport};
 use crate::graph::SiteId;
 use crate::record::{PlanV1, StatsV1, StepV1};
 use crate::stats::{RowStatistics, prefix_fingerprint};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Rows of one statistics frame.
@@ -17,6 +19,7 @@ const STATS_ROWS: usize = 1 << 16;
 /// Writes one run's frames and counts what it writes.
 pub struct Ledger<S: Storage> {
     writer: Writer<S>,
+    spare: Arc<Spare>,
     run: u32,
     stats: StatsV1,
     stats_frames: u32,
@@ -42,8 +45,8 @@ struct Counts {
 }
 
 impl<S: Storage> Ledger<S> {
-    /// Goes on behind the RUN and PLAN frames of run `run`.
-    pub fn new(writer: Writer<S>, run: u32, plan: &PlanV1) -> Self {
+    /// Goes on behind the RUN and PLAN frames of run `run`; buffers of what is written become `spare`.
+    pub fn new(writer: Writer<S>, run: u32, plan: &PlanV1, spare: Arc<Spare>) -> Self {
         let mut content = blake3::Hasher::new_derive_key("actrace 1 content root");
         for site in &plan.sites {
             content.update(&site.layer.to_le_bytes()).update(&(site.point.len() as u32).to_le_bytes());
@@ -54,6 +57,7 @@ impl<S: Storage> Ledger<S> {
         let counts = Counts { steps: 0, positions: 0, rows: 0, tensor_bytes: 0, captured, with_tensor, content };
         Ledger {
             writer,
+            spare,
             run,
             stats: StatsV1::default(),
             stats_frames: 0,
@@ -104,7 +108,10 @@ impl<S: Storage> Ledger<S> {
                 None => {
                     self.payload_frames += 1;
                     self.payloads += 1;
-                    self.writer.payload(self.run, step, content.packed()?)?
+                    let mut content = content.made(&self.spare)?;
+                    let number = self.writer.summed_payload(self.run, step, &mut content.record, content.crc)?;
+                    self.spare.give(content.record.bytes);
+                    number
                 }
             };
             places.extend((0..rows).map(|row| (number, row)));
