@@ -1,12 +1,13 @@
 //! Appends frames: numbers them, sums them, keeps the directory, seals.
 
+use super::syncing::Syncing;
 use super::{ALIGNMENT, Durability, FileHeader, FrameHeader, Kind, MAX_BODY_BYTES, NO_RUN, Storage, padded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{BODY_RAW, BODY_ZSTD};
 use crate::record::{Framed, IndexV1, PayloadIndexV1, PayloadV1, Record, RunV1, SealV1, StatsV1, SyncV1, VERSION};
 use rkyv::util::AlignedVec;
 use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Bytes between two index frames.
 const INDEX_EVERY_BYTES: u64 = 64 << 20;
@@ -107,9 +108,7 @@ impl<'a> Body<'a> {
 /// is believed either.
 pub struct Writer<S> {
     storage: S,
-    durability: Durability,
-    /// When the oldest frame that is not synced yet was written; `None` where everything but marks is.
-    unsynced_since: Option<Instant>,
+    syncing: Syncing,
     header: FileHeader,
     end: u64,
     seq: u64,
@@ -139,8 +138,7 @@ impl<S: Storage> Writer<S> {
     pub fn resume(storage: S, header: FileHeader, tail: Tail) -> Self {
         let mut writer = Writer {
             storage,
-            durability: Durability::None,
-            unsynced_since: None,
+            syncing: Syncing::new(Durability::None),
             header,
             end: tail.end,
             seq: tail.seq,
@@ -164,7 +162,7 @@ impl<S: Storage> Writer<S> {
     /// Syncs as `durability` says.
     #[must_use]
     pub fn with_durability(mut self, durability: Durability) -> Self {
-        self.durability = durability;
+        self.syncing = Syncing::new(durability);
         self
     }
 
@@ -274,6 +272,7 @@ impl<S: Storage> Writer<S> {
     /// The seal is written when everything before it is durable, so that a seal is a durable mark too: what is broken
     /// in front of one was not lost by a power loss.
     pub fn seal(&mut self) -> Result<()> {
+        self.settle()?;
         self.write_index()?;
         self.harden()?;
         let seal = SealV1 {
@@ -295,8 +294,8 @@ impl<S: Storage> Writer<S> {
     /// finds a hole behind the last mark knows that an unsynced tail was lost, and one before it, that durable bytes
     /// changed. Does nothing where nothing but marks was written since the last sync.
     pub fn sync(&mut self) -> Result<()> {
-        self.check_poison()?;
-        if self.unsynced_since.is_none() {
+        self.settle()?;
+        if !self.syncing.is_owed() {
             return Ok(());
         }
         let durable_to = self.end;
@@ -304,22 +303,49 @@ impl<S: Storage> Writer<S> {
         self.record(NO_RUN, 0, &SyncV1 { durable_to })
     }
 
-    /// A step was written: syncs where the durability level says so.
-    pub fn step_ended(&mut self) -> Result<()> {
-        if self.durability == Durability::Step { self.sync() } else { self.sync_if_due() }
+    /// Waits for the sync that is under way beside the writing, if there is one, and writes its mark.
+    fn settle(&mut self) -> Result<()> {
+        self.check_poison()?;
+        let synced = self.syncing.wait();
+        match self.poisoning(synced, "sync")? {
+            Some(durable_to) => self.record(NO_RUN, 0, &SyncV1 { durable_to }),
+            None => Ok(()),
+        }
     }
 
-    /// Syncs where the oldest unsynced frame has waited as long as the durability level allows.
+    /// [`Writer::sync`] beside the writing, where the storage can do that: its mark follows when it is done. One at a
+    /// time: the one before is waited for, so that no more is unsynced than what two of them cover.
+    fn start_sync(&mut self) -> Result<()> {
+        self.settle()?;
+        match self.storage.detached_sync() {
+            Some(sync) if self.syncing.is_owed() => {
+                let started = self.syncing.start(sync, self.end);
+                started.map_err(|cause| Error::new(ErrorKind::Environment, "cannot start a thread").because(cause))
+            }
+            _ => self.sync(),
+        }
+    }
+
+    /// A step was written: syncs where the durability level says so.
+    pub fn step_ended(&mut self) -> Result<()> {
+        if self.syncing.every_step() { self.sync() } else { self.sync_if_due() }
+    }
+
+    /// Syncs where the oldest unsynced frame has waited as long as the durability level allows, beside the writing
+    /// where the storage can do that.
     pub fn sync_if_due(&mut self) -> Result<()> {
-        if self.due_in() == Some(Duration::ZERO) { self.sync() } else { Ok(()) }
+        if self.due_in() == Some(Duration::ZERO) {
+            self.start_sync()
+        } else if self.syncing.has_ended() {
+            self.settle()
+        } else {
+            Ok(())
+        }
     }
 
     /// Time until [`Writer::sync_if_due`] has something to do; `None` where only further frames can bring that about.
     pub fn due_in(&self) -> Option<Duration> {
-        match (self.durability, self.unsynced_since, &self.poison) {
-            (Durability::Every(wait), Some(since), None) => Some(wait.saturating_sub(since.elapsed())),
-            _ => None,
-        }
+        if self.poison.is_none() { self.syncing.due_in() } else { None }
     }
 
     /// Everything written so far is durable, or the writer is poisoned.
@@ -327,7 +353,7 @@ impl<S: Storage> Writer<S> {
         self.check_poison()?;
         let synced = self.storage.sync();
         self.poisoning(synced, "sync")?;
-        self.unsynced_since = None;
+        self.syncing.synced();
         Ok(())
     }
 
@@ -410,7 +436,7 @@ impl<S: Storage> Writer<S> {
         self.end = header.end();
         self.seq += 1;
         if header.kind != Kind::Sync {
-            self.unsynced_since.get_or_insert_with(Instant::now);
+            self.syncing.written();
         }
         Ok(header)
     }
@@ -423,7 +449,7 @@ impl<S: Storage> Writer<S> {
         }
     }
 
-    fn poisoning(&mut self, outcome: std::io::Result<()>, what: &str) -> Result<()> {
+    fn poisoning<T>(&mut self, outcome: std::io::Result<T>, what: &str) -> Result<T> {
         outcome.map_err(|cause| {
             self.poison = Some(cause.to_string());
             failed(what, cause).in_file(self.storage.path())

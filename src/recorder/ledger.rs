@@ -85,8 +85,9 @@ impl<S: Storage> Ledger<S> {
             Packed::Step { report, .. } => self.step(&report),
             Packed::Tensor { step, site, first_position, content, .. } => {
                 self.stats.step = step;
-                let Shown { statistics, payloads } = content?;
+                let Shown { statistics, hashed, payloads } = content?;
                 let places = self.payloads(step, payloads)?;
+                self.counts.content.update(&hashed);
                 for (row, statistics) in statistics.iter().enumerate() {
                     let place = places.get(row).copied().unwrap_or((0, 0));
                     self.row(site, (first_position + row) as u32, statistics, place)?;
@@ -120,7 +121,6 @@ impl<S: Storage> Ledger<S> {
     }
 
     fn row(&mut self, site: SiteId, position: u32, row: &RowStatistics, place: (u64, u32)) -> Result<()> {
-        self.hash_row(site, position, row);
         self.stats.push(site, position, row, place);
         self.counts.rows += 1;
         if let Some(captured) = self.counts.captured.get_mut(site as usize) {
@@ -128,17 +128,6 @@ impl<S: Storage> Ledger<S> {
             self.counts.with_tensor[site as usize] += u64::from(place.0 != 0);
         }
         if self.stats.site.len() >= STATS_ROWS { self.flush() } else { Ok(()) }
-    }
-
-    fn hash_row(&mut self, site: SiteId, position: u32, row: &RowStatistics) {
-        let content = &mut self.counts.content;
-        for number in [site, position, row.count, row.nan, row.pos_inf, row.neg_inf, row.zero, row.subnormal] {
-            content.update(&number.to_le_bytes());
-        }
-        for number in [row.moments.mean, row.moments.m2, row.l1] {
-            content.update(&number.to_le_bytes());
-        }
-        content.update(&row.fingerprint.to_le_bytes());
     }
 
     fn flush(&mut self) -> Result<()> {

@@ -15,6 +15,9 @@ use crate::tensor::Rows;
 use std::ops::Range;
 use zerocopy::IntoBytes;
 
+/// Bytes of a row that the content root covers.
+const HASHED_BYTES: usize = 8 * 4 + 4 * 8;
+
 /// What the forward pass hands over, numbered in its order.
 pub enum Job {
     /// Rows of one site.
@@ -35,6 +38,8 @@ pub enum Packed {
 pub struct Shown {
     /// One for each row.
     pub statistics: Vec<RowStatistics>,
+    /// What the run's content root covers of them, one row after the other.
+    pub hashed: Vec<u8>,
     /// Empty where no tensor is kept.
     pub payloads: Vec<Content>,
 }
@@ -89,20 +94,25 @@ impl<'a> Packer<'a> {
     pub fn pack(&mut self, job: Job) -> Packed {
         match job {
             Job::Step { number, report } => Packed::Step { number, report },
-            Job::Tensor { number, step, site, first_position, rows, keep, bytes } => {
-                Packed::Tensor { number, step, site, first_position, bytes, content: self.content(site, rows, keep) }
-            }
+            Job::Tensor { number, step, site, first_position, rows, keep, bytes } => Packed::Tensor {
+                number,
+                step,
+                site,
+                first_position,
+                bytes,
+                content: self.content(site, first_position, rows, keep),
+            },
         }
     }
 
-    fn content(&mut self, site: SiteId, rows: Captured, keep: bool) -> Result<Shown> {
+    fn content(&mut self, site: SiteId, first_position: usize, rows: Captured, keep: bool) -> Result<Shown> {
         let Landed { statistics, values } = rows.land()?;
         let payloads = match (keep, values) {
             (false, _) => Vec::new(),
             (true, Some(rows)) => self.payloads(site, &rows)?,
             (true, None) => return Err(Error::internal("values that were asked for did not arrive")),
         };
-        Ok(Shown { statistics, payloads })
+        Ok(Shown { hashed: hashed(site, first_position as u32, &statistics), statistics, payloads })
     }
 
     fn payloads(&mut self, site: SiteId, rows: &Rows) -> Result<Vec<Content>> {
@@ -152,6 +162,21 @@ impl Content {
         }
         Ok(self)
     }
+}
+
+/// What the content root covers of the rows of `site` from `first_position` on.
+fn hashed(site: SiteId, first_position: u32, rows: &[RowStatistics]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(rows.len() * HASHED_BYTES);
+    for (position, row) in (first_position..).zip(rows) {
+        for number in [site, position, row.count, row.nan, row.pos_inf, row.neg_inf, row.zero, row.subnormal] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        for number in [row.moments.mean, row.moments.m2, row.l1] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        bytes.extend_from_slice(&row.fingerprint.to_le_bytes());
+    }
+    bytes
 }
 
 /// The record of rows without its planes.
