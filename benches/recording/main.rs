@@ -95,7 +95,6 @@ fn parts(tensors: &[Rows], bytes: usize) {
     rate("Encoder::encode", bytes, || {
         stored = 0;
         for raw in &raw {
-            out.clear();
             encoder.encode(Dtype::F32, raw, &mut out).unwrap();
             stored += out.len();
         }

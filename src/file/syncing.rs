@@ -7,9 +7,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// What is not synced yet, and what is just being synced.
-#[derive(Default)]
 pub struct Syncing {
-    durability: Option<Durability>,
+    durability: Durability,
     /// When the oldest frame was written that no sync covers; `None` where everything but marks is covered.
     unsynced_since: Option<Instant>,
     under_way: Option<UnderWay>,
@@ -24,14 +23,19 @@ struct UnderWay {
 }
 
 impl Syncing {
-    /// Syncs as `durability` says.
+    /// Everything is synced, and from now on what `durability` says.
     pub fn new(durability: Durability) -> Self {
-        Syncing { durability: Some(durability), ..Syncing::default() }
+        Syncing { durability, unsynced_since: None, under_way: None }
+    }
+
+    /// Syncs as `durability` says from now on.
+    pub fn follow(&mut self, durability: Durability) {
+        self.durability = durability;
     }
 
     /// Whether every step is to be synced.
     pub fn every_step(&self) -> bool {
-        self.durability == Some(Durability::Step)
+        self.durability == Durability::Step
     }
 
     /// A frame was written that is to be synced.
@@ -52,7 +56,7 @@ impl Syncing {
     /// Time until the next sync is due, or the mark of the one that is under way; `None` where only further frames can
     /// bring that about.
     pub fn due_in(&self) -> Option<Duration> {
-        let Some(Durability::Every(wait)) = self.durability else { return None };
+        let Durability::Every(wait) = self.durability else { return None };
         let since = self.unsynced_since.or(self.under_way.as_ref().map(|sync| sync.since))?;
         Some(wait.saturating_sub(since.elapsed()))
     }

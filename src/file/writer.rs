@@ -162,7 +162,7 @@ impl<S: Storage> Writer<S> {
     /// Syncs as `durability` says.
     #[must_use]
     pub fn with_durability(mut self, durability: Durability) -> Self {
-        self.syncing = Syncing::new(durability);
+        self.syncing.follow(durability);
         self
     }
 
