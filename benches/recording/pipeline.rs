@@ -195,6 +195,7 @@ impl<'a> Pipeline<'a> {
         }
         let block = (PIECE as f64 * ratio) as usize;
         let path = self.folder.join(format!("actrace-pipeline-{}.actrace", std::process::id()));
+        self.writing(block, &path, true);
         for (what, fresh, durability) in [
             ("cached file", false, Durability::None),
             ("new file", true, Durability::None),
