@@ -1,13 +1,17 @@
 //! Model files: one [`Model`] from GGUF or safetensors, its weights by role, mapped and never copied whole; and GGUF
 //! files written, among them models of random weights ([`synth`]).
 
+mod architecture;
 mod bytes;
 mod config;
+mod fact;
 mod family;
 mod gguf;
 mod hyper;
 mod open;
 pub mod quant;
+mod role;
+mod rope;
 mod safetensors;
 mod stored;
 pub mod synth;
@@ -18,11 +22,15 @@ mod tests;
 mod tokenizer;
 mod weight;
 
+pub use architecture::{Activation, Architecture};
 pub use bytes::Bytes;
+pub use fact::{Fact, Source};
 pub use gguf::{GgufContents, GgufValue, GgufWriter, Replace};
-pub use hyper::{Activation, Architecture, Fact, HyperParameters, RopeParameters, Source};
+pub use hyper::{Experts, HyperParameters, Window};
 pub use open::{Format, Model, ModelFile, ModelHash};
+pub use role::{Role, WeightKey};
+pub use rope::{RopeParameters, RopeScaling};
 pub use tensor_type::TensorType;
 #[cfg(feature = "record")]
 pub use tokenizer::Tokenizer;
-pub use weight::{Layout, Role, Weight, WeightKey};
+pub use weight::{Layout, Weight};

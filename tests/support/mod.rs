@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test, a panic is the report")]
 
 pub mod attack;
+pub mod families;
 pub mod faulty;
 pub mod forge;
 pub mod gguf;

@@ -16,7 +16,7 @@ use cudarc::driver::{
     CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaModule, CudaStream, DriverError, result, sys,
 };
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// The type that operands of large products are rounded to; sums are f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +73,8 @@ pub(super) struct Device {
     functions: HashMap<Kernel, CudaFunction>,
     blas: CudaBlas,
     facts: Facts,
+    /// Held while a graph is captured: memory that another thread frees meanwhile must not become a part of it.
+    capturing: Mutex<()>,
     _module: Arc<CudaModule>,
 }
 
@@ -123,7 +125,16 @@ impl Device {
             .result()
             .map_err(|cause| blas_error("set cuBLAS up", &cause))?;
         keep_freed_memory(&context)?;
-        Ok(Arc::new(Device { context, compute, copy, functions, blas: handle, facts, _module: module }))
+        Ok(Arc::new(Device {
+            context,
+            compute,
+            copy,
+            functions,
+            blas: handle,
+            facts,
+            capturing: Mutex::new(()),
+            _module: module,
+        }))
     }
 
     /// Bytes a second that the card's memory moves by its clock and width, both edges of the clock.
@@ -187,8 +198,9 @@ impl Device {
         check("copy from the card", unsafe { result::memcpy_dtoh_async(to, source, stream.cu_stream()) })
     }
 
-    /// Launches one kernel on the compute stream.
-    pub(super) fn launch(&self, work: &Work) -> Result<()> {
+    /// Launches one kernel on the compute stream; with `overlapping` it may begin before the one in front of it ends,
+    /// where the card can do that: kernels wait themselves before they touch what others write.
+    pub(super) fn launch(&self, work: &Work, overlapping: bool) -> Result<()> {
         let function =
             self.functions.get(&work.kernel()).ok_or_else(|| Error::internal("a kernel that was not loaded"))?;
         let grid = work.grid();
@@ -199,27 +211,39 @@ impl Device {
             return Err(Error::unsupported("more rows in one batch than a launch can count: use a shorter prompt"));
         }
         self.bind()?;
-        let mut params = [work.params().cast_mut()];
-        // SAFETY: the kernel takes one parameter by value, whose layout the source asserts; the driver copies it before
-        // this returns. The addresses in it are of memory whose owners outlive the launch in stream order.
-        let launched = unsafe {
-            result::launch_kernel(
-                function.cu_function(),
-                grid,
-                (work.block(), 1, 1),
-                work.shared(),
-                self.compute.cu_stream(),
-                &mut params,
-            )
+        let mut overlap = sys::CUlaunchAttribute {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: [0; 4],
+            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
         };
-        check(&format!("launch {}", work.kernel().name()), launched)
+        let config = sys::CUlaunchConfig {
+            gridDimX: grid.0,
+            gridDimY: grid.1,
+            gridDimZ: grid.2,
+            blockDimX: work.block(),
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: work.shared(),
+            hStream: self.compute.cu_stream(),
+            attrs: &raw mut overlap,
+            numAttrs: u32::from(overlapping && self.facts.card.capability.0 >= 9),
+        };
+        let mut params = [work.params().cast_mut()];
+        // SAFETY: the kernel takes one parameter by value, whose layout the source asserts; the driver copies it and the
+        // configuration before this returns. The addresses in it are of memory whose owners outlive the launch in
+        // stream order.
+        let launched = unsafe {
+            sys::cuLaunchKernelEx(&raw const config, function.cu_function(), params.as_mut_ptr(), std::ptr::null_mut())
+        };
+        check(&format!("launch {}", work.kernel().name()), launched.result())
     }
 
     /// Launches works as one graph, and keeps it for the next time.
     pub(super) fn graph(&self, works: &[Work]) -> Result<CudaGraph> {
+        let _alone = self.capturing.lock().unwrap_or_else(|poison| poison.into_inner());
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         check("begin a graph", self.compute.begin_capture(mode))?;
-        let launched = works.iter().try_for_each(|work| self.launch(work));
+        let launched = works.iter().try_for_each(|work| self.launch(work, true));
         let graph = check("end a graph", self.compute.end_capture(sys::CUgraphInstantiate_flags(0)));
         launched?;
         graph?.ok_or_else(|| Error::internal("a graph without a launch"))
@@ -292,6 +316,7 @@ impl DeviceMemory {
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
+        let _no_capture = self.device.capturing.lock().unwrap_or_else(|poison| poison.into_inner());
         if self.device.bind().is_ok() {
             // SAFETY: allocated on this stream, freed once. A failure leaves it to the context's end.
             let _ = unsafe { result::free_async(self.address, self.device.compute.cu_stream()) };

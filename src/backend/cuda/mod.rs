@@ -4,6 +4,7 @@
 mod capture;
 mod device;
 mod library;
+mod limits;
 mod memory;
 mod product;
 mod q4k;
@@ -22,7 +23,7 @@ pub use work::FORMATS;
 use super::{Backend, BackendIdentity, Batch, Captured, Choice};
 use crate::error::{Error, Result};
 use crate::graph::{Operation, Site, SiteId};
-use crate::model::{Activation, Weight};
+use crate::model::{Activation, RopeParameters, Weight};
 use capture::Captures;
 use device::{Device, DeviceMemory, Pinned, check};
 use memory::Memory;
@@ -39,6 +40,8 @@ use work::{
 
 /// Rows up to which products are made on the stored blocks, and a batch is collected into few launches.
 const FEW: usize = 4;
+/// Layers of few rows that are launched together at most.
+const MOST_LAYERS: u32 = 8;
 /// Of the card's memory, the part that one tensor of a chunk may take.
 const CHUNK_PART: usize = 64;
 
@@ -52,12 +55,15 @@ pub struct CudaBackend {
     captures: Captures,
     products: Products,
     cache: HashMap<SiteId, Arc<DeviceMemory>>,
-    turns: HashMap<(u32, u64), Arc<DeviceMemory>>,
+    turns: Vec<(RopeParameters, Arc<DeviceMemory>)>,
     positions: usize,
     /// The batch under way on the card: its first position, its rows, its tokens.
     step: Arc<DeviceMemory>,
     first_position: usize,
     layer: Option<u32>,
+    /// Layers collected since the last launch, and how many go into the next.
+    collected: u32,
+    collect: u32,
     choice: (Arc<DeviceMemory>, Pinned),
     threads: usize,
 }
@@ -77,10 +83,12 @@ impl CudaBackend {
             queue: Queue::new(device.facts().card),
             held: Vec::new(),
             cache: HashMap::new(),
-            turns: HashMap::new(),
+            turns: Vec::new(),
             positions: 0,
             first_position: 0,
             layer: None,
+            collected: 0,
+            collect: 1,
             memory: Memory::new(&device),
             device,
             threads,
@@ -104,6 +112,21 @@ impl CudaBackend {
         let copied = self.captures.ship(&self.device, source)?;
         self.memory.copied(copied);
         Ok(())
+    }
+
+    /// A layer is through. Many rows are too large to be kept for long. Of a few, one shipment at the step's end is
+    /// cheapest, and launches go in graphs of one layer, then two, four and eight: the card begins at once, and its
+    /// kernels overlap within a graph only.
+    fn next_layer(&mut self) -> Result<()> {
+        if !self.memory.repeats() {
+            return self.flush();
+        }
+        self.collected += 1;
+        if self.collected < self.collect {
+            return Ok(());
+        }
+        (self.collected, self.collect) = (0, (self.collect * 2).min(MOST_LAYERS));
+        self.launch()
     }
 
     fn launch(&mut self) -> Result<()> {
@@ -130,7 +153,7 @@ impl CudaBackend {
         let (rows, first_row) = (batch.tokens.len(), self.first_row(batch)?);
         let (shape, elements) = match (site.axes.width(), site.operation) {
             (Some(width), _) => (Shape::Width(width as usize), rows * width as usize),
-            (None, Operation::AttnScores { heads, .. } | Operation::Softmax { heads }) => {
+            (None, Operation::AttnScores { heads, .. } | Operation::Softmax { heads, .. }) => {
                 let heads = heads as usize;
                 let last = if self.memory.repeats() { self.positions } else { batch.first_position + rows };
                 (Shape::Keys { heads }, heads * rows * last)
@@ -196,15 +219,15 @@ impl CudaBackend {
     }
 
     /// Cosines and sines of every position, made on the host in f64 as the processor's backend does.
-    fn turns(&mut self, rotary_dim: u32, base: f64) -> Result<u64> {
-        if let Some(memory) = self.turns.get(&(rotary_dim, base.to_bits())) {
+    fn turns(&mut self, rope: RopeParameters) -> Result<u64> {
+        if let Some((_, memory)) = self.turns.iter().find(|(known, _)| *known == rope) {
             return Ok(memory.address());
         }
-        let half = rotary_dim / 2;
-        let mut bytes = Vec::with_capacity(self.positions * half as usize * 8);
+        let frequencies = rope.frequencies(&[]);
+        let mut bytes = Vec::with_capacity(self.positions * frequencies.len() * 8);
         for position in 0..self.positions {
-            for i in 0..half {
-                let angle = position as f64 * base.powf(-2.0 * f64::from(i) / f64::from(rotary_dim));
+            for frequency in &frequencies {
+                let angle = position as f64 * frequency;
                 bytes.extend_from_slice(&(angle.cos() as f32).to_le_bytes());
                 bytes.extend_from_slice(&(angle.sin() as f32).to_le_bytes());
             }
@@ -212,7 +235,7 @@ impl CudaBackend {
         let memory = self.device.alloc(bytes.len(), "rotary angles")?;
         self.device.upload(&memory, 0, &bytes)?;
         let address = memory.address();
-        self.turns.insert((rotary_dim, base.to_bits()), memory);
+        self.turns.push((rope, memory));
         Ok(address)
     }
 
@@ -276,6 +299,10 @@ impl Backend for CudaBackend {
         self.device.facts().total_bytes / CHUNK_PART
     }
 
+    fn check(&self, site: &Site) -> Result<()> {
+        limits::check(site)
+    }
+
     fn load(&mut self, weight: &Weight) -> Result<CudaWeight> {
         CudaWeight::new(&self.device, weight)
     }
@@ -305,6 +332,7 @@ impl Backend for CudaBackend {
             return Err(Error::internal("a batch beyond the positions that the cache has room for"));
         }
         self.first_position = batch.first_position;
+        (self.collected, self.collect) = (0, 1);
         self.memory.begin(rows <= FEW)?;
         let head = [count(batch.first_position)?, count(rows)?];
         let words = head.iter().chain(batch.tokens);
@@ -319,17 +347,13 @@ impl Backend for CudaBackend {
         weights: &[&CudaWeight],
         batch: Batch<'_>,
     ) -> Result<CudaTensor> {
+        limits::check(site)?;
         let rows = batch.tokens.len();
         if inputs.iter().any(|input| input.rows != rows) || rows == 0 {
             return Err(Error::internal(format!("`{}` needs {rows} rows of every input", site.point)));
         }
         if site.layer != self.layer {
-            // Many rows are too large to be kept for long; of a few, one shipment at the step's end is cheapest.
-            if self.memory.repeats() {
-                self.launch()?
-            } else {
-                self.flush()?
-            }
+            self.next_layer()?;
             self.layer = site.layer;
         }
         inputs.iter().for_each(|input| self.hold(input.memory()));
@@ -374,6 +398,7 @@ impl Backend for CudaBackend {
                 let operation = match activation {
                     Activation::Silu => ElementOperation::Silu,
                     Activation::GeluTanh => ElementOperation::GeluTanh,
+                    Activation::GeluErf | Activation::GeluQuick => return Err(limits::unsupported(site, "")),
                 };
                 self.elementwise(operation, site, input(0)?, 0, batch)
             }
@@ -381,7 +406,7 @@ impl Backend for CudaBackend {
                 let x = input(0)?;
                 self.elementwise(ElementOperation::Bias, site, x, weight(0)?.vector(x.width()?)?, batch)
             }
-            Operation::RmsNorm { epsilon } | Operation::LayerNorm { epsilon } => {
+            Operation::RmsNorm { epsilon, .. } | Operation::LayerNorm { epsilon } => {
                 let (x, out) = (input(0)?, self.tensor(site, batch)?);
                 let width = x.width()?;
                 let bias = match site.operation {
@@ -398,16 +423,16 @@ impl Backend for CudaBackend {
                 self.product(input(0)?, weight(0)?, &out)?;
                 Ok(out)
             }
-            Operation::Rope { head_dim, rotary_dim, base, .. } => {
+            Operation::Rope { head_dim, rope, .. } => {
                 let (x, out) = (input(0)?, self.tensor(site, batch)?);
-                let y = self.turns(rotary_dim, base)?;
+                let y = self.turns(rope)?;
                 let operation = ElementOperation::Rope;
                 self.pointwise(PointwiseJob {
                     operation,
                     y,
                     out: out.address(),
                     head_dim,
-                    rotary_dim,
+                    rotary_dim: rope.rotary_dim,
                     ..job(x, out.first_row)?
                 });
                 Ok(out)
@@ -421,12 +446,7 @@ impl Backend for CudaBackend {
                 // What was stored is what came in: the point is the same rows under another name.
                 Ok(x.clone())
             }
-            Operation::AttnScores { heads, kv_heads, head_dim, scale } => {
-                if !head_dim.is_multiple_of(4) {
-                    let message =
-                        format!("heads of {head_dim} elements, which 4 does not divide, are not supported on CUDA");
-                    return Err(Error::unsupported(message));
-                }
+            Operation::AttnScores { heads, kv_heads, head_dim, scale, .. } => {
                 let (q, out) = (input(0)?, self.tensor(site, batch)?);
                 let keys = self.cached(site, visible)?;
                 let params = Attention {
@@ -442,14 +462,14 @@ impl Backend for CudaBackend {
                 self.attention(params, visible)?;
                 Ok(out)
             }
-            Operation::Softmax { heads } => {
+            Operation::Softmax { heads, .. } => {
                 let (scores, out) = (input(0)?, self.tensor(site, batch)?);
                 let (scores, probabilities) = (scores.address(), out.address());
                 let params = Attention { scores, probabilities, stages: stage::SOFTMAX, ..attention(heads, &out) };
                 self.attention(params, visible)?;
                 Ok(out)
             }
-            Operation::AttnContext { heads, kv_heads, head_dim } => {
+            Operation::AttnContext { heads, kv_heads, head_dim, .. } => {
                 let (probabilities, out) = (input(0)?, self.tensor(site, batch)?);
                 let values = self.cached(site, visible)?;
                 let params = Attention {
@@ -464,6 +484,7 @@ impl Backend for CudaBackend {
                 self.attention(params, visible)?;
                 Ok(out)
             }
+            _ => Err(limits::unsupported(site, "")),
         }
     }
 

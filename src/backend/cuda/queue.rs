@@ -169,7 +169,7 @@ impl Queue {
             return Ok(());
         }
         if !repeats {
-            return works.iter().try_for_each(|work| device.launch(work));
+            return works.iter().try_for_each(|work| device.launch(work, false));
         }
         // A run repeats its layers in order, so the one that is due is at the front.
         if let Some(place) = self.seen.iter().position(|seen| seen.works == works)
@@ -183,7 +183,7 @@ impl Queue {
             self.seen.push_back(Seen { graph: Some(graph), ..seen });
             return Ok(());
         }
-        works.iter().try_for_each(|work| device.launch(work))?;
+        works.iter().try_for_each(|work| device.launch(work, true))?;
         if self.seen.len() == MOST_GRAPHS {
             self.seen.pop_front();
         }
@@ -203,4 +203,84 @@ fn stored(mut job: PointwiseJob) -> PointwiseJob {
         job.next = ElementOperation::Store;
     }
     job
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ElementOperation::{Add, Bias, Multiply, Nothing, Rope, Silu, Store};
+
+    fn product(x: u64, y: u64) -> MatvecJob {
+        MatvecJob { weight: 900 + y, x, y, rows: 64, columns: 256, ..MatvecJob::default() }
+    }
+
+    fn element(operation: ElementOperation, x: u64, y: u64, out: u64) -> PointwiseJob {
+        PointwiseJob { operation, x, y, out, width: 64, rows: 1, ..PointwiseJob::default() }
+    }
+
+    fn queue() -> Queue {
+        let (shared_block, shared_multiprocessor) = (232_448, 233_472);
+        Queue::new(Card { capability: (9, 0), multiprocessors: 132, shared_block, shared_multiprocessor })
+    }
+
+    #[test]
+    fn products_of_one_input_take_their_biases_along_and_write_both() {
+        let mut queue = queue();
+        for (y, bias, biased) in [(10, 20, 30), (11, 21, 31)] {
+            queue.product(TensorType::Q4K, 1, product(1, y));
+            queue.pointwise(0, element(Bias, y, bias, biased));
+        }
+        let [Work::Matvec { params, .. }] = queue.works.as_slice() else { panic!("{:?}", queue.works) };
+        assert_eq!((params.count, params.jobs[1].first_block), (2, 4));
+        let written = |job: &MatvecJob| (job.y, job.bias, job.biased);
+        assert_eq!((written(&params.jobs[0]), written(&params.jobs[1])), ((10, 20, 30), (11, 21, 31)));
+        queue.product(TensorType::Q6K, 1, product(1, 12));
+        queue.product(TensorType::Q6K, 1, product(2, 13));
+        assert_eq!(queue.works.len(), 3, "another type or another input is another launch");
+    }
+
+    #[test]
+    fn a_residual_add_goes_with_its_product_unless_the_other_side_is_made_there_too() {
+        let mut queue = queue();
+        queue.product(TensorType::Q4K, 1, product(1, 10));
+        queue.pointwise(0, element(Add, 5, 10, 40));
+        let [Work::Matvec { params, .. }] = queue.works.as_slice() else { panic!("{:?}", queue.works) };
+        assert_eq!((params.jobs[0].y, params.jobs[0].addend, params.jobs[0].sum), (10, 5, 40));
+        queue.product(TensorType::Q4K, 1, product(40, 11));
+        queue.product(TensorType::Q4K, 1, product(40, 12));
+        queue.pointwise(0, element(Add, 11, 12, 41));
+        assert_eq!(queue.works.len(), 3, "the sum of two results of one launch comes behind it");
+    }
+
+    #[test]
+    fn what_follows_an_element_operation_goes_with_it() {
+        let mut queue = queue();
+        queue.pointwise(0, element(Rope, 1, 2, 10));
+        queue.pointwise(0, element(Rope, 3, 2, 11));
+        queue.pointwise(0, PointwiseJob { next_out: 70, ..element(Store, 11, 0, 0) });
+        queue.pointwise(0, PointwiseJob { next_out: 71, ..element(Store, 4, 0, 0) });
+        let [Work::Pointwise(params)] = queue.works.as_slice() else { panic!("{:?}", queue.works) };
+        let next: Vec<_> = params.jobs[..3].iter().map(|job| (job.operation, job.next, job.next_out)).collect();
+        assert_eq!(next, [(Rope, Nothing, 0), (Rope, Store, 70), (Store, Store, 71)]);
+        queue.pointwise(0, element(Silu, 20, 0, 21));
+        queue.pointwise(0, element(Multiply, 21, 22, 23));
+        queue.pointwise(0, element(Silu, 23, 0, 24));
+        let [_, Work::Pointwise(last)] = queue.works.as_slice() else { panic!("{:?}", queue.works) };
+        assert_eq!((last.count, last.jobs[0].x), (1, 23), "what reads a result waits for its launch");
+    }
+
+    #[test]
+    fn the_stages_of_attention_are_one_launch_that_writes_all_three() {
+        let mut queue = queue();
+        let whole = Attention { heads: 4, rows: 1, scores: 10, ..Attention::default() };
+        queue.attention(Attention { stages: stage::SCORES, q: 1, keys: 2, ..whole });
+        queue.attention(Attention { stages: stage::SOFTMAX, probabilities: 11, ..whole });
+        let context = Attention { scores: 0, probabilities: 11, values: 3, context: 12, ..whole };
+        queue.attention(Attention { stages: stage::CONTEXT, ..context });
+        let [Work::AttentionFew(params)] = queue.works.as_slice() else { panic!("{:?}", queue.works) };
+        assert_eq!(params.stages, stage::SCORES | stage::SOFTMAX | stage::CONTEXT);
+        assert_eq!((params.scores, params.probabilities, params.context, params.values), (10, 11, 12, 3));
+        queue.attention(Attention { stages: stage::SOFTMAX, probabilities: 13, ..whole });
+        assert_eq!(queue.works.len(), 2, "another softmax is another launch");
+    }
 }

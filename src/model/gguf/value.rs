@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 /// How deep arrays may nest. Files in the field nest once.
 const DEEPEST: u32 = 4;
 
-/// A metadata value. Of an array only the length is kept: no hyper-parameter of a known family is an array.
+/// A metadata value. Of an array only the length is kept, but for flags: Gemma 3 may say so which layers are local.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     Unsigned(u64),
@@ -14,6 +14,7 @@ pub(super) enum Value {
     Float(f64),
     Bool(bool),
     Text(String),
+    Flags(Vec<bool>),
     Array(u64),
 }
 
@@ -25,6 +26,7 @@ impl std::fmt::Display for Value {
             Value::Float(number) => write!(f, "{number}"),
             Value::Bool(flag) => write!(f, "{flag}"),
             Value::Text(text) => write!(f, "{text:?}"),
+            Value::Flags(flags) => write!(f, "an array of {}", flags.len()),
             Value::Array(length) => write!(f, "an array of {length}"),
         }
     }
@@ -72,6 +74,9 @@ fn read_array(cursor: &mut Cursor<'_>, depth: u32) -> Result<Value> {
         _ => 12,
     };
     cursor.expect(length, size)?;
+    if kind == 7 {
+        return (0..length).map(|_| Ok(cursor.u8()? != 0)).collect::<Result<_>>().map(Value::Flags);
+    }
     for _ in 0..length {
         match kind {
             8 => {

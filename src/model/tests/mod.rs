@@ -4,6 +4,7 @@ mod build;
 mod gguf;
 mod mutation;
 mod opening;
+mod published;
 mod safetensors;
 mod shipped;
 mod split;

@@ -56,6 +56,7 @@ const u32 NEAR = 4096;  // keys whose scores and probabilities stay in shared me
 
 // Few rows: one block a head of a row makes all three, and writes them.
 extern "C" __global__ void __launch_bounds__(1024) attention_few(const __grid_constant__ Attention p) {
+    in_turn();
     __shared__ float scratch[32];
     __shared__ float sums[1024];
     __shared__ float near[NEAR];
@@ -136,6 +137,7 @@ __device__ __forceinline__ void add_tile(const float (*a)[SQUARE + 4], const flo
 
 // Scores of many rows: a tile of rows and keys a block.
 extern "C" __global__ void __launch_bounds__(256) attention_scores(const __grid_constant__ Attention p) {
+    in_turn();
     __shared__ __align__(16) float qs[DEPTH][SQUARE + 4], ks[DEPTH][SQUARE + 4];
     u32 first_key = blockIdx.x * SQUARE, first_row = blockIdx.y * SQUARE, head = blockIdx.z;
     u32 last_row = min(first_row + SQUARE, p.rows) - 1;
@@ -170,6 +172,7 @@ extern "C" __global__ void __launch_bounds__(256) attention_scores(const __grid_
 
 // Softmax of many rows: a block a head of a row.
 extern "C" __global__ void __launch_bounds__(128) attention_softmax(const __grid_constant__ Attention p) {
+    in_turn();
     __shared__ float scratch[32];
     Head h = head_of(p, blockIdx.x, blockIdx.y);
     softmax((const float *)p.scores + h.ragged, (float *)p.probabilities + h.ragged, (float *)0, h.visible, scratch);
@@ -177,6 +180,7 @@ extern "C" __global__ void __launch_bounds__(128) attention_softmax(const __grid
 
 // Context of many rows: a tile of rows and elements of a head a block.
 extern "C" __global__ void __launch_bounds__(256) attention_context(const __grid_constant__ Attention p) {
+    in_turn();
     __shared__ __align__(16) float ps[DEPTH][SQUARE + 4], vs[DEPTH][SQUARE + 4];
     const u32 STRIDE = 256 / DEPTH;
     u32 first_element = blockIdx.x * SQUARE, first_row = blockIdx.y * SQUARE, head = blockIdx.z;

@@ -20,6 +20,25 @@ enum TensorType { F32, F16, BF16, Q8_0, Q4_K, Q5_K, Q6_K };
 // Operand types of large products.
 enum ComputeType { COMPUTE_F32, COMPUTE_F16, COMPUTE_BF16 };
 
+// A launch of few rows may begin while the one before it still runs (from Hopper on): it says so to the one behind it, and
+// waits before it touches what others write.
+__device__ __forceinline__ void successors_may_begin() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+__device__ __forceinline__ void predecessors_are_done() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+__device__ __forceinline__ void in_turn() {
+    successors_may_begin();
+    predecessors_are_done();
+}
+
 __device__ __forceinline__ float half_to_float(u16 bits) {
     float value;
     asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));

@@ -184,8 +184,8 @@ __device__ __forceinline__ void embedding(const Embedding &p) {
 }
 
 #define FORMAT(name, TYPE)                                                                                          \
-    extern "C" __global__ void dequantize_##name(const __grid_constant__ Dequantize p) { dequantize<TYPE>(p); }     \
-    extern "C" __global__ void embedding_##name(const __grid_constant__ Embedding p) { embedding<TYPE>(p); }
+    extern "C" __global__ void dequantize_##name(const __grid_constant__ Dequantize p) { in_turn(); dequantize<TYPE>(p); }     \
+    extern "C" __global__ void embedding_##name(const __grid_constant__ Embedding p) { in_turn(); embedding<TYPE>(p); }
 
 FORMAT(f32, F32)
 FORMAT(f16, F16)
@@ -206,6 +206,7 @@ struct Cast {
 };
 
 extern "C" __global__ void cast(const __grid_constant__ Cast p) {
+    in_turn();
     u64 index = ((u64)blockIdx.x * blockDim.x + threadIdx.x) * 4;
     if (index >= p.count) return;
     float4 values = *(const float4 *)((const float *)p.x + index);

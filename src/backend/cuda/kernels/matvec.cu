@@ -110,7 +110,7 @@ __device__ __forceinline__ void matvec(const Matvec &p) {
 }
 
 #define MATVEC(name, TYPE) \
-    extern "C" __global__ void __launch_bounds__(WARPS * 32, 4) matvec_##name(const __grid_constant__ Matvec p) { matvec<TYPE>(p); }
+    extern "C" __global__ void __launch_bounds__(WARPS * 32, 4) matvec_##name(const __grid_constant__ Matvec p) { in_turn(); matvec<TYPE>(p); }
 
 MATVEC(f32, F32)
 MATVEC(f16, F16)

@@ -239,6 +239,7 @@ __device__ __forceinline__ void q4_k_finish(const MatvecJob &job, u32 first, u32
 // `p.slab` is of how many pairs of each warp shared memory holds the inputs. Where those are not all, they are made
 // anew for every tile.
 extern "C" __global__ void __launch_bounds__(Q4_K_WARPS * 32, 1) matvec_q4_k(const __grid_constant__ Matvec p) {
+    successors_may_begin();
     // Two halves take turns: a warp may end the next tile while another still adds this one up.
     __shared__ float partial[2][Q4_K_WARPS][Q4_K_TILE];
     extern __shared__ __align__(16) u8 shared[];
@@ -261,6 +262,8 @@ extern "C" __global__ void __launch_bounds__(Q4_K_WARPS * 32, 1) matvec_q4_k(con
     copies.item = copies.stage = 0;
     copies.find(p, warp);
     for (u32 i = 0; i + 1 < Q4_K_DEPTH; i++) copies.begin(p, warp, lane);
+    // Weights do not depend on what runs before; x does.
+    predecessors_are_done();
     const float *x = (const float *)last.x + (u64)blockIdx.y * last.columns;
     u32 most = (pairs + warps - 1) / warps, stage = 0;
     for (u32 tile = blockIdx.x, round = 0; tile < copies.tiles; tile += gridDim.x, round++) {

@@ -13,6 +13,7 @@ const u32 HELD = 8;  // elements of a row that a thread keeps in registers
 
 // One block a row. Sums are f64; every other step is rounded to f32.
 extern "C" __global__ void __launch_bounds__(1024) normalise(const __grid_constant__ Norm p) {
+    in_turn();
     __shared__ double scratch[32];
     const float *x = (const float *)p.x + (u64)blockIdx.x * p.width;
     const float *gain = (const float *)p.gain, *bias = (const float *)p.bias;
@@ -139,6 +140,7 @@ __device__ __forceinline__ void pointwise_four(const PointwiseJob &job, u32 at, 
 }
 
 extern "C" __global__ void __launch_bounds__(256) pointwise(const __grid_constant__ Pointwise p) {
+    in_turn();
     u32 number = 0;
     while (number + 1 < p.count && blockIdx.x >= p.jobs[number + 1].first_block) number++;
     const PointwiseJob &job = p.jobs[number];

@@ -178,6 +178,7 @@ __device__ __forceinline__ Place place_of(const Statistics &p, u32 unit) {
 
 // A unit of a row a warp.
 extern "C" __global__ void __launch_bounds__(256) statistics(const __grid_constant__ Statistics p) {
+    in_turn();
     u32 number = blockIdx.x * 8 + threadIdx.x / 32, lane = threadIdx.x % 32;
     if (number >= p.units) return;
     Place place = place_of(p, number);
@@ -188,14 +189,23 @@ extern "C" __global__ void __launch_bounds__(256) statistics(const __grid_consta
     u32 head = min((u32)((16 - (u64)(place.row + start) % 16) / 4 % 4), end - start), fours = (end - start - head) / 4;
     if (lane < head) add_element(s, place.row[start + lane], start + lane, shift);
     const float4 *aligned = (const float4 *)(place.row + start + head);
-#pragma unroll 4
-    for (u32 i = lane; i < fours; i += 32) {
-        float4 values = aligned[i];
-        u32 column = start + head + i * 4;
-        add_element(s, values.x, column, shift);
-        add_element(s, values.y, column + 1, shift);
-        add_element(s, values.z, column + 2, shift);
-        add_element(s, values.w, column + 3, shift);
+    // Several loads are under way before the first is used.
+    const u32 AHEAD = 4;
+    for (u32 i = lane; i < fours; i += 32 * AHEAD) {
+        float4 values[AHEAD];
+#pragma unroll
+        for (u32 j = 0; j < AHEAD; j++) {
+            if (i + j * 32 < fours) values[j] = __ldg(aligned + i + j * 32);
+        }
+#pragma unroll
+        for (u32 j = 0; j < AHEAD; j++) {
+            if (i + j * 32 >= fours) break;
+            u32 column = start + head + (i + j * 32) * 4;
+            add_element(s, values[j].x, column, shift);
+            add_element(s, values[j].y, column + 1, shift);
+            add_element(s, values[j].z, column + 2, shift);
+            add_element(s, values[j].w, column + 3, shift);
+        }
     }
     u32 rest = start + head + fours * 4 + lane;
     if (rest < end) add_element(s, place.row[rest], rest, shift);
@@ -212,6 +222,7 @@ extern "C" __global__ void __launch_bounds__(256) statistics(const __grid_consta
 
 // Rows of several units: the warp of a row's first unit puts them together.
 extern "C" __global__ void __launch_bounds__(256) statistics_merge(const __grid_constant__ Statistics p) {
+    in_turn();
     u32 number = blockIdx.x * 8 + threadIdx.x / 32, lane = threadIdx.x % 32;
     if (number >= p.units) return;
     Place place = place_of(p, number);
@@ -274,6 +285,7 @@ __device__ __forceinline__ Best block_best(Best best) {
 const u32 CHOOSE_PART = 2048;  // logits of a block
 
 extern "C" __global__ void __launch_bounds__(256) choose_parts(const __grid_constant__ Choose p) {
+    in_turn();
     const float *logits = (const float *)p.logits;
     Best best = {0, 0.0f, NO_INDEX};
     u32 start = blockIdx.x * CHOOSE_PART, end = min(p.width, start + CHOOSE_PART);
@@ -289,6 +301,7 @@ extern "C" __global__ void __launch_bounds__(256) choose_parts(const __grid_cons
 }
 
 extern "C" __global__ void __launch_bounds__(256) choose(const __grid_constant__ Choose p) {
+    in_turn();
     Best best = {0, 0.0f, NO_INDEX};
     for (u32 i = threadIdx.x; i < p.count; i += 256) take(best, ((const Best *)p.parts)[i]);
     best = block_best(best);
