@@ -175,12 +175,16 @@ impl Queue {
         if let Some(place) = self.seen.iter().position(|seen| seen.works == works)
             && let Some(mut seen) = self.seen.remove(place)
         {
+            // What other threads of the process do on the card can spoil a capture. The launches are the same without.
             let graph = match seen.graph.take() {
-                Some(graph) => graph,
-                None => device.graph(&seen.works)?,
+                None => device.graph(&seen.works).ok(),
+                captured => captured,
             };
-            super::device::check("launch a graph", graph.launch())?;
-            self.seen.push_back(Seen { graph: Some(graph), ..seen });
+            match &graph {
+                Some(graph) => super::device::check("launch a graph", graph.launch())?,
+                None => seen.works.iter().try_for_each(|work| device.launch(work, true))?,
+            }
+            self.seen.push_back(Seen { graph, ..seen });
             return Ok(());
         }
         works.iter().try_for_each(|work| device.launch(work, true))?;
