@@ -4,6 +4,6 @@ mod plan;
 mod points;
 mod selection;
 
-pub use plan::{Plan, Status};
+pub use plan::{Plan, Status, weight_ref};
 pub use points::{Point, Scope, vocabulary, vocabulary_hash};
 pub use selection::{Layers, Names, Positions, Selection};

@@ -5,7 +5,7 @@ use super::fact::Facts;
 use super::family::{Family, Naming};
 use super::gguf::{self, Metadata, Split};
 use super::stored::Tensors;
-use super::{Architecture, Bytes, Fact, HyperParameters, TensorType, Weight, WeightKey, safetensors};
+use super::{Architecture, Bytes, Fact, HyperParameters, Role, TensorType, Weight, WeightKey, safetensors};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -163,6 +163,12 @@ impl Model {
     /// The weight with `key`, if the model has it.
     pub fn get(&self, key: WeightKey) -> Option<&Weight> {
         self.contents.weights.get(&key)
+    }
+
+    /// What is added to each stored value of weights of `role`: 1 to the norms of Gemma's safetensors, else 0. With it,
+    /// and in the order of [`Weight::dequantize_row`], a weight is the same whichever format it is read from.
+    pub fn offset_of(&self, role: Role) -> f32 {
+        if role.is_norm() { self.hyper().norm_weight_offset } else { 0.0 }
     }
 
     /// The type that holds most weight bytes, tied and fused tensors counted once.
