@@ -153,8 +153,7 @@ impl Config {
         };
         let given = self.get(key).map(|value| value.as_str().ok_or(value)).transpose();
         let given = given.map_err(|value| Error::malformed(format!("{key} is {value}, and should be a name")))?;
-        let name = Sourced::or(given, default);
-        let activation = match name.value {
+        let activation = match facts.note("activation", Sourced::or(given, default)) {
             "silu" | "swish" => Activation::Silu,
             "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
             other => {
@@ -163,7 +162,6 @@ impl Config {
                 )));
             }
         };
-        facts.note("activation", name);
         Ok(activation)
     }
 

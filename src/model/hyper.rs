@@ -1,7 +1,7 @@
 //! Hyper-parameters: typed, checked, and told apart by where each came from.
 
-use crate::error::{Error, Result};
-use std::fmt;
+use super::overrides::{Given, Overrides};
+use crate::error::{Error, Result, nearest};
 
 /// How gate or up projections are activated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,15 +160,18 @@ pub enum Source {
     Shape,
     /// The file is silent; the family's default, or what follows from other facts.
     Default,
+    /// The command line sets it over whatever the file says.
+    CommandLine,
 }
 
 impl Source {
-    /// The name in records: `file`, `shape`, `default`.
+    /// The name in records: `file`, `shape`, `default`, `override`.
     pub fn name(self) -> &'static str {
         match self {
             Source::File => "file",
             Source::Shape => "shape",
             Source::Default => "default",
+            Source::CommandLine => "override",
         }
     }
 }
@@ -206,19 +209,63 @@ impl<T> Sourced<T> {
     }
 }
 
-/// Collects facts while the fields are read.
+/// Collects facts while the fields are read, and puts what the user set in their place.
 #[derive(Debug, Default)]
-pub(super) struct Facts(Vec<Fact>);
+pub(super) struct Facts {
+    facts: Vec<Fact>,
+    overrides: Overrides,
+    /// The first setting that is no value of its hyper-parameter.
+    senseless: Option<Error>,
+}
 
 impl Facts {
-    /// Notes a value and hands it on.
-    pub(super) fn note<T: fmt::Display>(&mut self, key: &'static str, sourced: Sourced<T>) -> T {
-        self.0.push(Fact { key, value: sourced.value.to_string(), source: sourced.source });
-        sourced.value
+    pub(super) fn new(overrides: &Overrides) -> Facts {
+        Facts { overrides: overrides.clone(), ..Facts::default() }
+    }
+
+    /// Notes a value, or what the user set instead, and hands it on.
+    #[must_use = "the user may have set another value"]
+    pub(super) fn note<T: Given>(&mut self, key: &'static str, sourced: Sourced<T>) -> T {
+        let Sourced { value, source } = self.overridden(key, sourced);
+        self.facts.push(Fact { key, value: value.to_string(), source });
+        value
+    }
+
+    fn overridden<T: Given>(&mut self, key: &'static str, sourced: Sourced<T>) -> Sourced<T> {
+        let Some(text) = self.overrides.get(key) else { return sourced };
+        if let Some(value) = T::given(text) {
+            return Sourced { value, source: Source::CommandLine };
+        }
+        let message = format!("{key} is set to `{text}`, and should be {}", T::WHAT);
+        self.senseless.get_or_insert_with(|| Error::usage(message));
+        sourced
+    }
+
+    /// What the reader of the fields came to, unless a setting makes no sense. Which keys are known shows only when all
+    /// fields were read.
+    ///
+    /// # Errors
+    /// Usage for a setting that is no value, or whose key this model does not have; else the reader's.
+    pub(super) fn judge<T>(&mut self, read: Result<T>) -> Result<T> {
+        if let Some(error) = self.senseless.take() {
+            return Err(error);
+        }
+        let read = read?;
+        let known = || self.facts.iter().map(|fact| fact.key);
+        match self.overrides.keys().find(|key| known().all(|known| known != *key)) {
+            None => Ok(read),
+            Some(key) => Err(Error::usage(match nearest(key, known()) {
+                Some(near) => format!("this model has no hyper-parameter `{key}`; did you mean `{near}`?"),
+                None => {
+                    let known = known().collect::<Vec<_>>().join(", ");
+                    format!("this model has no hyper-parameter `{key}`; it has {known}")
+                }
+            })),
+        }
     }
 
     pub(super) fn into_vec(self) -> Vec<Fact> {
-        self.0
+        self.facts
     }
 }
 

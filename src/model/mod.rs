@@ -1,12 +1,15 @@
-//! Model files: one [`Model`] from GGUF or safetensors, its weights by role, mapped and never copied whole; and GGUF
+//! Model files: one [`Model`] from GGUF, safetensors or .apr, its weights by role, mapped and never copied whole; and GGUF
 //! files written, among them models of random weights ([`synth`]).
 
+mod apr;
 mod bytes;
 mod config;
+mod cursor;
 mod family;
 mod gguf;
 mod hyper;
 mod open;
+mod overrides;
 pub mod quant;
 mod safetensors;
 mod stored;
@@ -22,6 +25,7 @@ pub use bytes::Bytes;
 pub use gguf::{GgufContents, GgufValue, GgufWriter, Replace};
 pub use hyper::{Activation, Architecture, Fact, HyperParameters, RopeParameters, Source};
 pub use open::{Format, Model, ModelFile, ModelHash};
+pub use overrides::Overrides;
 pub use tensor_type::TensorType;
 #[cfg(feature = "record")]
 pub use tokenizer::Tokenizer;

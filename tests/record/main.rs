@@ -15,6 +15,7 @@ mod traces;
 mod a_slow_disk_blocks_the_run;
 mod activations_match_hugging_face;
 mod appended_after_a_crash;
+mod apr_files_run_as_their_originals;
 mod bad_input;
 mod damaged_bytes_are_detected;
 mod durable_levels;

@@ -121,9 +121,10 @@ impl Metadata {
 
 /// The format names no activation: it belongs to the architecture.
 fn activation(gpt2: bool, facts: &mut Facts) -> Activation {
-    let (name, activation) = if gpt2 { ("gelu_new", Activation::GeluTanh) } else { ("silu", Activation::Silu) };
-    facts.note("activation", Sourced::default(name));
-    activation
+    match facts.note("activation", Sourced::default(if gpt2 { "gelu_new" } else { "silu" })) {
+        "silu" => Activation::Silu,
+        _ => Activation::GeluTanh,
+    }
 }
 
 struct Fields<'a> {

@@ -2,7 +2,6 @@
 //!
 //! Every length in the file is checked against the bytes that are left before anything is read or allocated.
 
-mod cursor;
 mod ggml_type;
 mod metadata;
 mod split;
@@ -10,9 +9,9 @@ mod value;
 mod write;
 
 use super::Bytes;
+use super::cursor::Cursor;
 use super::stored::{StoredTensor, Tensors, size_of};
 use crate::error::{Error, Result};
-use cursor::Cursor;
 pub(super) use metadata::Metadata;
 pub(super) use split::Split;
 use std::collections::BTreeMap;

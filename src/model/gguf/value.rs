@@ -1,7 +1,7 @@
 //! Metadata values.
 
-use super::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::model::cursor::Cursor;
 
 /// How deep arrays may nest. Files in the field nest once.
 const DEEPEST: u32 = 4;

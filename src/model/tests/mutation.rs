@@ -1,8 +1,8 @@
 //! Small random damage to headers: whatever it does, reading ends with a model or an error, never with a panic.
 
-use super::build::{Gguf, KINDS, llama_config, llama_tensors, safetensors};
-use super::read_gguf;
+use super::build::{Apr, Gguf, KINDS, llama_config, llama_tensors, safetensors};
 use super::safetensors::open;
+use super::{read_apr, read_gguf};
 use crate::error::Result;
 use crate::model::open::Contents;
 
@@ -114,5 +114,20 @@ fn damaged_safetensors_headers_never_panic() {
             _ => random.damage(&mut bytes, header),
         }
         open(&config, bytes)
+    });
+}
+
+/// Half of the mutants have right sums, so that the damage gets past them.
+#[test]
+fn damaged_apr_headers_never_panic() {
+    let whole = Apr::llama().bytes();
+    let data: usize = Apr::llama().tensors.iter().map(|tensor| tensor.data.len().next_multiple_of(64)).sum();
+    never_panics(0x6a09_e667_f3bc_c908, ROUNDS, |random| {
+        let mut bytes = whole.clone();
+        random.damage(&mut bytes, whole.len() - data);
+        if random.below(2) == 0 {
+            Apr::seal(&mut bytes);
+        }
+        read_apr(bytes)
     });
 }

@@ -7,7 +7,7 @@ use crate::model::Activation;
 use crate::model::config::Config;
 use crate::model::open::Contents;
 use crate::model::stored::Tensors;
-use crate::model::{Bytes, Role, WeightKey};
+use crate::model::{Bytes, Overrides, Role, WeightKey};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -16,7 +16,7 @@ pub(super) fn open(config: &[u8], file: Vec<u8>) -> crate::Result<Contents> {
     let mut tensors = Tensors::default();
     crate::model::safetensors::read(&Bytes::from(file), 0, &mut tensors)?;
     tensors.check_overlap()?;
-    Contents::of_safetensors(&config, &tensors)
+    Contents::of_safetensors(&config, &tensors, &Overrides::default())
 }
 
 fn llama_with(change: impl FnOnce(&mut Value)) -> crate::Result<Contents> {
