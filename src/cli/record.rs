@@ -26,7 +26,7 @@ const MOST_THREADS: usize = 1024;
 /// Run a model and append what happened to a trace file
 #[derive(Debug, clap::Args)]
 #[command(
-    before_help = "Example:\n  actrace record --model model.gguf --tokenizer tokenizer.json --prompt \"What is 2+2?\" \\\n      --generate 8 --label before --out runs.actrace",
+    before_help = "Example:\n  actrace record --model model.gguf --prompt \"What is 2+2?\" \\\n      --generate 8 --label before --out runs.actrace",
     after_long_help = "SIGINT (Ctrl-C) and SIGTERM end the run at its next tensor and seal what is there: complete \
 steps stay, the run's end says `interrupted`, and the exit status is 3. A second signal ends the program at once."
 )]
@@ -42,7 +42,7 @@ pub struct Record {
     set: Vec<String>,
     #[command(flatten)]
     prompt: PromptSource,
-    /// tokenizer.json (a safetensors folder's own is found by itself)
+    /// tokenizer.json in place of the model's own: the one in a safetensors folder, or the vocabulary in a GGUF or .apr file
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
     /// Tokens to generate, greedily; the prefill yields the first

@@ -19,6 +19,8 @@ mod tensor_type;
 mod tests;
 #[cfg(feature = "record")]
 mod tokenizer;
+#[cfg_attr(not(feature = "record"), allow(dead_code, reason = "only a tokenizer asks for the parts of a vocabulary"))]
+mod vocabulary;
 mod weight;
 
 pub use bytes::Bytes;
@@ -29,4 +31,5 @@ pub use overrides::Overrides;
 pub use tensor_type::TensorType;
 #[cfg(feature = "record")]
 pub use tokenizer::Tokenizer;
+pub use vocabulary::Vocabulary;
 pub use weight::{Layout, Role, Weight, WeightKey};

@@ -6,7 +6,9 @@ use super::family::{Family, Naming};
 use super::gguf::{self, Metadata, Split};
 use super::hyper::Facts;
 use super::stored::Tensors;
-use super::{Architecture, Bytes, Fact, HyperParameters, Overrides, TensorType, Weight, WeightKey, safetensors};
+use super::{
+    Architecture, Bytes, Fact, HyperParameters, Overrides, TensorType, Vocabulary, Weight, WeightKey, safetensors,
+};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -64,7 +66,17 @@ pub struct Model {
     path: PathBuf,
     format: Format,
     contents: Contents,
+    described: Described,
     files: Vec<ModelFile>,
+}
+
+/// Metadata that may hold a vocabulary.
+#[derive(Debug)]
+enum Described {
+    Gguf(Metadata),
+    Apr(apr::Metadata),
+    /// A safetensors folder keeps its tokenizer in a file of its own.
+    Apart,
 }
 
 /// What the bytes of a model say, wherever they come from.
@@ -192,6 +204,19 @@ impl Model {
         self.contents.weights.get(&key)
     }
 
+    /// The vocabulary that the model's file holds; `None` where it holds none.
+    ///
+    /// # Errors
+    /// Malformed where it breaks its format, and unsupported for parts that are not built; either names the key.
+    pub fn vocabulary(&self) -> Result<Option<Vocabulary>> {
+        let vocabulary = match &self.described {
+            Described::Gguf(metadata) => metadata.vocabulary(),
+            Described::Apr(metadata) => metadata.vocabulary(),
+            Described::Apart => Ok(None),
+        };
+        vocabulary.map_err(|error| error.in_file(&self.path))
+    }
+
     /// The type that holds most weight bytes, tied and fused tensors counted once.
     pub fn weight_type(&self) -> TensorType {
         let mut seen = BTreeSet::new();
@@ -272,16 +297,18 @@ fn open_file(path: &Path, overrides: &Overrides) -> Result<Model> {
         Some(first) => error.in_file(&first.path),
         None => error,
     })?;
-    Ok(Model { path: path.to_path_buf(), format: Format::Gguf, contents, files })
+    Ok(Model { path: path.to_path_buf(), format: Format::Gguf, contents, described: Described::Gguf(metadata), files })
 }
 
 fn open_apr(file: ModelFile, overrides: &Overrides) -> Result<Model> {
     let path = file.path.clone();
     let mut tensors = Tensors::default();
-    let contents = apr::read(&file.bytes, 0, &mut tensors)
-        .and_then(|metadata| Contents::of_apr(&metadata, &path, &tensors, overrides))
-        .map_err(|error| error.in_file(&path))?;
-    Ok(Model { path, format: Format::Apr, contents, files: vec![file] })
+    let read = apr::read(&file.bytes, 0, &mut tensors).and_then(|metadata| {
+        let contents = Contents::of_apr(&metadata, &path, &tensors, overrides)?;
+        Ok((contents, Described::Apr(metadata)))
+    });
+    let (contents, described) = read.map_err(|error| error.in_file(&path))?;
+    Ok(Model { path, format: Format::Apr, contents, described, files: vec![file] })
 }
 
 /// The files, metadata and tensors of the model that `path` is, or is a part of.
@@ -352,7 +379,7 @@ fn open_folder(path: &Path, overrides: &Overrides) -> Result<Model> {
     let config = Config::parse(&config_file.bytes, &config_path)?;
     let (files, tensors) = read_shards(path, config_file)?;
     let contents = Contents::of_safetensors(&config, &tensors, overrides).map_err(|error| error.in_file(path))?;
-    Ok(Model { path: path.to_path_buf(), format: Format::Safetensors, contents, files })
+    Ok(Model { path: path.to_path_buf(), format: Format::Safetensors, contents, described: Described::Apart, files })
 }
 
 /// The tensors of model.safetensors, or of the shards that model.safetensors.index.json names.

@@ -1,7 +1,7 @@
 //! Bad input gets one clear line and a status of its own, and damages nothing.
 
 use crate::command::{Ground, actrace, run};
-use crate::support::{fixture, model};
+use crate::support::fixture;
 use std::path::Path;
 
 /// A copy of `from` with every `old` replaced by `new` of the same length.
@@ -177,9 +177,6 @@ fn prompts_that_are_none() {
     --tokens 1 --tokenizer [dir]/missing: error: [dir]/missing: cannot open the tokenizer: No such file or directory (os error 2)
     --tokens 1 --tokenizer [dir]/latin1: error: [dir]/latin1: not a tokenizer.json of Hugging Face tokenizers: expected value at line 1 column 1
     "#);
-    let beside = model("tiny-qwen2.q4_k_m");
-    let args = ["--model", beside.to_str().unwrap(), "--prompt", "one", "--out", "{out}"];
-    insta::assert_snapshot!(ground.refused("a tokenizer beside the file", &args), @"a tokenizer beside the file: error: [package]/models/tiny-qwen2/tiny-qwen2.q4_k_m.gguf: a prompt as text needs a tokenizer: add --tokenizer [package]/models/tiny-qwen2/tokenizer.json, or give token ids with --tokens");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod dtype;
 mod header;
 mod index;
 mod metadata;
+mod vocabulary;
 
 use super::Bytes;
 use super::stored::Tensors;

@@ -43,6 +43,7 @@ const NEUTRAL: [(&str, &[f64]); 9] = [
 ];
 
 /// The metadata of a file.
+#[derive(Debug)]
 pub(in crate::model) struct Metadata {
     pub(super) pairs: BTreeMap<String, Value>,
 }

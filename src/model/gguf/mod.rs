@@ -6,6 +6,7 @@ mod ggml_type;
 mod metadata;
 mod split;
 mod value;
+mod vocabulary;
 mod write;
 
 use super::Bytes;
@@ -48,7 +49,7 @@ pub(super) fn read(bytes: &Bytes, file: usize, tensors: &mut Tensors) -> Result<
     for _ in 0..pair_count {
         let at = cursor.position();
         let key = cursor.text()?;
-        let value = value::read(&mut cursor)?;
+        let value = value::read(&mut cursor, bytes)?;
         if pairs.insert(key.clone(), value).is_some() {
             return Err(Error::malformed(format!("metadata key {key} stands there twice")).at(at));
         }
