@@ -111,6 +111,14 @@ pub trait Backend {
     /// Bytes that a tensor of a prefill chunk should not exceed, scores of long prompts and logits above all.
     fn chunk_bytes(&self) -> usize;
 
+    /// Whether the operation of `site` can run here, asked for every site before a weight is loaded.
+    ///
+    /// # Errors
+    /// Unsupported, with the name of the operation.
+    fn check(&self, _site: &Site) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes a weight ready.
     fn load(&mut self, weight: &Weight) -> Result<Self::Weight>;
 

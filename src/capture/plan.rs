@@ -107,10 +107,15 @@ impl Plan {
         const STATISTICS_ROW: u64 = 140;
         let rows = self.positions.len() as u64;
         let (first, last) = (self.positions.start as u64, self.positions.end as u64);
-        let keys = (first + 1..=last).map(u128::from).sum::<u128>();
+        let keys = |window: Option<u32>| {
+            let most = u64::from(window.unwrap_or(u32::MAX));
+            (first + 1..=last).map(|keys| u128::from(keys.min(most))).sum::<u128>()
+        };
         let site = |(site, axes): (&SiteV1, &RowAxes)| {
             let elements = match axes {
-                RowAxes::Keys { heads } => u64::try_from(keys).unwrap_or(u64::MAX).saturating_mul(u64::from(*heads)),
+                RowAxes::Keys { heads, window } => {
+                    u64::try_from(keys(*window)).unwrap_or(u64::MAX).saturating_mul(u64::from(*heads))
+                }
                 other => rows.saturating_mul(u64::from(other.width().unwrap_or(0))),
             };
             let tensors = if site.tensor { elements.saturating_mul(4) } else { 0 };
@@ -140,7 +145,7 @@ fn planned(
     let (axes, heads) = match site.axes {
         RowAxes::Flat { .. } => ("width", 0),
         RowAxes::Heads { heads, .. } => ("heads,dim", heads),
-        RowAxes::Keys { heads } => ("heads,keys", heads),
+        RowAxes::Keys { heads, .. } => ("heads,keys", heads),
     };
     Ok(SiteV1 {
         site: number,

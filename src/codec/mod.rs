@@ -41,8 +41,8 @@ impl Encoder {
         Ok(Encoder { zstd, planes: Vec::new(), packed: Vec::new() })
     }
 
-    /// Splits little-endian `raw` values of `dtype` into planes and appends them to `out`: noise first, as it is, then
-    /// what compresses. Gives the planes' places, most significant first.
+    /// Splits little-endian `raw` values of `dtype` into planes and puts them in `out` in place of what it holds: noise
+    /// first, as it is, then what compresses. Gives the planes' places, most significant first.
     pub fn encode(&mut self, dtype: Dtype, raw: &[u8], out: &mut Vec<u8>) -> Result<Vec<PlaneV1>> {
         match dtype {
             Dtype::F32 => self.encode_words::<4>(raw.as_chunks().0, out),
@@ -57,14 +57,14 @@ impl Encoder {
         let length = words.len();
         let noise = entropy_bits::<_, SIZE>(words).map(|bits| bits >= NOISE_BITS);
         let noisy = noise.iter().filter(|noise| **noise).count();
-        let start = out.len();
-        out.resize(start + noisy * length, 0);
+        // What was there before is written over: a vector that is used again is not filled with zeros first.
+        out.resize(noisy * length, 0);
         self.planes.resize((SIZE - noisy) * length, 0);
         // Noise is split straight into its place; the rest goes by way of zstd.
-        let mut stored = out[start..].chunks_exact_mut(length.max(1));
+        let mut stored = out.chunks_exact_mut(length.max(1));
         let mut waiting = self.planes.chunks_exact_mut(length.max(1));
         split(words, noise.map(|noise| if noise { stored.next() } else { waiting.next() }.unwrap_or_default()));
-        let (mut raw_end, mut waiting) = (start, self.planes.chunks_exact(length.max(1)));
+        let (mut raw_end, mut waiting) = (0, self.planes.chunks_exact(length.max(1)));
         let mut places = Vec::with_capacity(SIZE);
         for noise in noise {
             let (codec, offset, end) = if noise {

@@ -1,8 +1,8 @@
 //! Which rows of two runs may be compared: equal point, equal position, equal tokens up to it. The rest is counted,
-//! with its reason.
+//! with its reason. Rows of one slot are compared where both runs chose the same experts.
 
 use super::rows::{Row, RunRows};
-use crate::capture::Status;
+use crate::capture::{Scope, Status, vocabulary};
 use crate::error::{Error, ErrorKind, Result};
 use crate::open::RunRef;
 use crate::record::SiteV1;
@@ -191,6 +191,7 @@ fn pair(
         return None;
     };
     let theirs = target.sites.get(&other.site).unwrap_or(&empty);
+    let experts = by_slot(&site.point).then(|| Experts::of(reference, target, site.layer));
     let mut pair = SitePair {
         layer: site.layer,
         point: site.point.clone(),
@@ -202,6 +203,12 @@ fn pair(
     };
     for (position, token) in shared {
         match (ours.get(position), theirs.get(position)) {
+            (Some(_), Some(_)) if experts.as_ref().is_some_and(|experts| !experts.known()) => {
+                left_out.add("experts not known: moe_topk was not captured", 1);
+            }
+            (Some(_), Some(_)) if experts.as_ref().is_some_and(|experts| !experts.same(*position)) => {
+                left_out.add("other experts chosen", 1);
+            }
             (Some(r), Some(t)) if r.count == t.count => {
                 pair.rows.push(RowPair { position: *position, token: *token, reference: *r, target: *t });
             }
@@ -216,6 +223,39 @@ fn pair(
         left_out.add(unshared_reason(reference, target, position), 1);
     }
     Some(pair)
+}
+
+/// Whether the rows of a point belong to slots: what a slot is, the row of the chosen experts says.
+fn by_slot(point: &str) -> bool {
+    let known = vocabulary().iter().find(|known| known.name == point);
+    known.is_some_and(|known| known.scope == Scope::Expert || known.name == "moe_weights")
+}
+
+/// The experts that a layer chose in both runs, by position; `None` where that was not captured.
+struct Experts<'a> {
+    reference: Option<&'a BTreeMap<u32, Row>>,
+    target: Option<&'a BTreeMap<u32, Row>>,
+}
+
+impl<'a> Experts<'a> {
+    fn of(reference: &'a RunRows, target: &'a RunRows, layer: i32) -> Self {
+        let chosen = |rows: &'a RunRows| {
+            let mut sites = rows.run.view().plan.sites.iter();
+            let site = sites.find(|site| site.layer == layer && site.point == "moe_topk");
+            site.and_then(|site| rows.sites.get(&site.site))
+        };
+        Experts { reference: chosen(reference), target: chosen(target) }
+    }
+
+    fn known(&self) -> bool {
+        self.reference.is_some() && self.target.is_some()
+    }
+
+    /// Whether both runs chose the same: a set has one form, so its bits tell.
+    fn same(&self, position: u32) -> bool {
+        let chosen = |rows: Option<&BTreeMap<u32, Row>>| Some(rows?.get(&position)?.fingerprint);
+        chosen(self.reference).is_some_and(|ours| chosen(self.target) == Some(ours))
+    }
 }
 
 fn unshared_reason(reference: &RunRows, target: &RunRows, position: u32) -> &'static str {

@@ -16,7 +16,8 @@ pub enum Durability {
     /// After every finished step: a power loss takes at most the step that was under way. One sync a step.
     Step,
     /// When what is unsynced has waited this long: a power loss takes at most what was written within that time (and
-    /// while a sync was under way). Steps and large frames in between cost nothing.
+    /// while a sync was under way). Steps and large frames in between cost nothing. A file is synced beside the writing,
+    /// one sync at a time: where the next is due before the last is done, the writing waits.
     Every(Duration),
 }
 

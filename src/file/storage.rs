@@ -13,9 +13,18 @@ pub trait Storage: Send {
     /// Hands everything appended to stable storage.
     fn sync(&mut self) -> io::Result<()>;
 
+    /// The same for what was appended until now, to be run by another thread while appends go on; `None` where the
+    /// storage cannot do that.
+    fn detached_sync(&self) -> Option<DetachedSync> {
+        None
+    }
+
     /// A name for error messages.
     fn path(&self) -> &Path;
 }
+
+/// A sync that needs no storage at hand.
+pub type DetachedSync = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
 /// A file that this process alone writes: it is locked until dropped.
 #[derive(Debug)]
@@ -111,6 +120,12 @@ impl Storage for FileStorage {
 
     fn sync(&mut self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    fn detached_sync(&self) -> Option<DetachedSync> {
+        // The same open file: the kernel tells each failed write-back to one of its syncs, whichever handle asks.
+        let file = self.file.try_clone().ok()?;
+        Some(Box::new(move || file.sync_data()))
     }
 
     fn path(&self) -> &Path {

@@ -1,12 +1,13 @@
 //! Appends frames: numbers them, sums them, keeps the directory, seals.
 
+use super::syncing::Syncing;
 use super::{ALIGNMENT, Durability, FileHeader, FrameHeader, Kind, MAX_BODY_BYTES, NO_RUN, Storage, padded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{BODY_RAW, BODY_ZSTD};
-use crate::record::{IndexV1, PayloadIndexV1, PayloadV1, Record, RunV1, SealV1, StatsV1, SyncV1, VERSION};
+use crate::record::{Framed, IndexV1, PayloadIndexV1, PayloadV1, Record, RunV1, SealV1, StatsV1, SyncV1, VERSION};
 use rkyv::util::AlignedVec;
 use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Bytes between two index frames.
 const INDEX_EVERY_BYTES: u64 = 64 << 20;
@@ -83,6 +84,22 @@ impl Draft {
     }
 }
 
+/// The stored bytes of a body: three parts, one after the other, and the crc32c of them all.
+struct Body<'a> {
+    parts: [&'a [u8]; 3],
+    crc: u32,
+}
+
+impl<'a> Body<'a> {
+    fn of(stored: &'a [u8]) -> Self {
+        Body { parts: [&[], stored, &[]], crc: crc32c::crc32c(stored) }
+    }
+
+    fn length(&self) -> usize {
+        self.parts.iter().map(|part| part.len()).sum()
+    }
+}
+
 /// Writer of a trace file.
 ///
 /// A failed write or sync poisons it: nothing is written afterwards and nothing pretends to be sealed. What the failed
@@ -91,9 +108,7 @@ impl Draft {
 /// is believed either.
 pub struct Writer<S> {
     storage: S,
-    durability: Durability,
-    /// When the oldest frame that is not synced yet was written; `None` where everything but marks is.
-    unsynced_since: Option<Instant>,
+    syncing: Syncing,
     header: FileHeader,
     end: u64,
     seq: u64,
@@ -123,8 +138,7 @@ impl<S: Storage> Writer<S> {
     pub fn resume(storage: S, header: FileHeader, tail: Tail) -> Self {
         let mut writer = Writer {
             storage,
-            durability: Durability::None,
-            unsynced_since: None,
+            syncing: Syncing::new(Durability::None),
             header,
             end: tail.end,
             seq: tail.seq,
@@ -148,7 +162,7 @@ impl<S: Storage> Writer<S> {
     /// Syncs as `durability` says.
     #[must_use]
     pub fn with_durability(mut self, durability: Durability) -> Self {
-        self.durability = durability;
+        self.syncing.follow(durability);
         self
     }
 
@@ -206,8 +220,8 @@ impl<S: Storage> Writer<S> {
         let packed = if body.len() >= COMPRESS_FROM { crate::codec::compress_body(body) } else { None };
         let draft = Draft { raw_length: body.len(), ..draft };
         match &packed {
-            Some(packed) => self.append(Draft { codec: BODY_ZSTD, ..draft }, packed),
-            None => self.append(draft, body),
+            Some(packed) => self.append(Draft { codec: BODY_ZSTD, ..draft }, &Body::of(packed)),
+            None => self.append(draft, &Body::of(body)),
         }
     }
 
@@ -223,11 +237,20 @@ impl<S: Storage> Writer<S> {
 
     /// Appends a payload of run `run`, numbers it, and gives its number.
     pub fn payload(&mut self, run: u32, step: u32, mut payload: PayloadV1) -> Result<u64> {
+        let bytes_crc = crc32c::crc32c(&payload.bytes);
+        self.summed_payload(run, step, &mut payload, bytes_crc)
+    }
+
+    /// [`Writer::payload`] where another thread has taken the crc32c of `payload.bytes`: neither copies the bytes nor
+    /// looks at them.
+    pub fn summed_payload(&mut self, run: u32, step: u32, payload: &mut PayloadV1, bytes_crc: u32) -> Result<u64> {
         payload.payload = self.payload;
-        let body = self.archive(&payload)?;
-        let draft = Draft { payload: payload.payload, raw_length: body.len(), ..Draft::of(Kind::Payload, run, step) };
+        let Framed { head, tail } = payload.framed()?;
+        let crc = crc32c::crc32c_combine(crc32c::crc32c(&head), bytes_crc, payload.bytes.len());
+        let body = Body { parts: [&head, &payload.bytes, &tail], crc: crc32c::crc32c_append(crc, &tail) };
+        let draft =
+            Draft { payload: payload.payload, raw_length: body.length(), ..Draft::of(Kind::Payload, run, step) };
         let header = self.append(draft, &body)?;
-        self.scratch = body;
         let pending = &mut self.pending_payloads;
         if pending.seq.is_empty() {
             pending.first_payload = payload.payload;
@@ -249,6 +272,7 @@ impl<S: Storage> Writer<S> {
     /// The seal is written when everything before it is durable, so that a seal is a durable mark too: what is broken
     /// in front of one was not lost by a power loss.
     pub fn seal(&mut self) -> Result<()> {
+        self.settle()?;
         self.write_index()?;
         self.harden()?;
         let seal = SealV1 {
@@ -260,7 +284,7 @@ impl<S: Storage> Writer<S> {
         };
         let body = self.archive(&seal)?;
         let draft = Draft { raw_length: body.len(), ..Draft::of(Kind::Seal, NO_RUN, 0) };
-        let header = self.append(draft, &body)?;
+        let header = self.append(draft, &Body::of(&body))?;
         list(&mut self.pending, &header, blake3::hash(&body).as_bytes(), Span::default());
         self.scratch = body;
         self.harden()
@@ -270,8 +294,8 @@ impl<S: Storage> Writer<S> {
     /// finds a hole behind the last mark knows that an unsynced tail was lost, and one before it, that durable bytes
     /// changed. Does nothing where nothing but marks was written since the last sync.
     pub fn sync(&mut self) -> Result<()> {
-        self.check_poison()?;
-        if self.unsynced_since.is_none() {
+        self.settle()?;
+        if !self.syncing.is_owed() {
             return Ok(());
         }
         let durable_to = self.end;
@@ -279,22 +303,49 @@ impl<S: Storage> Writer<S> {
         self.record(NO_RUN, 0, &SyncV1 { durable_to })
     }
 
-    /// A step was written: syncs where the durability level says so.
-    pub fn step_ended(&mut self) -> Result<()> {
-        if self.durability == Durability::Step { self.sync() } else { self.sync_if_due() }
+    /// Waits for the sync that is under way beside the writing, if there is one, and writes its mark.
+    fn settle(&mut self) -> Result<()> {
+        self.check_poison()?;
+        let synced = self.syncing.wait();
+        match self.poisoning(synced, "sync")? {
+            Some(durable_to) => self.record(NO_RUN, 0, &SyncV1 { durable_to }),
+            None => Ok(()),
+        }
     }
 
-    /// Syncs where the oldest unsynced frame has waited as long as the durability level allows.
+    /// [`Writer::sync`] beside the writing, where the storage can do that: its mark follows when it is done. One at a
+    /// time: the one before is waited for, so that no more is unsynced than what two of them cover.
+    fn start_sync(&mut self) -> Result<()> {
+        self.settle()?;
+        match self.storage.detached_sync() {
+            Some(sync) if self.syncing.is_owed() => {
+                let started = self.syncing.start(sync, self.end);
+                started.map_err(|cause| Error::new(ErrorKind::Environment, "cannot start a thread").because(cause))
+            }
+            _ => self.sync(),
+        }
+    }
+
+    /// A step was written: syncs where the durability level says so.
+    pub fn step_ended(&mut self) -> Result<()> {
+        if self.syncing.every_step() { self.sync() } else { self.sync_if_due() }
+    }
+
+    /// Syncs where the oldest unsynced frame has waited as long as the durability level allows, beside the writing
+    /// where the storage can do that.
     pub fn sync_if_due(&mut self) -> Result<()> {
-        if self.due_in() == Some(Duration::ZERO) { self.sync() } else { Ok(()) }
+        if self.due_in() == Some(Duration::ZERO) {
+            self.start_sync()
+        } else if self.syncing.has_ended() {
+            self.settle()
+        } else {
+            Ok(())
+        }
     }
 
     /// Time until [`Writer::sync_if_due`] has something to do; `None` where only further frames can bring that about.
     pub fn due_in(&self) -> Option<Duration> {
-        match (self.durability, self.unsynced_since, &self.poison) {
-            (Durability::Every(wait), Some(since), None) => Some(wait.saturating_sub(since.elapsed())),
-            _ => None,
-        }
+        if self.poison.is_none() { self.syncing.due_in() } else { None }
     }
 
     /// Everything written so far is durable, or the writer is poisoned.
@@ -302,7 +353,7 @@ impl<S: Storage> Writer<S> {
         self.check_poison()?;
         let synced = self.storage.sync();
         self.poisoning(synced, "sync")?;
-        self.unsynced_since = None;
+        self.syncing.synced();
         Ok(())
     }
 
@@ -355,14 +406,14 @@ impl<S: Storage> Writer<S> {
         record.encode(scratch)
     }
 
-    fn append(&mut self, draft: Draft, stored: &[u8]) -> Result<FrameHeader> {
+    fn append(&mut self, draft: Draft, stored: &Body<'_>) -> Result<FrameHeader> {
         self.check_poison()?;
         let length = |length: usize| {
             u32::try_from(length).ok().filter(|length| *length <= MAX_BODY_BYTES).ok_or_else(|| {
                 Error::internal(format!("a {} record of {length} bytes is above the cap of 1 GiB", draft.kind.name()))
             })
         };
-        let (stored_length, raw_length) = (length(stored.len())?, length(draft.raw_length)?);
+        let (stored_length, raw_length) = (length(stored.length())?, length(draft.raw_length)?);
         let zeros = [0; ALIGNMENT];
         let padding = &zeros[..(padded(u64::from(stored_length)) - u64::from(stored_length)) as usize];
         let header = FrameHeader {
@@ -377,14 +428,15 @@ impl<S: Storage> Writer<S> {
             codec: draft.codec,
             critical: draft.critical,
             payload: draft.payload,
-            body_crc: crc32c::crc32c_append(crc32c::crc32c(stored), padding),
+            body_crc: crc32c::crc32c_append(stored.crc, padding),
         };
-        let written = self.storage.append(&[&header.encode(&self.header.uuid), stored, padding]);
+        let [head, bytes, tail] = stored.parts;
+        let written = self.storage.append(&[&header.encode(&self.header.uuid), head, bytes, tail, padding]);
         self.poisoning(written, "write")?;
         self.end = header.end();
         self.seq += 1;
         if header.kind != Kind::Sync {
-            self.unsynced_since.get_or_insert_with(Instant::now);
+            self.syncing.written();
         }
         Ok(header)
     }
@@ -397,7 +449,7 @@ impl<S: Storage> Writer<S> {
         }
     }
 
-    fn poisoning(&mut self, outcome: std::io::Result<()>, what: &str) -> Result<()> {
+    fn poisoning<T>(&mut self, outcome: std::io::Result<T>, what: &str) -> Result<T> {
         outcome.map_err(|cause| {
             self.poison = Some(cause.to_string());
             failed(what, cause).in_file(self.storage.path())

@@ -118,7 +118,8 @@ impl<B: Backend> Forward<B> {
         let mut start = wanted.rows.start.max(made.rows.start);
         let end = wanted.rows.end.min(made.rows.end);
         while start < end {
-            let piece = start..piece_end(site, first_position, start..end);
+            // Statistics alone are small, whatever they are of.
+            let piece = start..if wanted.values { piece_end(site, first_position, start..end) } else { end };
             let within = piece.start - made.rows.start..piece.end - made.rows.start;
             let captured = self.backend.capture(&made.tensor, within, wanted.values)?;
             observer.capture(step, site.id, first_position + piece.start, captured)?;
@@ -142,7 +143,10 @@ impl<B: Backend> Forward<B> {
 /// As many of `rows` from the first on as fit a piece, at least one; `first_position` is that of row 0.
 fn piece_end(site: &Site, first_position: usize, rows: Range<usize>) -> usize {
     let bytes = |row: usize| match site.axes {
-        RowAxes::Keys { heads } => heads as usize * (first_position + row + 1) * size_of::<f32>(),
+        RowAxes::Keys { heads, window } => {
+            let keys = (first_position + row + 1).min(window.map_or(usize::MAX, |window| window as usize));
+            heads as usize * keys * size_of::<f32>()
+        }
         flat => flat.width().unwrap_or(0) as usize * size_of::<f32>(),
     };
     let mut total = 0;

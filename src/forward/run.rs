@@ -5,8 +5,9 @@ use super::{Observer, Phase, StepReport};
 use crate::backend::{Backend, BackendIdentity, Batch};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, RowAxes};
-use crate::model::{Model, Weight, WeightKey};
+use crate::model::{Layout, Model, Weight};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Instant;
 
 /// A model on a backend, ready to run.
@@ -51,27 +52,21 @@ impl<B: Backend> Forward<B> {
     /// Those of [`Graph::of`] and of the backend.
     pub fn new(model: &Model, mut backend: B) -> Result<Self> {
         let graph = Graph::of(model)?;
+        graph.sites.iter().try_for_each(|site| backend.check(site))?;
         let mut weights = Vec::new();
-        let mut loaded: HashMap<WeightKey, usize> = HashMap::new();
-        let mut origins: Vec<&Weight> = Vec::new();
+        let mut loaded: HashMap<Stored, usize> = HashMap::new();
         let mut site_weights = Vec::with_capacity(graph.sites.len());
         for site in &graph.sites {
             let mut indices = Vec::with_capacity(site.weights.len());
             for key in &site.weights {
                 let weight = model.weight(*key)?;
-                let index = match loaded.get(key) {
-                    Some(index) => *index,
-                    None => match origins.iter().position(|origin| same(origin, weight)) {
-                        Some(index) => index,
-                        None => {
-                            weights.push(backend.load(weight)?);
-                            origins.push(weight);
-                            weights.len() - 1
-                        }
-                    },
-                };
-                loaded.insert(*key, index);
-                indices.push(index);
+                indices.push(match loaded.entry(stored(weight)) {
+                    Entry::Occupied(known) => *known.get(),
+                    Entry::Vacant(new) => {
+                        weights.push(backend.load(weight)?);
+                        *new.insert(weights.len() - 1)
+                    }
+                });
             }
             site_weights.push(indices);
         }
@@ -174,7 +169,10 @@ impl<B: Backend> Forward<B> {
     fn chunk(&self, position: usize) -> usize {
         let budget = self.chunk_bytes / size_of::<f32>();
         let rows = |axes: RowAxes| match axes {
-            RowAxes::Keys { heads } => {
+            RowAxes::Keys { heads, window: Some(window) } if window as usize <= position => {
+                budget as f64 / (f64::from(heads) * f64::from(window))
+            }
+            RowAxes::Keys { heads, .. } => {
                 // n rows have at most heads * n * (position + n) elements: the positive root of that.
                 let (heads, position) = (f64::from(heads), position as f64);
                 ((position * position + 4.0 * budget as f64 / heads).sqrt() - position) / 2.0
@@ -214,8 +212,9 @@ impl<B: Backend> Forward<B> {
     }
 }
 
-/// Whether two weights are the same stored values in the same shape.
-fn same(a: &Weight, b: &Weight) -> bool {
-    let place = |w: &Weight| (w.data.as_ptr(), w.rows, w.columns, w.layout, w.key.role.is_matrix());
-    place(a) == place(b)
+/// Where a weight is stored and in what shape: two roles may share one.
+type Stored = (*const u8, usize, usize, Layout, bool);
+
+fn stored(weight: &Weight) -> Stored {
+    (weight.data.as_ptr(), weight.rows, weight.columns, weight.layout, weight.key.role.is_matrix())
 }

@@ -2,110 +2,19 @@
 //!
 //! Forward pass, coverage and comparison read this one description; a backend executes it.
 
+mod blocks;
 mod builder;
+mod families;
 mod family;
-mod gpt2;
-mod llama;
+mod operation;
 
 use crate::error::Result;
-use crate::model::{Activation, Model, WeightKey};
+use crate::model::{Model, WeightKey};
+
+pub use operation::Operation;
 
 /// Index of a [`Site`] in its [`Graph`]: sites stand in forward order.
 pub type SiteId = u32;
-
-/// One operation: makes one tensor (a row per token) from the inputs and weights of its [`Site`].
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Operation {
-    /// Row `token_id` of the weight.
-    TokenEmbedding,
-    /// Row `position` of the weight.
-    PositionEmbedding,
-    /// The input itself, under the name of another point (`embed` where nothing is summed or scaled).
-    Identity,
-    /// Sum of the two inputs, element by element.
-    Add,
-    /// `x / sqrt(mean(x^2) + epsilon) * weight`.
-    RmsNorm {
-        /// Added under the root.
-        epsilon: f32,
-    },
-    /// `(x - mean) / sqrt(var + epsilon) * weight + bias`; weights in that order.
-    LayerNorm {
-        /// Added under the root.
-        epsilon: f32,
-    },
-    /// `x W^T`, W as `[out, in]`.
-    MatMul,
-    /// `x + bias`.
-    Bias,
-    /// Rotary embedding of each head, halves layout (NeoX): element `i` turns with `i + rotary_dim / 2`,
-    /// by the angle `position * base^(-2 i / rotary_dim)`.
-    Rope {
-        /// Heads in a row.
-        heads: u32,
-        /// Elements of a head.
-        head_dim: u32,
-        /// Leading elements of a head that turn.
-        rotary_dim: u32,
-        /// Base of the frequencies (`rope_theta`).
-        base: f64,
-    },
-    /// Appends the input's rows to the cache of the site's layer and yields them as stored.
-    CacheStore,
-    /// `q . k * scale` for every head and every visible key; inputs: q, stored keys.
-    AttnScores {
-        /// Query heads.
-        heads: u32,
-        /// Key heads; query head h reads key head `h / (heads / kv_heads)`.
-        kv_heads: u32,
-        /// Elements of a head.
-        head_dim: u32,
-        /// Factor on the product.
-        scale: f32,
-    },
-    /// Softmax over the visible keys of each head.
-    Softmax {
-        /// Query heads.
-        heads: u32,
-    },
-    /// Probability-weighted sum of values, heads merged; inputs: probabilities, stored values.
-    AttnContext {
-        /// Query heads.
-        heads: u32,
-        /// Value heads.
-        kv_heads: u32,
-        /// Elements of a head.
-        head_dim: u32,
-    },
-    /// The activation function, element by element.
-    Activate(Activation),
-    /// Product of the two inputs, element by element.
-    Multiply,
-}
-
-impl Operation {
-    /// The name in records and tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Operation::TokenEmbedding => "token_embedding",
-            Operation::PositionEmbedding => "position_embedding",
-            Operation::Identity => "identity",
-            Operation::Add => "add",
-            Operation::RmsNorm { .. } => "rms_norm",
-            Operation::LayerNorm { .. } => "layer_norm",
-            Operation::MatMul => "mat_mul",
-            Operation::Bias => "bias",
-            Operation::Rope { .. } => "rope",
-            Operation::CacheStore => "cache_store",
-            Operation::AttnScores { .. } => "attn_scores",
-            Operation::Softmax { .. } => "softmax",
-            Operation::AttnContext { .. } => "attn_context",
-            Operation::Activate(Activation::Silu) => "silu",
-            Operation::Activate(Activation::GeluTanh) => "gelu_tanh",
-            Operation::Multiply => "multiply",
-        }
-    }
-}
 
 /// The elements of one token's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,10 +31,12 @@ pub enum RowAxes {
         /// Elements of a head.
         dim: u32,
     },
-    /// Ragged: `[heads, visible keys]`.
+    /// Ragged: `[heads, visible keys]`. The keys are those up to the token's own, the last `window` of them.
     Keys {
         /// Heads.
         heads: u32,
+        /// Keys that are visible at most; `None` for all.
+        window: Option<u32>,
     },
 }
 
@@ -149,7 +60,7 @@ pub struct Site {
     pub layer: Option<u32>,
     /// The capture point's name, from `schema/capture-points.toml`.
     pub point: &'static str,
-    /// Which of several tensors of one point in one layer (experts); 0 otherwise.
+    /// Which of several tensors of one point in one layer: the slot among the chosen experts; 0 otherwise.
     pub occurrence: u32,
     /// How it is made.
     pub operation: Operation,

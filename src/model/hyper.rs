@@ -1,61 +1,8 @@
-//! Hyper-parameters: typed, checked, and told apart by where each came from.
+//! Hyper-parameters: typed and checked.
 
-use super::overrides::{Given, Overrides};
-use crate::error::{Error, Result, nearest};
-
-/// How gate or up projections are activated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// `x * sigmoid(x)`.
-    Silu,
-    /// `x / 2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3)))`, Hugging Face's `gelu_new`.
-    GeluTanh,
-}
-
-/// Family of models.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Architecture {
-    /// RMSNorm, grouped-query attention with q, k, v biases, RoPE, SwiGLU.
-    Qwen2,
-    /// The same without biases (or with, where the file has them).
-    Llama,
-    /// LayerNorm, biases everywhere, learned positions, plain FFN.
-    Gpt2,
-}
-
-impl Architecture {
-    /// Every known family.
-    pub const ALL: [Architecture; 3] = [Architecture::Qwen2, Architecture::Llama, Architecture::Gpt2];
-
-    /// The name in files and records: `qwen2`, `llama`, `gpt2`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Architecture::Qwen2 => "qwen2",
-            Architecture::Llama => "llama",
-            Architecture::Gpt2 => "gpt2",
-        }
-    }
-
-    /// The family with a name (`model_type` of config.json, `general.architecture` of GGUF).
-    ///
-    /// # Errors
-    /// Unsupported, with the list of the known.
-    pub fn from_name(name: &str) -> Result<Self> {
-        Architecture::ALL.into_iter().find(|known| known.name() == name).ok_or_else(|| {
-            let known: Vec<&str> = Architecture::ALL.iter().map(|known| known.name()).collect();
-            Error::unsupported(format!("architecture {name:?} is not known; this version runs {}", known.join(", ")))
-        })
-    }
-}
-
-/// Rotary position embedding.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RopeParameters {
-    /// Base of the frequencies (`rope_theta`).
-    pub base: f64,
-    /// Leading elements of a head that turn.
-    pub rotary_dim: u32,
-}
+use super::fact::Sourced;
+use super::{Activation, Architecture, RopeParameters};
+use crate::error::{Error, Result};
 
 /// The numbers that shape a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,7 +17,7 @@ pub struct HyperParameters {
     pub kv_heads: u32,
     /// Elements of a head.
     pub head_dim: u32,
-    /// Width of the FFN.
+    /// Width of the FFN; in layers with experts see [`Experts`].
     pub ffn: u32,
     /// Tokens, as many as the token embedding has rows.
     pub vocabulary: u32,
@@ -78,14 +25,58 @@ pub struct HyperParameters {
     pub context: u32,
     /// Added under the root of every norm.
     pub norm_epsilon: f32,
+    /// Added to every weight of an RMSNorm: 1 in Gemma's safetensors, else 0.
+    pub norm_weight_offset: f32,
     /// Rotary embedding; `None` where positions are learned.
     pub rope: Option<RopeParameters>,
+    /// Layers that see only the last positions; `None` where all see all.
+    pub window: Option<Window>,
+    /// Factor on the product of query and key.
+    pub attn_scale: f32,
+    /// Cap `c` of the scores, `c * tanh(x / c)`.
+    pub attn_softcap: Option<f32>,
+    /// Cap of the logits.
+    pub logit_softcap: Option<f32>,
+    /// Factor on the token embedding.
+    pub embedding_scale: Option<f32>,
     /// Activation of the FFN.
     pub activation: Activation,
     /// Whether the FFN has a gate.
     pub gated: bool,
+    /// Whether attention and FFN both read the layer's input.
+    pub parallel_residual: bool,
+    /// Experts, where layers have them.
+    pub experts: Option<Experts>,
     /// Whether the output head is the token embedding.
     pub tied_embeddings: bool,
+}
+
+/// Sliding-window attention.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Window {
+    /// Positions that a token sees, its own among them.
+    pub positions: u32,
+    /// For every layer whether it has the window.
+    pub layers: Vec<bool>,
+    /// Rotary embedding of those layers, where it is not that of the others.
+    pub rope: Option<RopeParameters>,
+}
+
+/// FFNs of which a router chooses some for each token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Experts {
+    /// Experts of a layer.
+    pub count: u32,
+    /// Chosen for each token.
+    pub used: u32,
+    /// Width of an expert.
+    pub ffn: u32,
+    /// Width of the expert that all tokens share; 0 where there is none.
+    pub shared_ffn: u32,
+    /// Whether the weights of the chosen are divided by their sum.
+    pub normalised: bool,
+    /// For every layer whether it has experts; the others have a plain FFN.
+    pub layers: Vec<bool>,
 }
 
 impl HyperParameters {
@@ -97,6 +88,25 @@ impl HyperParameters {
     /// Width of all key (or value) heads.
     pub fn kv_width(&self) -> u32 {
         self.kv_heads.saturating_mul(self.head_dim)
+    }
+
+    /// Positions that a token of layer `layer` sees; `None` for all.
+    pub fn window_of(&self, layer: u32) -> Option<u32> {
+        self.windowed(layer).map(|window| window.positions)
+    }
+
+    /// Rotary embedding of layer `layer`.
+    pub fn rope_of(&self, layer: u32) -> Option<RopeParameters> {
+        self.windowed(layer).and_then(|window| window.rope).or(self.rope)
+    }
+
+    fn windowed(&self, layer: u32) -> Option<&Window> {
+        self.window.as_ref().filter(|window| window.layers.get(layer as usize) == Some(&true))
+    }
+
+    /// The experts of layer `layer`; `None` where it has a plain FFN.
+    pub fn experts_of(&self, layer: u32) -> Option<&Experts> {
+        self.experts.as_ref().filter(|experts| experts.layers.get(layer as usize) == Some(&true))
     }
 
     /// Refuses numbers that no model can have.
@@ -113,6 +123,7 @@ impl HyperParameters {
             ("ffn", self.ffn),
             ("vocabulary", self.vocabulary),
             ("context", self.context),
+            ("window", self.window.as_ref().map_or(1, |window| window.positions)),
         ];
         if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
             return Err(Error::malformed(format!("the model says that {name} is 0")));
@@ -129,150 +140,59 @@ impl HyperParameters {
         if !self.norm_epsilon.is_finite() || self.norm_epsilon < 0.0 {
             return Err(Error::malformed(format!("a norm epsilon of {} makes no sense", self.norm_epsilon)));
         }
-        self.rope.map_or(Ok(()), |rope| rope.validate(self.head_dim))
+        let factors = [
+            ("attention scale", Some(self.attn_scale)),
+            ("cap of scores", self.attn_softcap),
+            ("cap of logits", self.logit_softcap),
+            ("embedding scale", self.embedding_scale),
+        ];
+        for (name, factor) in factors {
+            if let Some(factor) = factor.filter(|factor| !factor.is_finite() || *factor <= 0.0) {
+                return Err(Error::malformed(format!("a {name} of {factor} makes no sense")));
+            }
+        }
+        self.experts.as_ref().map_or(Ok(()), |experts| experts.validate(self.layers))?;
+        let ropes = [self.rope, self.window.as_ref().and_then(|window| window.rope)];
+        ropes.into_iter().flatten().try_for_each(|rope| rope.validate(self.head_dim))
     }
 }
 
-impl RopeParameters {
-    fn validate(&self, head_dim: u32) -> Result<()> {
-        if !self.base.is_finite() || self.base <= 0.0 {
-            return Err(Error::malformed(format!("a RoPE base of {} makes no sense", self.base)));
+/// Matrices that the slots of all layers may choose from, three for each expert and slot: a plan lists them all. Models in
+/// the field have a tenth of that.
+const MOST_CHOICES: u64 = 1 << 20;
+
+impl Experts {
+    fn validate(&self, layers: u32) -> Result<()> {
+        if self.used == 0 || self.used > self.count {
+            return Err(Error::malformed(format!("{} of {} experts cannot be chosen", self.used, self.count)));
         }
-        if !self.rotary_dim.is_multiple_of(2) {
-            return Err(Error::malformed(format!("RoPE turns pairs, {} elements are odd", self.rotary_dim)));
+        if self.ffn == 0 {
+            return Err(Error::malformed("the model says that the width of an expert is 0"));
         }
-        if self.rotary_dim != head_dim {
+        let choices = u64::from(self.count).saturating_mul(self.used.into()).saturating_mul(layers.into());
+        if choices > MOST_CHOICES {
             return Err(Error::unsupported(format!(
-                "partial RoPE ({} of {head_dim} elements of a head) is not supported",
-                self.rotary_dim
+                "{} of {} experts in {layers} layers are more than a plan can list",
+                self.used, self.count
             )));
         }
         Ok(())
     }
 }
 
-/// Where a fact comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// The model's file says so.
-    File,
-    /// It follows from the shape of a tensor.
-    Shape,
-    /// The file is silent; the family's default, or what follows from other facts.
-    Default,
-    /// The command line sets it over whatever the file says.
-    CommandLine,
-}
-
-impl Source {
-    /// The name in records: `file`, `shape`, `default`, `override`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Source::File => "file",
-            Source::Shape => "shape",
-            Source::Default => "default",
-            Source::CommandLine => "override",
-        }
-    }
-}
-
-/// One hyper-parameter as text, for a run's identity.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fact {
-    /// Its name: the field of [`HyperParameters`].
-    pub key: &'static str,
-    /// Its value.
-    pub value: String,
-    /// Where it comes from.
-    pub source: Source,
-}
-
-/// A value and where it comes from.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Sourced<T> {
-    pub value: T,
-    pub source: Source,
-}
-
-impl<T> Sourced<T> {
-    pub(super) fn file(value: T) -> Self {
-        Sourced { value, source: Source::File }
-    }
-
-    pub(super) fn default(value: T) -> Self {
-        Sourced { value, source: Source::Default }
-    }
-
-    /// The file's value, or the default.
-    pub(super) fn or(value: Option<T>, default: T) -> Self {
-        value.map_or_else(|| Sourced::default(default), Sourced::file)
-    }
-}
-
-/// Collects facts while the fields are read, and puts what the user set in their place.
-#[derive(Debug, Default)]
-pub(super) struct Facts {
-    facts: Vec<Fact>,
-    overrides: Overrides,
-    /// The first setting that is no value of its hyper-parameter.
-    senseless: Option<Error>,
-}
-
-impl Facts {
-    pub(super) fn new(overrides: &Overrides) -> Facts {
-        Facts { overrides: overrides.clone(), ..Facts::default() }
-    }
-
-    /// Notes a value, or what the user set instead, and hands it on.
-    #[must_use = "the user may have set another value"]
-    pub(super) fn note<T: Given>(&mut self, key: &'static str, sourced: Sourced<T>) -> T {
-        let Sourced { value, source } = self.overridden(key, sourced);
-        self.facts.push(Fact { key, value: value.to_string(), source });
-        value
-    }
-
-    fn overridden<T: Given>(&mut self, key: &'static str, sourced: Sourced<T>) -> Sourced<T> {
-        let Some(text) = self.overrides.get(key) else { return sourced };
-        if let Some(value) = T::given(text) {
-            return Sourced { value, source: Source::CommandLine };
-        }
-        let message = format!("{key} is set to `{text}`, and should be {}", T::WHAT);
-        self.senseless.get_or_insert_with(|| Error::usage(message));
-        sourced
-    }
-
-    /// What the reader of the fields came to, unless a setting makes no sense. Which keys are known shows only when all
-    /// fields were read.
-    ///
-    /// # Errors
-    /// Usage for a setting that is no value, or whose key this model does not have; else the reader's.
-    pub(super) fn judge<T>(&mut self, read: Result<T>) -> Result<T> {
-        if let Some(error) = self.senseless.take() {
-            return Err(error);
-        }
-        let read = read?;
-        let known = || self.facts.iter().map(|fact| fact.key);
-        match self.overrides.keys().find(|key| known().all(|known| known != *key)) {
-            None => Ok(read),
-            Some(key) => Err(Error::usage(match nearest(key, known()) {
-                Some(near) => format!("this model has no hyper-parameter `{key}`; did you mean `{near}`?"),
-                None => {
-                    let known = known().collect::<Vec<_>>().join(", ");
-                    format!("this model has no hyper-parameter `{key}`; it has {known}")
-                }
-            })),
-        }
-    }
-
-    pub(super) fn into_vec(self) -> Vec<Fact> {
-        self.facts
-    }
+/// Gemma's factor on the token embedding, the root of its width.
+pub(super) fn embedding_scale(architecture: Architecture, hidden: u32) -> Sourced<Option<f32>> {
+    Sourced::default(architecture.is_gemma().then(|| (hidden as f32).sqrt()))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::RopeScaling;
     use super::*;
-    use crate::ErrorKind;
+
+    fn rope(base: f64, rotary_dim: u32) -> RopeParameters {
+        RopeParameters { base, rotary_dim, scaling: RopeScaling::None }
+    }
 
     fn sound() -> HyperParameters {
         HyperParameters {
@@ -285,9 +205,24 @@ mod tests {
             vocabulary: 32,
             context: 64,
             norm_epsilon: 1e-5,
-            rope: Some(RopeParameters { base: 1e4, rotary_dim: 2 }),
+            norm_weight_offset: 0.0,
+            rope: Some(rope(1e4, 2)),
+            window: Some(Window { positions: 4, layers: vec![true, false], rope: Some(rope(1e3, 2)) }),
+            attn_scale: 0.5,
+            attn_softcap: None,
+            logit_softcap: None,
+            embedding_scale: None,
             activation: Activation::Silu,
             gated: true,
+            parallel_residual: false,
+            experts: Some(Experts {
+                count: 4,
+                used: 2,
+                ffn: 8,
+                shared_ffn: 0,
+                normalised: true,
+                layers: vec![false, true],
+            }),
             tied_embeddings: true,
         }
     }
@@ -296,15 +231,23 @@ mod tests {
     fn each_broken_number_is_refused() {
         assert!(sound().validate().is_ok());
         type Break = (&'static str, fn(&mut HyperParameters));
-        let breaks: [Break; 8] = [
+        let breaks: [Break; 16] = [
             ("layers is 0", |h| h.layers = 0),
             ("evenly", |h| h.kv_heads = 3),
             ("too wide", |h| (h.heads, h.kv_heads, h.head_dim) = (1 << 20, 1, 1 << 20)),
             ("epsilon of NaN", |h| h.norm_epsilon = f32::NAN),
             ("epsilon of -1", |h| h.norm_epsilon = -1.0),
-            ("base of inf", |h| h.rope = Some(RopeParameters { base: f64::INFINITY, rotary_dim: 2 })),
-            ("odd", |h| (h.head_dim, h.rope) = (3, Some(RopeParameters { base: 1e4, rotary_dim: 3 }))),
-            ("partial RoPE", |h| h.rope = Some(RopeParameters { base: 1e4, rotary_dim: 0 })),
+            ("base of inf", |h| h.rope = Some(rope(f64::INFINITY, 2))),
+            ("odd", |h| (h.head_dim, h.rope) = (3, Some(rope(1e4, 3)))),
+            ("cannot turn 0 of 2", |h| h.rope = Some(rope(1e4, 0))),
+            ("cannot turn 4 of 2", |h| h.rope = Some(rope(1e4, 4))),
+            ("base of 0", |h| h.window.as_mut().unwrap().rope = Some(rope(0.0, 2))),
+            ("window is 0", |h| h.window.as_mut().unwrap().positions = 0),
+            ("scale of inf", |h| h.attn_scale = f32::INFINITY),
+            ("cap of logits of 0", |h| h.logit_softcap = Some(0.0)),
+            ("5 of 4 experts", |h| h.experts.as_mut().unwrap().used = 5),
+            ("width of an expert", |h| h.experts.as_mut().unwrap().ffn = 0),
+            ("more than a plan can list", |h| h.experts.as_mut().unwrap().count = 1 << 20),
         ];
         for (words, change) in breaks {
             let mut hyper = sound();
@@ -315,9 +258,10 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_architecture_names_the_known() {
-        let error = Architecture::from_name("mamba").unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.to_string().contains("qwen2, llama, gpt2"));
+    fn layers_have_their_own_window_rope_and_experts() {
+        let hyper = sound();
+        assert_eq!((hyper.window_of(0), hyper.window_of(1), hyper.window_of(2)), (Some(4), None, None));
+        assert_eq!((hyper.rope_of(0).unwrap().base, hyper.rope_of(1).unwrap().base), (1e3, 1e4));
+        assert!(hyper.experts_of(0).is_none() && hyper.experts_of(1).is_some());
     }
 }

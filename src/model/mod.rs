@@ -2,15 +2,19 @@
 //! files written, among them models of random weights ([`synth`]).
 
 mod apr;
+mod architecture;
 mod bytes;
 mod config;
 mod cursor;
+mod fact;
 mod family;
 mod gguf;
 mod hyper;
 mod open;
 mod overrides;
 pub mod quant;
+mod role;
+mod rope;
 mod safetensors;
 mod stored;
 pub mod synth;
@@ -23,13 +27,17 @@ mod tokenizer;
 mod vocabulary;
 mod weight;
 
+pub use architecture::{Activation, Architecture};
 pub use bytes::Bytes;
+pub use fact::{Fact, Source};
 pub use gguf::{GgufContents, GgufValue, GgufWriter, Replace};
-pub use hyper::{Activation, Architecture, Fact, HyperParameters, RopeParameters, Source};
+pub use hyper::{Experts, HyperParameters, Window};
 pub use open::{Format, Model, ModelFile, ModelHash};
 pub use overrides::Overrides;
+pub use role::{Role, WeightKey};
+pub use rope::{RopeParameters, RopeScaling};
 pub use tensor_type::TensorType;
 #[cfg(feature = "record")]
 pub use tokenizer::Tokenizer;
 pub use vocabulary::Vocabulary;
-pub use weight::{Layout, Role, Weight, WeightKey};
+pub use weight::{Layout, Weight};

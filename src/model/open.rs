@@ -2,9 +2,9 @@
 
 use super::apr;
 use super::config::Config;
+use super::fact::Facts;
 use super::family::{Family, Naming};
 use super::gguf::{self, Metadata, Split};
-use super::hyper::Facts;
 use super::stored::Tensors;
 use super::{
     Architecture, Bytes, Fact, HyperParameters, Overrides, TensorType, Vocabulary, Weight, WeightKey, safetensors,
@@ -92,13 +92,9 @@ impl Contents {
     /// Joins GGUF metadata with the tensors of the model's files.
     pub(super) fn of_gguf(metadata: &Metadata, tensors: &Tensors, overrides: &Overrides) -> Result<Contents> {
         let architecture = metadata.architecture()?;
-        if tensors.get("rope_freqs.weight").is_some() {
-            return Err(Error::unsupported("scaled RoPE frequencies (as in Llama 3.1) are not supported")
-                .of("rope_freqs.weight"));
-        }
         let family = Family::new(architecture, Naming::Gguf, tensors);
         let mut facts = Facts::new(overrides);
-        let hyper = metadata.hyper(family.vocabulary(tensors)?, family.has_output(tensors), &mut facts);
+        let hyper = metadata.hyper(family.shapes(tensors)?, &mut facts);
         let hyper = facts.judge(hyper)?;
         let weights = family.assemble(&hyper, tensors)?;
         Ok(Contents { architecture, hyper, facts: facts.into_vec(), weights })
@@ -109,9 +105,10 @@ impl Contents {
         let architecture = config.architecture();
         let family = Family::new(architecture, Naming::HuggingFace, tensors);
         let mut facts = Facts::new(overrides);
-        let hyper = config.hyper(family.vocabulary(tensors)?, family.has_output(tensors), &mut facts);
+        let hyper = config.hyper(family.shapes(tensors)?, &mut facts);
         let hyper = facts.judge(hyper)?;
         let weights = family.assemble(&hyper, tensors)?;
+        config.check_biases(hyper.layers, |key| weights.contains_key(&key))?;
         Ok(Contents { architecture, hyper, facts: facts.into_vec(), weights })
     }
 
@@ -126,6 +123,10 @@ impl Contents {
         let mut contents = Contents::of_safetensors(&config, tensors, overrides)?;
         metadata.order_heads(contents.hyper.head_dim, contents.weights.values_mut())?;
         Ok(contents)
+    }
+
+    pub(super) fn architecture(&self) -> Architecture {
+        self.architecture
     }
 
     pub(super) fn hyper(&self) -> &HyperParameters {
@@ -173,7 +174,7 @@ impl Model {
 
     /// The family.
     pub fn architecture(&self) -> Architecture {
-        self.contents.architecture
+        self.contents.architecture()
     }
 
     /// The numbers that shape it.

@@ -1,5 +1,6 @@
 //! Hyper-parameters that a user sets over what a model's file says.
 
+use super::Activation;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -82,9 +83,9 @@ impl Given for bool {
 
 /// The only names among the hyper-parameters are those of activations.
 impl Given for &str {
-    const WHAT: &'static str = "one of silu, gelu_new, gelu_pytorch_tanh";
+    const WHAT: &'static str = Activation::ONE_OF;
 
     fn given(text: &str) -> Option<Self> {
-        ["silu", "gelu_new", "gelu_pytorch_tanh"].into_iter().find(|known| *known == text)
+        Activation::known_name(text)
     }
 }

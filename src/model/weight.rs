@@ -1,155 +1,12 @@
-//! Weights by role: where a matrix or vector of the model lies in its file, and how to read its rows.
+//! Where a matrix or vector of the model lies in its file, and how to read its rows.
 
-use super::{Bytes, HyperParameters, TensorType, quant};
+use super::{Bytes, TensorType, WeightKey, quant};
 use crate::error::{Error, Result};
 use half::{bf16, f16};
 use rayon::prelude::*;
-use std::fmt;
-
-/// What a weight does in the forward pass. With a layer number it is the key of a [`super::Model`]'s weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Role {
-    /// Token embedding, `[vocabulary, hidden]`.
-    TokenEmbedding,
-    /// Learned position embedding, `[context, hidden]`.
-    PositionEmbedding,
-    /// Norm before attention, `[hidden]`.
-    AttnNorm,
-    /// Its bias (LayerNorm).
-    AttnNormBias,
-    /// Query projection, `[heads * head_dim, hidden]`.
-    Q,
-    /// Its bias.
-    QBias,
-    /// Key projection, `[kv_heads * head_dim, hidden]`.
-    K,
-    /// Its bias.
-    KBias,
-    /// Value projection, `[kv_heads * head_dim, hidden]`.
-    V,
-    /// Its bias.
-    VBias,
-    /// Attention output projection, `[hidden, heads * head_dim]`.
-    AttnOut,
-    /// Its bias.
-    AttnOutBias,
-    /// Norm before the FFN, `[hidden]`.
-    FfnNorm,
-    /// Its bias.
-    FfnNormBias,
-    /// Gate projection of a gated FFN, `[ffn, hidden]`.
-    FfnGate,
-    /// Up projection, `[ffn, hidden]`.
-    FfnUp,
-    /// Its bias.
-    FfnUpBias,
-    /// Down projection, `[hidden, ffn]`.
-    FfnDown,
-    /// Its bias.
-    FfnDownBias,
-    /// Norm after the last layer, `[hidden]`.
-    FinalNorm,
-    /// Its bias.
-    FinalNormBias,
-    /// Output head, `[vocabulary, hidden]`; with tied embeddings the token embedding.
-    Output,
-}
-
-impl Role {
-    /// The name in records and tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::TokenEmbedding => "token_embedding",
-            Role::PositionEmbedding => "position_embedding",
-            Role::AttnNorm => "attn_norm",
-            Role::AttnNormBias => "attn_norm_bias",
-            Role::Q => "q",
-            Role::QBias => "q_bias",
-            Role::K => "k",
-            Role::KBias => "k_bias",
-            Role::V => "v",
-            Role::VBias => "v_bias",
-            Role::AttnOut => "attn_out",
-            Role::AttnOutBias => "attn_out_bias",
-            Role::FfnNorm => "ffn_norm",
-            Role::FfnNormBias => "ffn_norm_bias",
-            Role::FfnGate => "ffn_gate",
-            Role::FfnUp => "ffn_up",
-            Role::FfnUpBias => "ffn_up_bias",
-            Role::FfnDown => "ffn_down",
-            Role::FfnDownBias => "ffn_down_bias",
-            Role::FinalNorm => "final_norm",
-            Role::FinalNormBias => "final_norm_bias",
-            Role::Output => "output",
-        }
-    }
-
-    /// The canonical shape `(rows, columns)`; a vector is one row.
-    pub fn shape(self, hyper: &HyperParameters) -> (usize, usize) {
-        let hidden = hyper.hidden as usize;
-        let ffn = hyper.ffn as usize;
-        let (q, kv) = (hyper.q_width() as usize, hyper.kv_width() as usize);
-        match self {
-            Role::TokenEmbedding | Role::Output => (hyper.vocabulary as usize, hidden),
-            Role::PositionEmbedding => (hyper.context as usize, hidden),
-            Role::Q => (q, hidden),
-            Role::K | Role::V => (kv, hidden),
-            Role::AttnOut => (hidden, q),
-            Role::FfnGate | Role::FfnUp => (ffn, hidden),
-            Role::FfnDown => (hidden, ffn),
-            Role::QBias => (1, q),
-            Role::KBias | Role::VBias => (1, kv),
-            Role::FfnUpBias => (1, ffn),
-            Role::AttnNorm
-            | Role::AttnNormBias
-            | Role::AttnOutBias
-            | Role::FfnNorm
-            | Role::FfnNormBias
-            | Role::FfnDownBias
-            | Role::FinalNorm
-            | Role::FinalNormBias => (1, hidden),
-        }
-    }
-
-    /// Whether it is a matrix, not a vector.
-    pub fn is_matrix(self) -> bool {
-        use Role::*;
-        matches!(self, TokenEmbedding | PositionEmbedding | Output | Q | K | V | AttnOut | FfnGate | FfnUp | FfnDown)
-    }
-}
-
-/// A weight of the model: its role, and its layer if it belongs to one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct WeightKey {
-    /// The layer, or `None` outside the layers.
-    pub layer: Option<u32>,
-    /// What it does there.
-    pub role: Role,
-}
-
-impl WeightKey {
-    /// A weight of layer `layer`.
-    pub fn in_layer(layer: u32, role: Role) -> Self {
-        WeightKey { layer: Some(layer), role }
-    }
-
-    /// A weight outside the layers.
-    pub fn outside(role: Role) -> Self {
-        WeightKey { layer: None, role }
-    }
-}
-
-impl fmt::Display for WeightKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.layer {
-            Some(layer) => write!(f, "layers.{layer}.{}", self.role.name()),
-            None => f.write_str(self.role.name()),
-        }
-    }
-}
 
 /// How a canonical weight `[rows, columns]` lies in its stored tensor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Layout {
     /// Row `r` is stored row `first + r` (a fused tensor holds several weights one below the other).
     Rows {
@@ -170,16 +27,48 @@ pub enum Layout {
         /// Elements of a head.
         head_dim: usize,
     },
+    /// Query, key and value of each head lie together (Hugging Face's files of GPT-NeoX): canonical row
+    /// `h * head_dim + i` is stored row `(3 * h + part) * head_dim + i`. In a vector the same holds for its elements.
+    HeadThirds {
+        /// Elements of a head.
+        head_dim: usize,
+        /// 0 query, 1 key, 2 value.
+        part: usize,
+    },
 }
 
 impl Layout {
-    /// The name in records: `rows`, `columns`, `head_pairs`.
+    /// The name in records: `rows`, `columns`, `head_pairs`, `head_thirds`.
     pub fn name(self) -> &'static str {
         match self {
             Layout::Rows { .. } => "rows",
             Layout::Columns { .. } => "columns",
             Layout::HeadPairs { .. } => "head_pairs",
+            Layout::HeadThirds { .. } => "head_thirds",
         }
+    }
+
+    /// Where canonical row (of a vector: element) `index` is stored; `None` where it is a column, or nowhere.
+    fn stored(self, index: usize) -> Option<usize> {
+        match self {
+            Layout::Rows { first } => first.checked_add(index),
+            Layout::Columns { .. } => None,
+            Layout::HeadPairs { head_dim } => {
+                let within = index.checked_rem(head_dim)?;
+                let half = head_dim / 2;
+                let (j, i) = (within.checked_div(half)?, within.checked_rem(half)?);
+                Some(index - within + 2 * i + j)
+            }
+            Layout::HeadThirds { head_dim, part } => {
+                let (head, within) = (index.checked_div(head_dim)?, index.checked_rem(head_dim)?);
+                head.checked_mul(3)?.checked_add(part)?.checked_mul(head_dim)?.checked_add(within)
+            }
+        }
+    }
+
+    /// Whether the elements of a vector are in another order than the canonical.
+    fn shuffles(self) -> bool {
+        matches!(self, Layout::HeadPairs { .. } | Layout::HeadThirds { .. })
     }
 }
 
@@ -209,17 +98,13 @@ pub struct Weight {
 impl Weight {
     /// The packed bytes of canonical row `row`.
     ///
-    /// `None` where they are not consecutive ([`Layout::Columns`], a vector in [`Layout::HeadPairs`]) and past the
-    /// last row. [`Weight::dequantize_row`] reads every layout.
+    /// `None` where they are not consecutive ([`Layout::Columns`], a vector in [`Layout::HeadPairs`] or
+    /// [`Layout::HeadThirds`]) and past the last row. [`Weight::dequantize_row`] reads every layout.
     pub fn row_bytes(&self, row: usize) -> Option<&[u8]> {
-        if row >= self.rows {
+        if row >= self.rows || self.layout.shuffles() && !self.key.role.is_matrix() {
             return None;
         }
-        let stored = match self.layout {
-            Layout::Rows { first } => first.checked_add(row)?,
-            Layout::HeadPairs { head_dim } if self.key.role.is_matrix() => paired(row, head_dim)?,
-            Layout::HeadPairs { .. } | Layout::Columns { .. } => return None,
-        };
+        let stored = self.layout.stored(row)?;
         let length = self.tensor_type.row_bytes(self.columns).ok()?;
         let start = stored.checked_mul(length)?;
         self.data.get(start..start.checked_add(length)?)
@@ -235,16 +120,8 @@ impl Weight {
         }
         match self.layout {
             Layout::Columns { first, stored_columns } => self.dequantize_column(first + row, stored_columns, out),
-            Layout::HeadPairs { head_dim } if !self.key.role.is_matrix() => {
-                let mut stored = vec![0.0; self.columns];
-                quant::dequantize(self.tensor_type, &self.data, &mut stored)?;
-                for (i, value) in out.iter_mut().enumerate() {
-                    let from = paired(i, head_dim).and_then(|from| stored.get(from));
-                    *value = *from.ok_or_else(|| self.misread(&format!("element {i}")))?;
-                }
-                Ok(())
-            }
-            Layout::Rows { .. } | Layout::HeadPairs { .. } => {
+            layout if layout.shuffles() && !self.key.role.is_matrix() => self.dequantize_shuffled(out),
+            _ => {
                 let packed = self.row_bytes(row).ok_or_else(|| self.misread(&format!("row {row}")))?;
                 quant::dequantize(self.tensor_type, packed, out)
             }
@@ -264,7 +141,7 @@ impl Weight {
                 let range = start.and_then(|start| Some(start..start.checked_add(size)?));
                 range.and_then(|range| self.data.slice(range)).ok_or_else(|| self.misread("all rows"))
             }
-            Layout::HeadPairs { .. } => {
+            Layout::HeadPairs { .. } | Layout::HeadThirds { .. } => {
                 let mut bytes = Vec::with_capacity(size);
                 for row in 0..self.rows {
                     bytes.extend_from_slice(self.row_bytes(row).ok_or_else(|| self.misread(&format!("row {row}")))?);
@@ -297,6 +174,19 @@ impl Weight {
         Ok(bytes)
     }
 
+    /// A vector whose elements are stored in another order, some of them another weight's.
+    fn dequantize_shuffled(&self, out: &mut [f32]) -> Result<()> {
+        // The data's own length bounds it: no block has fewer bytes than a third of its elements.
+        let block = self.tensor_type.block_elements();
+        let mut stored = vec![0.0; self.data.len() / self.tensor_type.block_bytes() * block];
+        quant::dequantize(self.tensor_type, &self.data, &mut stored)?;
+        for (i, value) in out.iter_mut().enumerate() {
+            let from = self.layout.stored(i).and_then(|from| stored.get(from));
+            *value = *from.ok_or_else(|| self.misread(&format!("element {i}")))?;
+        }
+        Ok(())
+    }
+
     fn dequantize_column(&self, column: usize, stored_columns: usize, out: &mut [f32]) -> Result<()> {
         let size = self.tensor_type.block_bytes();
         if self.tensor_type.block_elements() != 1 {
@@ -327,16 +217,9 @@ fn store<const N: usize>(bytes: &mut [u8], values: &[f32], convert: impl Fn(f32)
     }
 }
 
-/// Where canonical row (or element) `index` of a [`Layout::HeadPairs`] weight is stored.
-fn paired(index: usize, head_dim: usize) -> Option<usize> {
-    let within = index.checked_rem(head_dim)?;
-    let half = head_dim / 2;
-    let (j, i) = (within.checked_div(half)?, within.checked_rem(half)?);
-    Some(index - within + 2 * i + j)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::Role;
     use super::*;
 
     fn weight(role: Role, rows: usize, columns: usize, layout: Layout, values: &[f32]) -> Weight {
@@ -392,6 +275,20 @@ mod tests {
         assert_eq!(*matrix.canonical_bytes().unwrap(), bytes[..]);
         let bias = weight(Role::QBias, 1, 8, layout, &stored);
         assert_eq!(row(&bias, 0), canonical);
+        assert!(bias.row_bytes(0).is_none());
+    }
+
+    #[test]
+    fn head_thirds_are_taken_apart() {
+        // Two heads of 2, each with its query, key and value rows.
+        let stored: Vec<f32> = (0..12u8).map(f32::from).collect();
+        let layout = Layout::HeadThirds { head_dim: 2, part: 1 };
+        let matrix = weight(Role::K, 4, 1, layout, &stored);
+        assert_eq!((0..4).map(|r| row(&matrix, r)[0]).collect::<Vec<_>>(), [2., 3., 8., 9.]);
+        let bytes: Vec<u8> = [2f32, 3., 8., 9.].iter().flat_map(|value| value.to_le_bytes()).collect();
+        assert_eq!(*matrix.canonical_bytes().unwrap(), bytes[..]);
+        let bias = weight(Role::KBias, 1, 4, layout, &stored);
+        assert_eq!(row(&bias, 0), [2., 3., 8., 9.]);
         assert!(bias.row_bytes(0).is_none());
     }
 

@@ -4,9 +4,11 @@
 
 mod append;
 mod content;
+mod framed;
 mod meaning;
 mod v1;
 pub use content::Shape;
+pub use framed::Framed;
 pub use v1::*;
 
 use crate::error::{Error, Result};

@@ -1,6 +1,7 @@
 //! The ledger of one run: what the packers hand over, in forward order, is counted, hashed and written as frames.
 
 use super::pack::{Content, Packed, Shown};
+use super::spare::Spare;
 use super::{Outcome, Summary, coverage, end};
 use crate::capture::Plan;
 use crate::error::{Error, Result};
@@ -9,6 +10,7 @@ use crate::forward::{Phase, StepReport};
 use crate::graph::SiteId;
 use crate::record::{PlanV1, StatsV1, StepV1};
 use crate::stats::{RowStatistics, prefix_fingerprint};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Rows of one statistics frame.
@@ -17,6 +19,7 @@ const STATS_ROWS: usize = 1 << 16;
 /// Writes one run's frames and counts what it writes.
 pub struct Ledger<S: Storage> {
     writer: Writer<S>,
+    spare: Arc<Spare>,
     run: u32,
     stats: StatsV1,
     stats_frames: u32,
@@ -42,8 +45,8 @@ struct Counts {
 }
 
 impl<S: Storage> Ledger<S> {
-    /// Goes on behind the RUN and PLAN frames of run `run`.
-    pub fn new(writer: Writer<S>, run: u32, plan: &PlanV1) -> Self {
+    /// Goes on behind the RUN and PLAN frames of run `run`; buffers of what is written become `spare`.
+    pub fn new(writer: Writer<S>, run: u32, plan: &PlanV1, spare: Arc<Spare>) -> Self {
         let mut content = blake3::Hasher::new_derive_key("actrace 1 content root");
         for site in &plan.sites {
             content.update(&site.layer.to_le_bytes()).update(&(site.point.len() as u32).to_le_bytes());
@@ -54,6 +57,7 @@ impl<S: Storage> Ledger<S> {
         let counts = Counts { steps: 0, positions: 0, rows: 0, tensor_bytes: 0, captured, with_tensor, content };
         Ledger {
             writer,
+            spare,
             run,
             stats: StatsV1::default(),
             stats_frames: 0,
@@ -81,8 +85,9 @@ impl<S: Storage> Ledger<S> {
             Packed::Step { report, .. } => self.step(&report),
             Packed::Tensor { step, site, first_position, content, .. } => {
                 self.stats.step = step;
-                let Shown { statistics, payloads } = content?;
+                let Shown { statistics, hashed, payloads } = content?;
                 let places = self.payloads(step, payloads)?;
+                self.counts.content.update(&hashed);
                 for (row, statistics) in statistics.iter().enumerate() {
                     let place = places.get(row).copied().unwrap_or((0, 0));
                     self.row(site, (first_position + row) as u32, statistics, place)?;
@@ -104,7 +109,10 @@ impl<S: Storage> Ledger<S> {
                 None => {
                     self.payload_frames += 1;
                     self.payloads += 1;
-                    self.writer.payload(self.run, step, content.packed()?)?
+                    let mut content = content.made(&self.spare)?;
+                    let number = self.writer.summed_payload(self.run, step, &mut content.record, content.crc)?;
+                    self.spare.give(content.record.bytes);
+                    number
                 }
             };
             places.extend((0..rows).map(|row| (number, row)));
@@ -113,7 +121,6 @@ impl<S: Storage> Ledger<S> {
     }
 
     fn row(&mut self, site: SiteId, position: u32, row: &RowStatistics, place: (u64, u32)) -> Result<()> {
-        self.hash_row(site, position, row);
         self.stats.push(site, position, row, place);
         self.counts.rows += 1;
         if let Some(captured) = self.counts.captured.get_mut(site as usize) {
@@ -121,17 +128,6 @@ impl<S: Storage> Ledger<S> {
             self.counts.with_tensor[site as usize] += u64::from(place.0 != 0);
         }
         if self.stats.site.len() >= STATS_ROWS { self.flush() } else { Ok(()) }
-    }
-
-    fn hash_row(&mut self, site: SiteId, position: u32, row: &RowStatistics) {
-        let content = &mut self.counts.content;
-        for number in [site, position, row.count, row.nan, row.pos_inf, row.neg_inf, row.zero, row.subnormal] {
-            content.update(&number.to_le_bytes());
-        }
-        for number in [row.moments.mean, row.moments.m2, row.l1] {
-            content.update(&number.to_le_bytes());
-        }
-        content.update(&row.fingerprint.to_le_bytes());
     }
 
     fn flush(&mut self) -> Result<()> {

@@ -5,6 +5,7 @@ mod budget;
 mod known;
 mod ledger;
 mod pack;
+mod spare;
 
 use crate::backend::Captured;
 use crate::capture::Plan;
@@ -17,6 +18,7 @@ use budget::Budget;
 use known::Known;
 use ledger::Ledger;
 use pack::{Job, Packed};
+use spare::Spare;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -83,10 +85,14 @@ impl<S: Storage + 'static> Recorder<S> {
         let (jobs, waiting) = channel();
         let (packed, ready) = channel();
         let waiting = Arc::new(Mutex::new(waiting));
+        let spare = Arc::new(Spare::new(2 * packers.max(1)));
         let packers = (0..packers.max(1))
-            .map(|_| spawn_packer(Arc::clone(&waiting), packed.clone(), Arc::clone(&plan), Arc::clone(&known)))
+            .map(|_| {
+                let (plan, known, spare) = (Arc::clone(&plan), Arc::clone(&known), Arc::clone(&spare));
+                spawn_packer(Arc::clone(&waiting), packed.clone(), plan, known, spare)
+            })
             .collect::<Result<Vec<_>>>()?;
-        let ledger = Ledger::new(writer, ordinal, plan.record());
+        let ledger = Ledger::new(writer, ordinal, plan.record(), spare);
         let ledger = spawn_ledger(ledger, ready, Arc::clone(&budget), Arc::clone(&failure))?;
         Ok(Recorder { plan, jobs: Some(jobs), next: 0, budget, failure, packers, ledger: Some(ledger) })
     }
@@ -152,9 +158,10 @@ fn spawn_packer(
     packed: Sender<Packed>,
     plan: Arc<Plan>,
     known: Arc<Known>,
+    spare: Arc<Spare>,
 ) -> Result<JoinHandle<()>> {
     let work = move || {
-        let mut packer = pack::Packer::new(&plan, &known);
+        let mut packer = pack::Packer::new(&plan, &known, &spare);
         loop {
             let job = waiting.lock().map_or(None, |waiting| waiting.recv().ok());
             let Some(job) = job else { return };

@@ -1,6 +1,7 @@
 //! The work that runs off the inference thread: statistics, content hashes, byte planes.
 
 use super::known::Known;
+use super::spare::Spare;
 use crate::backend::{Captured, Landed};
 use crate::capture::Plan;
 use crate::codec::Encoder;
@@ -12,6 +13,10 @@ use crate::record::{PayloadV1, Shape};
 use crate::stats::RowStatistics;
 use crate::tensor::Rows;
 use std::ops::Range;
+use zerocopy::IntoBytes;
+
+/// Bytes of a row that the content root covers.
+const HASHED_BYTES: usize = 8 * 4 + 4 * 8;
 
 /// What the forward pass hands over, numbered in its order.
 pub enum Job {
@@ -33,6 +38,8 @@ pub enum Packed {
 pub struct Shown {
     /// One for each row.
     pub statistics: Vec<RowStatistics>,
+    /// What the run's content root covers of them, one row after the other.
+    pub hashed: Vec<u8>,
     /// Empty where no tensor is kept.
     pub payloads: Vec<Content>,
 }
@@ -41,8 +48,10 @@ pub struct Shown {
 pub struct Content {
     /// The record; without planes while `rows` are there.
     pub record: PayloadV1,
+    /// crc32c of the record's bytes.
+    pub crc: u32,
     /// The rows, where the file probably holds the same content and packing it was put off.
-    pub rows: Option<(Rows, Range<usize>)>,
+    pub rows: Option<Rows>,
 }
 
 impl Packed {
@@ -65,40 +74,45 @@ impl Packed {
 /// One thread that packs.
 pub struct Packer<'a> {
     plan: &'a Plan,
-    known: &'a Known,
-    buffers: Buffers,
+    contents: Contents<'a>,
 }
 
-#[derive(Default)]
-struct Buffers {
+/// Makes contents of rows.
+struct Contents<'a> {
+    known: &'a Known,
+    spare: &'a Spare,
     encoder: Option<Encoder>,
-    raw: Vec<u8>,
 }
 
 impl<'a> Packer<'a> {
-    /// A packer of sites of `plan`, which puts off what is `known`.
-    pub fn new(plan: &'a Plan, known: &'a Known) -> Self {
-        Packer { plan, known, buffers: Buffers::default() }
+    /// A packer of sites of `plan` into `spare` buffers, which puts off what is `known`.
+    pub fn new(plan: &'a Plan, known: &'a Known, spare: &'a Spare) -> Self {
+        Packer { plan, contents: Contents { known, spare, encoder: None } }
     }
 
     /// Does a job.
     pub fn pack(&mut self, job: Job) -> Packed {
         match job {
             Job::Step { number, report } => Packed::Step { number, report },
-            Job::Tensor { number, step, site, first_position, rows, keep, bytes } => {
-                Packed::Tensor { number, step, site, first_position, bytes, content: self.content(site, rows, keep) }
-            }
+            Job::Tensor { number, step, site, first_position, rows, keep, bytes } => Packed::Tensor {
+                number,
+                step,
+                site,
+                first_position,
+                bytes,
+                content: self.content(site, first_position, rows, keep),
+            },
         }
     }
 
-    fn content(&mut self, site: SiteId, rows: Captured, keep: bool) -> Result<Shown> {
+    fn content(&mut self, site: SiteId, first_position: usize, rows: Captured, keep: bool) -> Result<Shown> {
         let Landed { statistics, values } = rows.land()?;
         let payloads = match (keep, values) {
             (false, _) => Vec::new(),
             (true, Some(rows)) => self.payloads(site, &rows)?,
             (true, None) => return Err(Error::internal("values that were asked for did not arrive")),
         };
-        Ok(Shown { statistics, payloads })
+        Ok(Shown { hashed: hashed(site, first_position as u32, &statistics), statistics, payloads })
     }
 
     fn payloads(&mut self, site: SiteId, rows: &Rows) -> Result<Vec<Content>> {
@@ -106,7 +120,7 @@ impl<'a> Packer<'a> {
         let mut start = 0;
         while start < rows.len() {
             let end = group_end(rows, start);
-            payloads.push(self.buffers.content(self.known, rows, start..end).map_err(|error| {
+            payloads.push(self.contents.of(rows, start..end).map_err(|error| {
                 match self.plan.record().sites.get(site as usize) {
                     Some(site) => error.of(&site.point),
                     None => error,
@@ -118,58 +132,69 @@ impl<'a> Packer<'a> {
     }
 }
 
-impl Buffers {
-    fn content(&mut self, known: &Known, rows: &Rows, range: Range<usize>) -> Result<Content> {
-        let mut record = unpacked(rows, range.clone(), &mut self.raw)?;
-        if known.note(record.blake3) {
-            return Ok(Content { record, rows: Some((rows.clone(), range)) });
+impl Contents<'_> {
+    fn of(&mut self, rows: &Rows, range: Range<usize>) -> Result<Content> {
+        let rows = rows.slice(range).ok_or_else(|| Error::internal("a payload of rows that are not there"))?;
+        let content = Content { record: unpacked(&rows)?, crc: 0, rows: Some(rows) };
+        if self.known.note(content.record.blake3) {
+            return Ok(content);
         }
         let encoder = match &mut self.encoder {
             Some(encoder) => encoder,
             None => self.encoder.insert(Encoder::new()?),
         };
-        encode(encoder, rows, &self.raw, &mut record)?;
-        Ok(Content { record, rows: None })
+        content.packed(encoder, self.spare)
     }
 }
 
 impl Content {
-    /// The record with its planes, packed now if that was put off.
-    pub fn packed(mut self) -> Result<PayloadV1> {
-        if let Some((rows, range)) = self.rows {
-            let mut raw = Vec::new();
-            self.record = unpacked(&rows, range, &mut raw)?;
-            encode(&mut Encoder::new()?, &rows, &raw, &mut self.record)?;
+    /// The content with its planes, packed now if that was put off.
+    pub fn made(self, spare: &Spare) -> Result<Self> {
+        if self.rows.is_none() { Ok(self) } else { self.packed(&mut Encoder::new()?, spare) }
+    }
+
+    fn packed(mut self, encoder: &mut Encoder, spare: &Spare) -> Result<Self> {
+        if let Some(rows) = self.rows.take() {
+            let raw = rows.values().as_bytes();
+            self.record.bytes = spare.take(raw.len());
+            self.record.planes = encoder.encode(rows.dtype(), raw, &mut self.record.bytes)?;
+            self.crc = crc32c::crc32c(&self.record.bytes);
         }
-        Ok(self.record)
+        Ok(self)
     }
 }
 
-/// The record of rows without its planes; `raw` takes their little-endian values.
-fn unpacked(rows: &Rows, range: Range<usize>, raw: &mut Vec<u8>) -> Result<PayloadV1> {
-    let dtype = rows.dtype();
-    raw.clear();
-    let mut offsets = Vec::new();
-    for row in range.clone() {
-        offsets.push((raw.len() / dtype.size()) as u32);
-        append_values(rows.row(row), raw);
+/// What the content root covers of the rows of `site` from `first_position` on.
+fn hashed(site: SiteId, first_position: u32, rows: &[RowStatistics]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(rows.len() * HASHED_BYTES);
+    for (position, row) in (first_position..).zip(rows) {
+        for number in [site, position, row.count, row.nan, row.pos_inf, row.neg_inf, row.zero, row.subnormal] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        for number in [row.moments.mean, row.moments.m2, row.l1] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        bytes.extend_from_slice(&row.fingerprint.to_le_bytes());
     }
-    offsets.push((raw.len() / dtype.size()) as u32);
+    bytes
+}
+
+/// The record of rows without its planes.
+fn unpacked(rows: &Rows) -> Result<PayloadV1> {
+    let dtype = rows.dtype();
+    let raw = rows.values().as_bytes();
     if raw.len() > MAX_PAYLOAD_BYTES {
         return Err(Error::unsupported(format!(
             "a row of {} bytes is above the {MAX_PAYLOAD_BYTES} that a frame may hold; leave the point out with --tensors",
             raw.len()
         )));
     }
-    if rows.width().is_some() {
-        offsets.clear();
-    }
-    let width = rows.width().unwrap_or(0) as u32;
-    let blake3 =
-        Shape { captured: dtype, stored: dtype, rows: range.len() as u32, width, offsets: &offsets }.content_hash(raw);
+    let offsets = if rows.width().is_some() { Vec::new() } else { boundaries(rows) };
+    let (count, width) = (rows.len() as u32, rows.width().unwrap_or(0) as u32);
+    let blake3 = Shape { captured: dtype, stored: dtype, rows: count, width, offsets: &offsets }.content_hash(raw);
     Ok(PayloadV1 {
         payload: 0,
-        rows: range.len() as u32,
+        rows: count,
         width,
         offsets,
         captured_dtype: dtype as u8,
@@ -181,19 +206,14 @@ fn unpacked(rows: &Rows, range: Range<usize>, raw: &mut Vec<u8>) -> Result<Paylo
     })
 }
 
-fn encode(encoder: &mut Encoder, rows: &Rows, raw: &[u8], record: &mut PayloadV1) -> Result<()> {
-    record.bytes.reserve_exact(raw.len());
-    record.planes = encoder.encode(rows.dtype(), raw, &mut record.bytes)?;
-    Ok(())
-}
-
-/// Appends the little-endian bytes of `values`; a fixed size on both sides makes it a plain copy.
-fn append_values(values: &[f32], raw: &mut Vec<u8>) {
-    let start = raw.len();
-    raw.resize(start + size_of_val(values), 0);
-    for (bytes, value) in raw[start..].as_chunks_mut::<4>().0.iter_mut().zip(values) {
-        *bytes = value.to_le_bytes();
-    }
+/// Where each of ragged rows begins, in elements, and where the last one ends.
+fn boundaries(rows: &Rows) -> Vec<u32> {
+    let mut end = 0;
+    let ends = (0..rows.len()).map(|row| {
+        end += rows.row(row).len() as u32;
+        end
+    });
+    std::iter::once(0).chain(ends).collect()
 }
 
 /// As many rows from `start` on as fit a payload, at least one.
@@ -219,18 +239,19 @@ mod tests {
         Rows::new(Arc::new(values), Extent::Offsets(Arc::from([0, 10, 30, 60])), 3).unwrap()
     }
 
-    fn pack(known: &Known) -> Content {
-        let mut buffers = Buffers::default();
-        buffers.content(known, &rows(), 1..3).unwrap()
+    fn pack(known: &Known, spare: &Spare) -> Content {
+        Contents { known, spare, encoder: None }.of(&rows(), 1..3).unwrap()
     }
 
     #[test]
     fn content_that_was_put_off_packs_to_the_same_record() {
         let known = Known::new(std::iter::empty());
-        let (first, second) = (pack(&known), pack(&known));
+        let spare = Spare::new(1);
+        let (first, second) = (pack(&known, &spare), pack(&known, &spare));
         assert!(first.rows.is_none() && !first.record.planes.is_empty());
         assert!(second.rows.is_some() && second.record.planes.is_empty(), "known content is not packed");
         assert_eq!(first.record.blake3, second.record.blake3);
-        assert_eq!(second.packed().unwrap(), first.packed().unwrap(), "unless the writer has forgotten it");
+        let second = second.made(&spare).unwrap();
+        assert_eq!((second.record, second.crc), (first.record, first.crc), "unless the writer has forgotten it");
     }
 }

@@ -100,7 +100,7 @@ fn wrong_hyper_parameters_are_told_and_can_be_set() {
     twice: error: heads is set twice
     no count: error: [dir]/wrong.apr: rope_base is set to `big`, and should be a number
     a slip: error: [dir]/wrong.apr: this model has no hyper-parameter `rope_bas`; did you mean `rope_base`?
-    unknown: error: [dir]/wrong.apr: this model has no hyper-parameter `temperature`; it has layers, hidden, heads, kv_heads, head_dim, ffn, vocabulary, context, norm_epsilon, rope_base, rotary_dim, activation, gated, tied_embeddings
+    unknown: error: [dir]/wrong.apr: this model has no hyper-parameter `temperature`; it has layers, hidden, heads, kv_heads, head_dim, ffn, vocabulary, context, norm_epsilon, rotary_dim, rope_base, attn_scale, activation, gated, tied_embeddings
     against a shape: error: [dir]/wrong.apr: the metadata say that intermediate_size is 512, and the rows of layers.0.mlp.gate_proj.weight are 768; if the tensors are right, add --set ffn=768
     one of two: error: [dir]/wrong.apr: the metadata say that there are 2 key heads of 128, and layers.0.self_attn.k_proj.weight has 128 rows; some writers store wrong numbers: look up the model's own and add --set heads=N --set kv_heads=N (or --set head_dim=N)
     "#);

@@ -87,11 +87,11 @@ fn models_that_are_none_or_cannot_run() {
     model.apr: error: [dir]/model.apr: the file is cut short: its 17 bytes are no header of 64
     old.apr: error: [dir]/old.apr: version 1 of .apr is another format and is not supported, only 2.0
     alone.safetensors: error: [dir]/alone.safetensors: a safetensors file alone has no hyper-parameters; give its folder, with config.json
-    family.gguf: error: [dir]/family.gguf: architecture "lhama" is not known; this version runs qwen2, llama, gpt2
+    family.gguf: error: [dir]/family.gguf: architecture "lhama" is not known; this version runs gemma2, gemma3, gpt2, gptneox, llama, phi3, qwen2, qwen2moe, qwen3, qwen3moe
     type.gguf: error: [dir]/type.gguf: tensor blk.0.attn_q.weight: 99 is no element type of ggml; known are f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs, mxfp4
     bare: error: [dir]/bare: the folder has no config.json, so it is no model; give a folder with config.json and safetensors, or a GGUF or .apr file
     cut: error: [dir]/cut/model.safetensors: tensor model.layers.0.self_attn.o_proj.weight: the file is cut short: data_offsets 147968..164352 end beyond its 157356 bytes
-    family: error: [dir]/family/config.json: architecture "lhama" is not known; this version runs qwen2, llama, gpt2
+    family: error: [dir]/family/config.json: architecture "lhama" is not known; this version runs gemma2, gemma3_text, gpt2, gpt_neox, llama, mistral, mixtral, phi3, qwen2, qwen2_moe, qwen3, qwen3_moe
     syntax: error: [dir]/syntax/config.json: the configuration is no JSON object: EOF while parsing an object at line 1 column 1
     type: error: [dir]/type/model.safetensors: tensor lm_head.weight: element type F64 is not supported in safetensors files; known are F32, F16, BF16
     weightless: error: [dir]/weightless/model.safetensors: cannot open: No such file or directory (os error 2)
@@ -103,8 +103,9 @@ fn models_that_are_none_or_cannot_run() {
 fn devices_and_numbers_that_are_none() {
     let ground = Ground::new();
     let cases: &[&[&str]] = &[
-        &["--device", "cuda"],
-        &["--device", "cuda:1"],
+        &["--device", "cuda", "--semantics", "ggml"],
+        &["--compute", "bf16"],
+        &["--compute", "f8"],
         &["--device", "cuda:x"],
         &["--device", "cudax"],
         &["--device", "gpu"],
@@ -117,13 +118,14 @@ fn devices_and_numbers_that_are_none() {
         &["--untraced"],
     ];
     insta::assert_snapshot!(ground.refusals(&["--tokens", "1"], cases), @r#"
-    --device cuda: error: device `cuda` is not supported by this version; use --device cpu
-    --device cuda:1: error: device `cuda:1` is not supported by this version; use --device cpu
-    --device cuda:x: error: `cuda:x` is no device: cpu, cuda[:N] or auto
-    --device cudax: error: `cudax` is no device: cpu, cuda[:N] or auto
-    --device gpu: error: `gpu` is no device: cpu, cuda[:N] or auto
-    --device : error: `` is no device: cpu, cuda[:N] or auto
-    --semantics exact: error: `exact` is no semantics: ggml or dequantize-f32
+    --device cuda --semantics ggml: error: --semantics ggml is not built for CUDA: use dequantize-f32, on both devices where they are to be compared
+    --compute bf16: error: --compute bf16 is for --device cuda: the processor multiplies in f32
+    --compute f8: error: invalid value 'f8' for '--compute <COMPUTE>': `f8` is no compute type: f32, f16 or bf16
+    --device cuda:x: error: invalid value 'cuda:x' for '--device <DEVICE>': `cuda:x` is no device: cpu, cuda[:N] or auto
+    --device cudax: error: invalid value 'cudax' for '--device <DEVICE>': `cudax` is no device: cpu, cuda[:N] or auto
+    --device gpu: error: invalid value 'gpu' for '--device <DEVICE>': `gpu` is no device: cpu, cuda[:N] or auto
+    --device : error: invalid value '' for '--device <DEVICE>': `` is no device: cpu, cuda[:N] or auto
+    --semantics exact: error: invalid value 'exact' for '--semantics <SEMANTICS>': `exact` is no semantics: ggml or dequantize-f32
     --threads 0: error: --threads 0 is not among 1 to 1024
     --threads 100000: error: --threads 100000 is not among 1 to 1024
     --threads two: error: invalid value 'two' for '--threads <N>': invalid digit found in string

@@ -1,9 +1,9 @@
 //! A backend around a backend that makes one fault in one place.
 
-use actrace::Result;
 use actrace::backend::{Backend, BackendIdentity, Batch, Captured, Choice};
 use actrace::graph::{Operation, Site};
 use actrace::model::{Layout, Weight};
+use actrace::{Error, Result};
 use std::ops::Range;
 
 /// What goes wrong at the place.
@@ -17,6 +17,8 @@ pub enum Fault {
     StaleBuffer,
     /// The position is off by one.
     WrongPosition,
+    /// The backend has no kernel for the operation.
+    NoKernel,
 }
 
 /// Delegates everything but the fault.
@@ -48,7 +50,15 @@ impl<B: Backend> Backend for Planted<B> {
     fn chunk_bytes(&self) -> usize {
         self.inner.chunk_bytes()
     }
+    fn check(&self, site: &Site) -> Result<()> {
+        let here = site.layer == Some(self.layer) && site.point == self.point;
+        match self.fault {
+            Fault::NoKernel if here => Err(Error::unsupported(format!("no kernel for {}", site.operation.name()))),
+            _ => self.inner.check(site),
+        }
+    }
     fn load(&mut self, weight: &Weight) -> Result<B::Weight> {
+        assert_ne!(self.fault, Fault::NoKernel, "a weight was loaded for a model that cannot run");
         let here = weight.key.layer == Some(self.layer) && weight.key.role.name() == self.point;
         if self.fault != Fault::TransposedWeight || !here {
             return self.inner.load(weight);

@@ -1,9 +1,10 @@
 //! Requests that make no sense get one clear sentence, and stop conditions stop.
 
+use crate::planted::{Fault, Planted};
 use crate::running::{Blind, capture, forward, open, prompt, untraced};
 use actrace::ErrorKind;
-use actrace::backend::Semantics;
-use actrace::forward::Request;
+use actrace::backend::{CpuBackend, Semantics};
+use actrace::forward::{Forward, Request};
 
 fn refusal(tokens: &[u32], generate: usize) -> String {
     let model = open("tiny-gpt2.safetensors");
@@ -21,6 +22,15 @@ fn prompts_that_cannot_run() {
     let long = refusal(&[1; 1000], 25);
     assert!(long.contains("1000") && long.contains("25") && long.contains("1024"), "{long}");
     assert!(refusal(&[1], usize::MAX).contains("1024"));
+}
+
+/// The last layer's operation is refused before the first weight is loaded.
+#[test]
+fn a_model_that_a_backend_has_no_kernels_for() {
+    let model = open("tiny-gpt2.safetensors");
+    let inner = CpuBackend::new(Semantics::DequantizeF32, 1).unwrap();
+    let error = Forward::new(&model, Planted::new(inner, Fault::NoKernel, 3, "ffn_act")).map(drop).unwrap_err();
+    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Unsupported, "no kernel for gelu_tanh"));
 }
 
 #[test]

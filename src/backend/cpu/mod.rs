@@ -1,6 +1,8 @@
 //! The processor's backend: own kernels, own threads, f32 throughout.
 
 mod attention;
+mod call;
+mod experts;
 mod kernels;
 mod product;
 mod rowwise;
@@ -12,13 +14,13 @@ use super::{Backend, BackendIdentity, Batch, Captured, Choice, Semantics};
 use crate::error::{Error, Result};
 use crate::graph::{Operation, Site, SiteId};
 use crate::model::Weight;
-use crate::tensor::{Extent, Rows};
+use crate::tensor::Rows;
 use attention::Heads;
+use call::Call;
 use kernels::Kernels;
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
 
 /// Elements below which a second thread costs more than it brings.
 const SMALL: usize = 1 << 15;
@@ -78,18 +80,19 @@ impl CpuBackend {
         out
     }
 
-    fn embedding(&self, weight: &CpuWeight, indices: &[usize], width: usize) -> Result<Vec<f32>> {
-        let matrix = weight.matrix()?;
+    fn embedding(&self, call: &Call<'_>, indices: impl ExactSizeIterator<Item = usize>) -> Result<Rows> {
+        let (matrix, width) = (call.weight(0)?.matrix()?, call.width()?);
         let mut out = vec![0f32; indices.len() * width];
-        for (index, row) in indices.iter().zip(out.chunks_exact_mut(width)) {
-            matrix.values(*index, row)?;
+        for (index, row) in indices.zip(out.chunks_exact_mut(width)) {
+            matrix.values(index, row)?;
         }
-        Ok(out)
+        call.made(out)
     }
 
     /// Appends rows to the cache of `site`; rows of positions that are there already are replaced.
-    fn store(&mut self, site: &Site, x: &Rows, batch: Batch<'_>) -> Result<()> {
-        let width = width_of(site)?;
+    fn store(&mut self, call: &Call<'_>) -> Result<Rows> {
+        let Call { site, batch, .. } = *call;
+        let (x, width) = (call.input(0)?, call.width()?);
         let Some(cache) = self.cache.get_mut(&site.id) else {
             return Err(Error::internal(format!("no cache was made for `{}`", site.point)));
         };
@@ -104,11 +107,12 @@ impl CpuBackend {
         }
         cache.truncate(batch.first_position * width);
         cache.extend_from_slice(x.values());
-        Ok(())
+        Ok(x.clone())
     }
 
     /// The cached rows that the last token of `batch` sees.
-    fn cached(&self, site: &Site, batch: Batch<'_>, heads: Heads) -> Result<&[f32]> {
+    fn cached(&self, call: &Call<'_>, heads: Heads) -> Result<&[f32]> {
+        let Call { site, batch, .. } = *call;
         let stored = site.inputs.get(1).and_then(|id| self.cache.get(id));
         let needed = (batch.first_position + batch.tokens.len()) * heads.kv_heads * heads.head_dim;
         stored
@@ -162,93 +166,34 @@ impl Backend for CpuBackend {
     }
 
     fn execute(&mut self, site: &Site, inputs: &[&Rows], weights: &[&CpuWeight], batch: Batch<'_>) -> Result<Rows> {
-        let rows = batch.tokens.len();
-        if inputs.iter().any(|input| input.len() != rows) || rows == 0 {
-            return Err(Error::internal(format!("`{}` needs {rows} rows of every input", site.point)));
-        }
-        let x = |index: usize| inputs.get(index).map(|rows| rows.values()).ok_or_else(|| missing(site, "input"));
-        let weight = |index: usize| weights.get(index).copied().ok_or_else(|| missing(site, "weight"));
-        let offsets = |heads: usize| attention::offsets(rows, batch.first_position, heads);
-        let values = match site.operation {
-            Operation::TokenEmbedding => {
-                let ids: Vec<usize> = batch.tokens.iter().map(|id| *id as usize).collect();
-                self.embedding(weight(0)?, &ids, width_of(site)?)?
-            }
+        let call = Call::new(site, inputs, weights, batch)?;
+        match site.operation {
+            Operation::TokenEmbedding => self.embedding(&call, batch.tokens.iter().map(|id| *id as usize)),
             Operation::PositionEmbedding => {
-                let positions: Vec<usize> = (batch.first_position..batch.first_position + rows).collect();
-                self.embedding(weight(0)?, &positions, width_of(site)?)?
+                self.embedding(&call, batch.first_position..batch.first_position + call.rows())
             }
-            Operation::Identity => {
-                return inputs.first().map(|x| (*x).clone()).ok_or_else(|| missing(site, "input"));
+            Operation::Identity => call.input(0).cloned(),
+            Operation::CacheStore => self.store(&call),
+            Operation::Add
+            | Operation::Sum
+            | Operation::Scale { .. }
+            | Operation::SoftCap { .. }
+            | Operation::Multiply
+            | Operation::Activate(_)
+            | Operation::Bias => self.by_element(&call),
+            Operation::RmsNorm { .. }
+            | Operation::LayerNorm { .. }
+            | Operation::Rope { .. }
+            | Operation::RowSoftmax => self.by_row(&call),
+            Operation::MatMul | Operation::Linear | Operation::GatedMatMul => self.project(&call),
+            Operation::AttnScores { .. } | Operation::Softmax { .. } | Operation::AttnContext { .. } => {
+                self.attend(&call)
             }
-            Operation::CacheStore => {
-                let x = inputs.first().ok_or_else(|| missing(site, "input"))?;
-                self.store(site, x, batch)?;
-                return Ok((*x).clone());
-            }
-            Operation::Add => {
-                let (a, b) = (x(0)?, x(1)?);
-                self.elements(a, |at, out| zip(out, &a[at.clone()], &b[at], |a, b| a + b))
-            }
-            Operation::Multiply => {
-                let (a, b) = (x(0)?, x(1)?);
-                self.elements(a, |at, out| zip(out, &a[at.clone()], &b[at], |a, b| a * b))
-            }
-            Operation::Activate(activation) => {
-                let x = x(0)?;
-                self.elements(x, |at, out| rowwise::activate(activation, &x[at], out))
-            }
-            Operation::Bias => {
-                let (x, bias, width) = (x(0)?, weight(0)?.vector(), width_of(site)?);
-                self.rows(rows, width, |row, out| zip(out, &x[row * width..], bias, |x, b| x + b))
-            }
-            Operation::RmsNorm { epsilon } => {
-                let (x, gain, width) = (x(0)?, weight(0)?.vector(), width_of(site)?);
-                self.rows(rows, width, |row, out| {
-                    rowwise::rms_norm(&x[row * width..][..width], gain, epsilon, out);
-                })
-            }
-            Operation::LayerNorm { epsilon } => {
-                let (x, width) = (x(0)?, width_of(site)?);
-                let (gain, bias) = (weight(0)?.vector(), weight(1)?.vector());
-                self.rows(rows, width, |row, out| {
-                    rowwise::layer_norm(&x[row * width..][..width], gain, bias, epsilon, out);
-                })
-            }
-            Operation::MatMul => product::product(self.kernels, &self.pool, self.semantics, x(0)?, weight(0)?)?,
-            Operation::Rope { head_dim, rotary_dim, base, .. } => {
-                let (x, width) = (x(0)?, width_of(site)?);
-                self.rows(rows, width, |row, out| {
-                    let position = batch.first_position + row;
-                    let x = &x[row * width..][..width];
-                    rowwise::rope(x, head_dim as usize, rotary_dim as usize, base, position, out);
-                })
-            }
-            Operation::AttnScores { heads, kv_heads, head_dim, scale } => {
-                let shape = shape(heads, kv_heads, head_dim);
-                let offsets = offsets(shape.heads);
-                let keys = self.cached(site, batch, shape)?;
-                let scores = attention::scores(self.kernels, &self.pool, shape, scale, x(0)?, keys, &offsets);
-                return assemble(site, scores, Extent::Offsets(offsets.into()), rows);
-            }
-            Operation::Softmax { heads } => {
-                let offsets = offsets(heads as usize);
-                let scores = x(0)?;
-                if offsets.last() != Some(&scores.len()) {
-                    return Err(missing(site, "score"));
-                }
-                let probabilities =
-                    attention::probabilities(self.kernels, &self.pool, heads as usize, scores, &offsets);
-                return assemble(site, probabilities, Extent::Offsets(offsets.into()), rows);
-            }
-            Operation::AttnContext { heads, kv_heads, head_dim } => {
-                let shape = shape(heads, kv_heads, head_dim);
-                let offsets = offsets(shape.heads);
-                let stored = self.cached(site, batch, shape)?;
-                attention::context(self.kernels, &self.pool, shape, x(0)?, stored, &offsets)
-            }
-        };
-        assemble(site, values, Extent::Width(width_of(site)?), rows)
+            Operation::TopK { .. }
+            | Operation::ExpertWeights { .. }
+            | Operation::ExpertMatMul { .. }
+            | Operation::ExpertSum => self.route(&call),
+        }
     }
 
     fn slice(&self, tensor: &Rows, rows: Range<usize>) -> Result<Rows> {
@@ -264,30 +209,6 @@ impl Backend for CpuBackend {
     fn choose(&mut self, logits: &Rows) -> Result<Choice> {
         let last = logits.len().checked_sub(1).ok_or_else(|| Error::internal("no logits to choose by"))?;
         Ok(Choice::of(logits.row(last)))
-    }
-}
-
-fn assemble(site: &Site, values: Vec<f32>, extent: Extent, rows: usize) -> Result<Rows> {
-    Rows::new(Arc::new(values), extent, rows)
-        .ok_or_else(|| Error::internal(format!("`{}` came out in another shape than its site says", site.point)))
-}
-
-fn missing(site: &Site, what: &str) -> Error {
-    Error::internal(format!("`{}` lacks an {what} that its operation needs", site.point))
-}
-
-fn width_of(site: &Site) -> Result<usize> {
-    let width = site.axes.width().filter(|width| *width > 0);
-    width.map(|width| width as usize).ok_or_else(|| Error::internal(format!("`{}` has no width", site.point)))
-}
-
-fn shape(heads: u32, kv_heads: u32, head_dim: u32) -> Heads {
-    Heads { heads: heads as usize, kv_heads: kv_heads as usize, head_dim: head_dim as usize }
-}
-
-fn zip(out: &mut [f32], a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) {
-    for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
-        *out = f(*a, *b);
     }
 }
 

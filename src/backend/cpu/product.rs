@@ -1,10 +1,15 @@
 //! Products with weights, spread over threads by blocks of outputs.
 
+use super::CpuBackend;
+use super::call::Call;
+use super::experts::gate;
 use super::kernels::{Kernels, Quantised};
 use super::weight::{CpuWeight, Matrix};
 use crate::backend::Semantics;
 use crate::error::Result;
+use crate::graph::Operation;
 use crate::model::TensorType;
+use crate::tensor::Rows;
 use half::{bf16, f16};
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -18,6 +23,26 @@ const SMALL: usize = 1 << 17;
 enum Activations<'a> {
     Float(Cow<'a, [f32]>),
     Quantised(Quantised),
+}
+
+impl CpuBackend {
+    /// Products, and what is done to them at once.
+    pub(super) fn project(&self, call: &Call<'_>) -> Result<Rows> {
+        let mut values = product(self.kernels, &self.pool, self.semantics, call.x(0)?, call.weight(0)?)?;
+        match call.site.operation {
+            Operation::MatMul => {}
+            Operation::Linear => values = self.biased(call, &values, call.weight(1)?.vector())?,
+            Operation::GatedMatMul => {
+                let (gated, weight) = (call.input(1)?, call.weight(1)?.vector());
+                for (row, out) in values.chunks_exact_mut(call.width()?).enumerate() {
+                    let factor = gate(gated.row(row), weight);
+                    out.iter_mut().for_each(|out| *out *= factor);
+                }
+            }
+            _ => return Err(call.misplaced()),
+        }
+        call.made(values)
+    }
 }
 
 /// `x W^T`: rows of `k` elements to rows of as many elements as the weight has rows.

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::{Layout, TensorType, Weight, quant};
+use std::borrow::Cow;
 
 /// A weight made ready for the CPU.
 #[derive(Debug, Clone)]
@@ -33,6 +34,14 @@ impl CpuWeight {
     /// The values of a vector.
     pub(super) fn vector(&self) -> &[f32] {
         &self.vector
+    }
+
+    /// The values of a vector with `offset` added to each.
+    pub(super) fn vector_plus(&self, offset: f32) -> Cow<'_, [f32]> {
+        match offset {
+            0.0 => Cow::Borrowed(&self.vector),
+            offset => self.vector.iter().map(|weight| weight + offset).collect(),
+        }
     }
 
     /// The weight as a matrix.

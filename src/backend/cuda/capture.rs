@@ -2,21 +2,26 @@
 //! everything leaves in one shipment.
 
 use super::count;
-use super::device::Device;
+use super::device::{Device, DeviceMemory};
 use super::memory::Memory;
 use super::queue::Queue;
 use super::tensor::{CudaTensor, Shape};
 use super::transfer::{Arrival, Delivery, Parked, Ring, ship};
-use super::work::{MOST_ENTRIES, RowRecord, Statistics, StatisticsEntry, UNIT, Work};
+use super::work::{RowRecord, Statistics, StatisticsEntry, Work};
 use crate::backend::Captured;
 use crate::error::Result;
 use cudarc::driver::CudaEvent;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Bytes of values that may be parked: with what the recorder lets through, they have to leave before it waits.
 const MOST_VALUES: usize = 64 << 20;
 /// Bytes of tensors on the card that may be kept only because their statistics are not computed yet.
 const MOST_KEPT: usize = 1 << 30;
+/// Elements of a row that one warp takes: of many rows all but the longest go whole, of few as many warps as there are
+/// should have something to do.
+const UNIT: usize = 8192;
+const UNIT_OF_FEW: usize = 1024;
 
 /// What was asked for since the last shipment.
 pub(super) struct Captures {
@@ -26,11 +31,21 @@ pub(super) struct Captures {
     values: usize,
     kept: usize,
     delivery: Arc<Delivery>,
+    /// Tables that lie in arenas, by address.
+    tables: HashMap<u64, Vec<StatisticsEntry>>,
 }
 
 impl Captures {
     pub(super) fn new(device: &Arc<Device>) -> Self {
-        Captures { ring: Ring::new(device), parked: Vec::new(), rows: 0, values: 0, kept: 0, delivery: Arc::default() }
+        Captures {
+            ring: Ring::new(device),
+            parked: Vec::new(),
+            rows: 0,
+            values: 0,
+            kept: 0,
+            delivery: Arc::default(),
+            tables: HashMap::new(),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -61,34 +76,61 @@ impl Captures {
     }
 
     /// The launches that compute the statistics of everything parked, and where they put them.
-    pub(super) fn statistics(&self, memory: &mut Memory, step: u64, queue: &mut Queue) -> Result<Source> {
+    pub(super) fn statistics(
+        &mut self,
+        device: &Device,
+        memory: &mut Memory,
+        step: u64,
+        queue: &mut Queue,
+    ) -> Result<Source> {
+        let unit = if memory.repeats() { UNIT_OF_FEW } else { UNIT };
         let out = memory.take(self.rows * size_of::<RowRecord>(), "statistics")?;
-        let mut first = 0;
-        for tensors in self.parked.chunks(MOST_ENTRIES) {
-            let mut params = Box::new(Statistics {
-                step,
-                partials: 0,
-                out: out.1,
-                entries: [StatisticsEntry::default(); MOST_ENTRIES],
-                count: count(tensors.len())?,
-                unused: 0,
-            });
-            let (mut units, mut several) = (0, false);
-            for (entry, Parked { tensor, .. }) in params.entries.iter_mut().zip(tensors) {
-                *entry = entry_of(tensor, units, first)?;
-                units += entry.units * entry.rows;
-                several |= entry.units > 1;
-                first += tensor.rows;
-            }
-            if several {
-                params.partials = memory.take(units as usize * size_of::<RowRecord>(), "statistics")?.1;
-            }
-            queue.push(Work::Statistics { units, params: params.clone() });
-            if several {
-                queue.push(Work::StatisticsMerge { units, params });
-            }
+        let mut entries = Vec::with_capacity(self.parked.len());
+        let (mut units, mut first, mut several) = (0, 0, false);
+        for Parked { tensor, .. } in &self.parked {
+            let entry = entry_of(tensor, unit, units, first)?;
+            units += entry.units * entry.rows;
+            several |= entry.units > 1;
+            first += tensor.rows;
+            entries.push(entry);
+        }
+        let table = memory.take(entries.len() * size_of::<StatisticsEntry>(), "statistics")?;
+        self.upload(device, memory, &table, entries)?;
+        let partials = if several { units as usize * size_of::<RowRecord>() } else { 0 };
+        let partials = memory.take(partials, "statistics")?;
+        let count = count(self.parked.len())?;
+        let (partials, entries) = (partials.1, table.1);
+        let params = Statistics { step, partials, out: out.1, entries, count, unit: unit as u32, units, unused: 0 };
+        queue.push(Work::Statistics(params));
+        if several {
+            queue.push(Work::StatisticsMerge(params));
         }
         Ok(Source { memory: out.0, address: out.1 })
+    }
+
+    /// Brings a table to the card, unless the step before the last left the same one at the same address.
+    fn upload(
+        &mut self,
+        device: &Device,
+        memory: &Memory,
+        table: &(Arc<DeviceMemory>, u64),
+        entries: Vec<StatisticsEntry>,
+    ) -> Result<()> {
+        if memory.repeats() && self.tables.get(&table.1) == Some(&entries) {
+            return Ok(());
+        }
+        let bytes: Vec<u8> = entries.iter().flat_map(StatisticsEntry::bytes).collect();
+        let offset = usize::try_from(table.1 - table.0.address()).unwrap_or(usize::MAX);
+        device.upload(&table.0, offset, &bytes)?;
+        if memory.repeats() {
+            self.tables.insert(table.1, entries);
+        }
+        Ok(())
+    }
+
+    /// Forgets the tables on the card.
+    pub(super) fn forget(&mut self) {
+        self.tables.clear();
     }
 
     /// Sends everything parked to the host; returns the event behind the copies.
@@ -110,11 +152,11 @@ impl Captures {
 
 /// Where statistics lie on the card.
 pub(super) struct Source {
-    memory: Arc<super::device::DeviceMemory>,
+    memory: Arc<DeviceMemory>,
     address: u64,
 }
 
-fn entry_of(tensor: &CudaTensor, first_unit: u32, first_row: usize) -> Result<StatisticsEntry> {
+fn entry_of(tensor: &CudaTensor, unit: usize, first_unit: u32, first_row: usize) -> Result<StatisticsEntry> {
     let (width, heads) = match tensor.shape {
         Shape::Width(width) => (count(width)?, 0),
         Shape::Keys { heads } => (0, count(heads)?),
@@ -125,7 +167,7 @@ fn entry_of(tensor: &CudaTensor, first_unit: u32, first_row: usize) -> Result<St
         width,
         heads,
         first_row: tensor.first_row,
-        units: count(tensor.longest().div_ceil(UNIT).max(1))?,
+        units: count(tensor.longest().div_ceil(unit).max(1))?,
         first_unit,
         out_row: count(first_row)?,
         unused: 0,

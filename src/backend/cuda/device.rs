@@ -6,15 +6,17 @@
 #![allow(unsafe_code)]
 
 use super::library;
+use super::q4k::Card;
 use super::source;
 use super::work::{Kernel, Work};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::TensorType;
 use cudarc::cublas::{CudaBlas, result as blas, sys as blas_sys};
 use cudarc::driver::{
     CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaModule, CudaStream, DriverError, result, sys,
 };
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// The type that operands of large products are rounded to; sums are f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +57,7 @@ impl ComputeType {
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
     pub(super) name: String,
-    pub(super) capability: (i32, i32),
+    pub(super) card: Card,
     pub(super) driver: String,
     pub(super) cuda: String,
     pub(super) total_bytes: usize,
@@ -71,6 +73,8 @@ pub(super) struct Device {
     functions: HashMap<Kernel, CudaFunction>,
     blas: CudaBlas,
     facts: Facts,
+    /// Held while a graph is captured: memory that another thread frees meanwhile must not become a part of it.
+    capturing: Mutex<()>,
     _module: Arc<CudaModule>,
 }
 
@@ -105,11 +109,12 @@ impl Device {
         // events of this backend.
         unsafe { context.disable_event_tracking() };
         let facts = facts(&context)?;
-        let module = check("load the kernels", context.load_module(source::compile(facts.capability)?))?;
+        let module = check("load the kernels", context.load_module(source::compile(facts.card.capability)?))?;
         let functions = Kernel::all()
             .into_iter()
             .map(|kernel| Ok((kernel, check("load a kernel", module.load_function(&kernel.name()))?)))
-            .collect::<Result<_>>()?;
+            .collect::<Result<HashMap<_, _>>>()?;
+        allow_shared_memory(&facts.card, &functions)?;
         let compute = check("make a stream", context.new_stream())?;
         let copy = check("make a stream", context.new_stream())?;
         let handle = CudaBlas::new(Arc::clone(&compute)).map_err(|cause| blas_error("start cuBLAS", &cause))?;
@@ -120,7 +125,16 @@ impl Device {
             .result()
             .map_err(|cause| blas_error("set cuBLAS up", &cause))?;
         keep_freed_memory(&context)?;
-        Ok(Arc::new(Device { context, compute, copy, functions, blas: handle, facts, _module: module }))
+        Ok(Arc::new(Device {
+            context,
+            compute,
+            copy,
+            functions,
+            blas: handle,
+            facts,
+            capturing: Mutex::new(()),
+            _module: module,
+        }))
     }
 
     /// Bytes a second that the card's memory moves by its clock and width, both edges of the clock.
@@ -174,18 +188,19 @@ impl Device {
         check("copy to the card", copied)
     }
 
-    /// Starts a copy from `source`, an address with `to.1` readable bytes, to pinned memory at `to`, on the copy stream.
-    pub(super) fn download(&self, source: u64, to: (*mut u8, usize)) -> Result<()> {
+    /// Starts a copy from `source`, an address with `to.1` readable bytes, to pinned memory at `to`, on `stream`.
+    pub(super) fn download(&self, stream: &CudaStream, source: u64, to: (*mut u8, usize)) -> Result<()> {
         self.bind()?;
         // SAFETY: the caller's slot owns `to.1` bytes from `to.0` on and is neither read nor freed before the event
         // behind this copy; the source is kept by the parcel until then.
         let to = unsafe { std::slice::from_raw_parts_mut(to.0, to.1) };
         // SAFETY: as above.
-        check("copy from the card", unsafe { result::memcpy_dtoh_async(to, source, self.copy.cu_stream()) })
+        check("copy from the card", unsafe { result::memcpy_dtoh_async(to, source, stream.cu_stream()) })
     }
 
-    /// Launches one kernel on the compute stream.
-    pub(super) fn launch(&self, work: &Work) -> Result<()> {
+    /// Launches one kernel on the compute stream; with `overlapping` it may begin before the one in front of it ends,
+    /// where the card can do that: kernels wait themselves before they touch what others write.
+    pub(super) fn launch(&self, work: &Work, overlapping: bool) -> Result<()> {
         let function =
             self.functions.get(&work.kernel()).ok_or_else(|| Error::internal("a kernel that was not loaded"))?;
         let grid = work.grid();
@@ -196,27 +211,39 @@ impl Device {
             return Err(Error::unsupported("more rows in one batch than a launch can count: use a shorter prompt"));
         }
         self.bind()?;
-        let mut params = [work.params().cast_mut()];
-        // SAFETY: the kernel takes one parameter by value, whose layout the source asserts; the driver copies it before
-        // this returns. The addresses in it are of memory whose owners outlive the launch in stream order.
-        let launched = unsafe {
-            result::launch_kernel(
-                function.cu_function(),
-                grid,
-                (work.block(), 1, 1),
-                0,
-                self.compute.cu_stream(),
-                &mut params,
-            )
+        let mut overlap = sys::CUlaunchAttribute {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: [0; 4],
+            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
         };
-        check(&format!("launch {}", work.kernel().name()), launched)
+        let config = sys::CUlaunchConfig {
+            gridDimX: grid.0,
+            gridDimY: grid.1,
+            gridDimZ: grid.2,
+            blockDimX: work.block(),
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: work.shared(),
+            hStream: self.compute.cu_stream(),
+            attrs: &raw mut overlap,
+            numAttrs: u32::from(overlapping && self.facts.card.capability.0 >= 9),
+        };
+        let mut params = [work.params().cast_mut()];
+        // SAFETY: the kernel takes one parameter by value, whose layout the source asserts; the driver copies it and the
+        // configuration before this returns. The addresses in it are of memory whose owners outlive the launch in
+        // stream order.
+        let launched = unsafe {
+            sys::cuLaunchKernelEx(&raw const config, function.cu_function(), params.as_mut_ptr(), std::ptr::null_mut())
+        };
+        check(&format!("launch {}", work.kernel().name()), launched.result())
     }
 
     /// Launches works as one graph, and keeps it for the next time.
     pub(super) fn graph(&self, works: &[Work]) -> Result<CudaGraph> {
+        let _alone = self.capturing.lock().unwrap_or_else(|poison| poison.into_inner());
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         check("begin a graph", self.compute.begin_capture(mode))?;
-        let launched = works.iter().try_for_each(|work| self.launch(work));
+        let launched = works.iter().try_for_each(|work| self.launch(work, true));
         let graph = check("end a graph", self.compute.end_capture(sys::CUgraphInstantiate_flags(0)));
         launched?;
         graph?.ok_or_else(|| Error::internal("a graph without a launch"))
@@ -289,6 +316,7 @@ impl DeviceMemory {
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
+        let _no_capture = self.device.capturing.lock().unwrap_or_else(|poison| poison.into_inner());
         if self.device.bind().is_ok() {
             // SAFETY: allocated on this stream, freed once. A failure leaves it to the context's end.
             let _ = unsafe { result::free_async(self.address, self.device.compute.cu_stream()) };
@@ -366,6 +394,23 @@ unsafe impl Delivered for u64 {}
 // SAFETY: made of integers and floats without padding.
 unsafe impl Delivered for super::work::RowRecord {}
 
+/// Lets the kernel that asks for much shared memory have what the card can give.
+fn allow_shared_memory(card: &Card, functions: &HashMap<Kernel, CudaFunction>) -> Result<()> {
+    use sys::CUfunction_attribute::{
+        CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as BYTES,
+        CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT as CARVEOUT,
+    };
+    let Some(function) = functions.get(&Kernel::Matvec(TensorType::Q4K)) else { return Ok(()) };
+    let declared = check("ask for a kernel's shared memory", function.shared_size_bytes())?;
+    let most = i32::try_from(card.shared_block).unwrap_or(i32::MAX).saturating_sub(declared);
+    for (attribute, value) in [(BYTES, most), (CARVEOUT, 100)] {
+        // SAFETY: the function's module is loaded and stays so.
+        let set = unsafe { result::function::set_function_attribute(function.cu_function(), attribute, value) };
+        check("set a kernel's shared memory", set)?;
+    }
+    Ok(())
+}
+
 /// Freed memory stays with this process: a batch allocates what the one before it freed.
 fn keep_freed_memory(context: &CudaContext) -> Result<()> {
     // SAFETY: the device of a live context.
@@ -391,11 +436,29 @@ fn facts(context: &CudaContext) -> Result<Facts> {
         .find_map(|path| std::fs::read_to_string(path).ok())
         .map(|text| driver_version(&text));
     Ok(Facts {
+        card: card(context)?,
         name: check("ask for the card's name", context.name())?,
-        capability: check("ask for the card's compute capability", context.compute_capability())?,
         driver: driver.unwrap_or_default(),
         cuda: format!("{}.{}", version / 1000, version % 1000 / 10),
         total_bytes: check("ask for the card's memory", context.total_mem())?,
+    })
+}
+
+fn card(context: &CudaContext) -> Result<Card> {
+    use sys::CUdevice_attribute::{
+        CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN as SHARED_BLOCK,
+        CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR as SHARED_MULTIPROCESSOR,
+        CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT as MULTIPROCESSORS,
+    };
+    let number = |what, attribute| {
+        let number = check(what, context.attribute(attribute))?;
+        Ok(u32::try_from(number).unwrap_or(1).max(1))
+    };
+    Ok(Card {
+        capability: check("ask for the card's compute capability", context.compute_capability())?,
+        multiprocessors: number("ask for the card's multiprocessors", MULTIPROCESSORS)?,
+        shared_block: number("ask for a block's shared memory", SHARED_BLOCK)?,
+        shared_multiprocessor: number("ask for a multiprocessor's shared memory", SHARED_MULTIPROCESSOR)?,
     })
 }
 

@@ -4,8 +4,10 @@
 mod capture;
 mod device;
 mod library;
+mod limits;
 mod memory;
 mod product;
+mod q4k;
 mod queue;
 mod source;
 mod tensor;
@@ -21,7 +23,7 @@ pub use work::FORMATS;
 use super::{Backend, BackendIdentity, Batch, Captured, Choice};
 use crate::error::{Error, Result};
 use crate::graph::{Operation, Site, SiteId};
-use crate::model::{Activation, Weight};
+use crate::model::{Activation, RopeParameters, Weight};
 use capture::Captures;
 use device::{Device, DeviceMemory, Pinned, check};
 use memory::Memory;
@@ -31,10 +33,15 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use tensor::Shape;
-use work::{Attention, Choose, ElementOperation, Embedding, Kernel, MatvecJob, Norm, PointwiseJob, Work, stage};
+use work::{
+    Attention, CHOOSE_BYTES, CHOOSE_PART, Choose, ElementOperation, Embedding, Kernel, MatvecJob, Norm, PointwiseJob,
+    Work, stage,
+};
 
 /// Rows up to which products are made on the stored blocks, and a batch is collected into few launches.
 const FEW: usize = 4;
+/// Layers of few rows that are launched together at most.
+const MOST_LAYERS: u32 = 8;
 /// Of the card's memory, the part that one tensor of a chunk may take.
 const CHUNK_PART: usize = 64;
 
@@ -43,15 +50,20 @@ pub struct CudaBackend {
     device: Arc<Device>,
     memory: Memory,
     queue: Queue,
+    /// What collected launches of many rows read and write, until they are launched: then the stream keeps the order.
+    held: Vec<Arc<DeviceMemory>>,
     captures: Captures,
     products: Products,
     cache: HashMap<SiteId, Arc<DeviceMemory>>,
-    turns: HashMap<(u32, u64), Arc<DeviceMemory>>,
+    turns: Vec<(RopeParameters, Arc<DeviceMemory>)>,
     positions: usize,
     /// The batch under way on the card: its first position, its rows, its tokens.
     step: Arc<DeviceMemory>,
     first_position: usize,
     layer: Option<u32>,
+    /// Layers collected since the last launch, and how many go into the next.
+    collected: u32,
+    collect: u32,
     choice: (Arc<DeviceMemory>, Pinned),
     threads: usize,
 }
@@ -68,12 +80,15 @@ impl CudaBackend {
             step: device.alloc(16, "the batch")?,
             choice: (device.alloc(16, "the choice")?, Pinned::new(&device, 16)?),
             products: Products::new(compute),
-            queue: Queue::default(),
+            queue: Queue::new(device.facts().card),
+            held: Vec::new(),
             cache: HashMap::new(),
-            turns: HashMap::new(),
+            turns: Vec::new(),
             positions: 0,
             first_position: 0,
             layer: None,
+            collected: 0,
+            collect: 1,
             memory: Memory::new(&device),
             device,
             threads,
@@ -90,15 +105,41 @@ impl CudaBackend {
         if self.captures.is_empty() {
             return self.launch();
         }
-        let source = self.captures.statistics(&mut self.memory, self.step.address(), &mut self.queue)?;
+        self.launch()?;
+        let step = self.step.address();
+        let source = self.captures.statistics(&self.device, &mut self.memory, step, &mut self.queue)?;
         self.launch()?;
         let copied = self.captures.ship(&self.device, source)?;
         self.memory.copied(copied);
         Ok(())
     }
 
+    /// A layer is through. Many rows are too large to be kept for long. Of a few, one shipment at the step's end is
+    /// cheapest, and launches go in graphs of one layer, then two, four and eight: the card begins at once, and its
+    /// kernels overlap within a graph only.
+    fn next_layer(&mut self) -> Result<()> {
+        if !self.memory.repeats() {
+            return self.flush();
+        }
+        self.collected += 1;
+        if self.collected < self.collect {
+            return Ok(());
+        }
+        (self.collected, self.collect) = (0, (self.collect * 2).min(MOST_LAYERS));
+        self.launch()
+    }
+
     fn launch(&mut self) -> Result<()> {
-        self.queue.launch(&self.device, self.memory.repeats())
+        let launched = self.queue.launch(&self.device, self.memory.repeats());
+        self.held.clear();
+        launched
+    }
+
+    /// Keeps memory until it is launched upon; an arena keeps its own.
+    fn hold(&mut self, memory: &Arc<DeviceMemory>) {
+        if !self.memory.repeats() {
+            self.held.push(Arc::clone(memory));
+        }
     }
 
     /// The row of the batch that began at which `part` of it begins.
@@ -112,7 +153,7 @@ impl CudaBackend {
         let (rows, first_row) = (batch.tokens.len(), self.first_row(batch)?);
         let (shape, elements) = match (site.axes.width(), site.operation) {
             (Some(width), _) => (Shape::Width(width as usize), rows * width as usize),
-            (None, Operation::AttnScores { heads, .. } | Operation::Softmax { heads }) => {
+            (None, Operation::AttnScores { heads, .. } | Operation::Softmax { heads, .. }) => {
                 let heads = heads as usize;
                 let last = if self.memory.repeats() { self.positions } else { batch.first_position + rows };
                 (Shape::Keys { heads }, heads * rows * last)
@@ -124,22 +165,18 @@ impl CudaBackend {
             None => site.point.to_owned(),
         };
         let (memory, address) = self.memory.take(elements * size_of::<f32>(), &what)?;
+        self.hold(&memory);
         Ok(CudaTensor::new(memory, address, shape, batch, first_row))
     }
 
-    /// Adds a launch; with many rows it is made at once.
+    /// Adds a launch; with many rows it is made at once, behind what is collected.
     fn submit(&mut self, work: Work) -> Result<()> {
-        if self.memory.repeats() {
-            self.queue.push(work);
-            Ok(())
-        } else {
-            self.device.launch(&work)
-        }
+        self.queue.push(work);
+        if self.memory.repeats() { Ok(()) } else { self.launch() }
     }
 
-    fn pointwise(&mut self, job: PointwiseJob) -> Result<()> {
+    fn pointwise(&mut self, job: PointwiseJob) {
         self.queue.pointwise(self.step.address(), job);
-        if !self.memory.repeats() { self.launch() } else { Ok(()) }
     }
 
     fn product(&mut self, x: &CudaTensor, w: &CudaWeight, out: &CudaTensor) -> Result<()> {
@@ -147,6 +184,7 @@ impl CudaBackend {
             return Err(Error::internal("a product of rows and a weight that do not fit"));
         }
         if !self.memory.repeats() {
+            self.launch()?;
             return self.products.product(&self.device, x, w, out.address());
         }
         let job = MatvecJob {
@@ -166,7 +204,7 @@ impl CudaBackend {
             self.queue.attention(params);
             return Ok(());
         }
-        self.device.launch(&match params.stages {
+        self.submit(match params.stages {
             stage::SCORES => Work::AttentionScores { params, visible: count(visible)? },
             stage::SOFTMAX => Work::AttentionSoftmax(params),
             _ => Work::AttentionContext(params),
@@ -181,15 +219,15 @@ impl CudaBackend {
     }
 
     /// Cosines and sines of every position, made on the host in f64 as the processor's backend does.
-    fn turns(&mut self, rotary_dim: u32, base: f64) -> Result<u64> {
-        if let Some(memory) = self.turns.get(&(rotary_dim, base.to_bits())) {
+    fn turns(&mut self, rope: RopeParameters) -> Result<u64> {
+        if let Some((_, memory)) = self.turns.iter().find(|(known, _)| *known == rope) {
             return Ok(memory.address());
         }
-        let half = rotary_dim / 2;
-        let mut bytes = Vec::with_capacity(self.positions * half as usize * 8);
+        let frequencies = rope.frequencies(&[]);
+        let mut bytes = Vec::with_capacity(self.positions * frequencies.len() * 8);
         for position in 0..self.positions {
-            for i in 0..half {
-                let angle = position as f64 * base.powf(-2.0 * f64::from(i) / f64::from(rotary_dim));
+            for frequency in &frequencies {
+                let angle = position as f64 * frequency;
                 bytes.extend_from_slice(&(angle.cos() as f32).to_le_bytes());
                 bytes.extend_from_slice(&(angle.sin() as f32).to_le_bytes());
             }
@@ -197,7 +235,7 @@ impl CudaBackend {
         let memory = self.device.alloc(bytes.len(), "rotary angles")?;
         self.device.upload(&memory, 0, &bytes)?;
         let address = memory.address();
-        self.turns.insert((rotary_dim, base.to_bits()), memory);
+        self.turns.push((rope, memory));
         Ok(address)
     }
 
@@ -214,7 +252,7 @@ impl CudaBackend {
         if x.elements() != out.elements() {
             return Err(Error::internal(format!("`{}` has another width than its input", site.point)));
         }
-        self.pointwise(PointwiseJob { operation, out: out.address(), y, ..job(x, out.first_row)? })?;
+        self.pointwise(PointwiseJob { operation, out: out.address(), y, ..job(x, out.first_row)? });
         Ok(out)
     }
 }
@@ -237,7 +275,7 @@ impl Backend for CudaBackend {
 
     fn identity(&self) -> BackendIdentity {
         let facts = self.device.facts();
-        let (major, minor) = facts.capability;
+        let (major, minor) = facts.card.capability;
         BackendIdentity {
             device_kind: "cuda".to_owned(),
             device_name: facts.name.clone(),
@@ -261,6 +299,10 @@ impl Backend for CudaBackend {
         self.device.facts().total_bytes / CHUNK_PART
     }
 
+    fn check(&self, site: &Site) -> Result<()> {
+        limits::check(site)
+    }
+
     fn load(&mut self, weight: &Weight) -> Result<CudaWeight> {
         CudaWeight::new(&self.device, weight)
     }
@@ -268,6 +310,7 @@ impl Backend for CudaBackend {
     fn reset_cache(&mut self, sites: &[Site], positions: usize) -> Result<()> {
         self.queue.clear();
         self.captures.give_up();
+        self.captures.forget();
         self.cache.clear();
         if positions > self.positions {
             self.turns.clear();
@@ -289,6 +332,7 @@ impl Backend for CudaBackend {
             return Err(Error::internal("a batch beyond the positions that the cache has room for"));
         }
         self.first_position = batch.first_position;
+        (self.collected, self.collect) = (0, 1);
         self.memory.begin(rows <= FEW)?;
         let head = [count(batch.first_position)?, count(rows)?];
         let words = head.iter().chain(batch.tokens);
@@ -303,14 +347,16 @@ impl Backend for CudaBackend {
         weights: &[&CudaWeight],
         batch: Batch<'_>,
     ) -> Result<CudaTensor> {
+        limits::check(site)?;
         let rows = batch.tokens.len();
         if inputs.iter().any(|input| input.rows != rows) || rows == 0 {
             return Err(Error::internal(format!("`{}` needs {rows} rows of every input", site.point)));
         }
         if site.layer != self.layer {
-            self.flush()?;
+            self.next_layer()?;
             self.layer = site.layer;
         }
+        inputs.iter().for_each(|input| self.hold(input.memory()));
         let input = |index: usize| inputs.get(index).copied().ok_or_else(|| missing(site, "input"));
         let weight = |index: usize| weights.get(index).copied().ok_or_else(|| missing(site, "weight"));
         let step = self.step.address();
@@ -352,6 +398,7 @@ impl Backend for CudaBackend {
                 let operation = match activation {
                     Activation::Silu => ElementOperation::Silu,
                     Activation::GeluTanh => ElementOperation::GeluTanh,
+                    Activation::GeluErf | Activation::GeluQuick => return Err(limits::unsupported(site, "")),
                 };
                 self.elementwise(operation, site, input(0)?, 0, batch)
             }
@@ -359,7 +406,7 @@ impl Backend for CudaBackend {
                 let x = input(0)?;
                 self.elementwise(ElementOperation::Bias, site, x, weight(0)?.vector(x.width()?)?, batch)
             }
-            Operation::RmsNorm { epsilon } | Operation::LayerNorm { epsilon } => {
+            Operation::RmsNorm { epsilon, .. } | Operation::LayerNorm { epsilon } => {
                 let (x, out) = (input(0)?, self.tensor(site, batch)?);
                 let width = x.width()?;
                 let bias = match site.operation {
@@ -376,18 +423,18 @@ impl Backend for CudaBackend {
                 self.product(input(0)?, weight(0)?, &out)?;
                 Ok(out)
             }
-            Operation::Rope { head_dim, rotary_dim, base, .. } => {
+            Operation::Rope { head_dim, rope, .. } => {
                 let (x, out) = (input(0)?, self.tensor(site, batch)?);
-                let y = self.turns(rotary_dim, base)?;
+                let y = self.turns(rope)?;
                 let operation = ElementOperation::Rope;
                 self.pointwise(PointwiseJob {
                     operation,
                     y,
                     out: out.address(),
                     head_dim,
-                    rotary_dim,
+                    rotary_dim: rope.rotary_dim,
                     ..job(x, out.first_row)?
-                })?;
+                });
                 Ok(out)
             }
             Operation::CacheStore => {
@@ -395,11 +442,11 @@ impl Backend for CudaBackend {
                 let cache = self.cache.get(&site.id).map(|memory| memory.address());
                 let next_out =
                     cache.ok_or_else(|| Error::internal(format!("no cache was made for `{}`", site.point)))?;
-                self.pointwise(PointwiseJob { operation: ElementOperation::Store, next_out, ..job(x, first_row)? })?;
+                self.pointwise(PointwiseJob { operation: ElementOperation::Store, next_out, ..job(x, first_row)? });
                 // What was stored is what came in: the point is the same rows under another name.
                 Ok(x.clone())
             }
-            Operation::AttnScores { heads, kv_heads, head_dim, scale } => {
+            Operation::AttnScores { heads, kv_heads, head_dim, scale, .. } => {
                 let (q, out) = (input(0)?, self.tensor(site, batch)?);
                 let keys = self.cached(site, visible)?;
                 let params = Attention {
@@ -415,14 +462,14 @@ impl Backend for CudaBackend {
                 self.attention(params, visible)?;
                 Ok(out)
             }
-            Operation::Softmax { heads } => {
+            Operation::Softmax { heads, .. } => {
                 let (scores, out) = (input(0)?, self.tensor(site, batch)?);
                 let (scores, probabilities) = (scores.address(), out.address());
                 let params = Attention { scores, probabilities, stages: stage::SOFTMAX, ..attention(heads, &out) };
                 self.attention(params, visible)?;
                 Ok(out)
             }
-            Operation::AttnContext { heads, kv_heads, head_dim } => {
+            Operation::AttnContext { heads, kv_heads, head_dim, .. } => {
                 let (probabilities, out) = (input(0)?, self.tensor(site, batch)?);
                 let values = self.cached(site, visible)?;
                 let params = Attention {
@@ -437,6 +484,7 @@ impl Backend for CudaBackend {
                 self.attention(params, visible)?;
                 Ok(out)
             }
+            _ => Err(limits::unsupported(site, "")),
         }
     }
 
@@ -461,16 +509,20 @@ impl Backend for CudaBackend {
     fn choose(&mut self, logits: &CudaTensor) -> Result<Choice> {
         let last = logits.rows.checked_sub(1).ok_or_else(|| Error::internal("no logits to choose by"))?;
         let row = logits.slice(last..logits.rows)?;
-        let params =
-            Choose { logits: row.address(), out: self.choice.0.address(), width: count(row.width()?)?, unused: 0 };
+        let width = count(row.width()?)?;
+        let parts = width.div_ceil(CHOOSE_PART);
+        let (_held, parts_at) = self.memory.take(parts as usize * CHOOSE_BYTES, "the choice")?;
+        let out = self.choice.0.address();
+        let params = Choose { logits: row.address(), parts: parts_at, out, width, count: parts };
+        self.submit(Work::ChooseParts(params))?;
         self.submit(Work::Choose(params))?;
+        self.launch()?;
+        // The host needs the token for the next step: it goes before the statistics of this one.
+        self.device.download(&self.device.compute, out, self.choice.1.target(0, 16)?)?;
+        let chosen = self.device.event(&self.device.compute)?;
         self.flush()?;
-        let (device, (chosen, pinned)) = (&self.device, &self.choice);
-        let computed = device.event(&device.compute)?;
-        check("order two streams", device.copy.wait(&computed))?;
-        device.download(chosen.address(), pinned.target(0, 16)?)?;
-        check("wait for the choice", device.copy.synchronize())?;
-        match pinned.values::<u64>(0, 2) {
+        check("wait for the choice", chosen.synchronize())?;
+        match self.choice.1.values::<u64>(0, 2) {
             [fingerprint, token] => Ok(Choice { token: *token as u32, fingerprint: *fingerprint }),
             _ => Err(Error::internal("the choice did not arrive")),
         }

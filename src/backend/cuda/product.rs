@@ -54,7 +54,7 @@ impl Products {
                 columns: count(k)?,
                 compute_type: self.compute as u32,
             };
-            device.launch(&Work::Dequantize { tensor_type: w.tensor_type, params })?;
+            device.launch(&Work::Dequantize { tensor_type: w.tensor_type, params }, false)?;
             gemm(scratch.address(), first, rows)?;
         }
         Ok(())
@@ -73,7 +73,7 @@ impl Products {
             compute_type: self.compute as u32,
             unused: 0,
         };
-        device.launch(&Work::Cast(params))?;
+        device.launch(&Work::Cast(params), false)?;
         Ok(Some(memory))
     }
 }

@@ -5,9 +5,10 @@
 //! changes neither which kernels run nor what they compute.
 
 use super::device::Device;
+use super::q4k::{self, Card};
 use super::work::{
     Attention, ElementOperation, MOST_MATVEC_JOBS, MOST_POINTWISE_JOBS, Matvec, MatvecJob, Pointwise, PointwiseJob,
-    Work, matvec_blocks, pointwise_blocks, stage,
+    Work, matvec_tiles, pointwise_blocks, stage,
 };
 use crate::error::Result;
 use crate::model::TensorType;
@@ -28,9 +29,9 @@ pub(super) const FUSED: [&str; 5] = [
 ];
 
 /// Launches of a few rows, collected until something has to be known of them.
-#[derive(Default)]
 pub(super) struct Queue {
     works: Vec<Work>,
+    card: Card,
     seen: VecDeque<Seen>,
 }
 
@@ -41,6 +42,11 @@ struct Seen {
 }
 
 impl Queue {
+    /// An empty queue for `card`.
+    pub(super) fn new(card: Card) -> Self {
+        Queue { works: Vec::new(), card, seen: VecDeque::new() }
+    }
+
     /// Adds a launch that stands alone.
     pub(super) fn push(&mut self, work: Work) {
         self.works.push(work);
@@ -48,19 +54,20 @@ impl Queue {
 
     /// Adds a product of `rows` rows; it joins the launch before it where that multiplies the same input.
     pub(super) fn product(&mut self, tensor_type: TensorType, rows: u32, mut job: MatvecJob) {
-        if let Some(Work::Matvec { tensor_type: last, rows: m, params }) = self.works.last_mut() {
+        if let Some(Work::Matvec { tensor_type: last, rows: m, params, .. }) = self.works.last_mut() {
             let with = &params.jobs[0];
             let fits = (*last, *m, with.x, with.columns) == (tensor_type, rows, job.x, job.columns);
             if fits && (params.count as usize) < MOST_MATVEC_JOBS {
-                job.first_block = matvec_blocks(params);
+                job.first_block = matvec_tiles(params, tensor_type, &self.card);
                 params.jobs[params.count as usize] = job;
                 params.count += 1;
                 return;
             }
         }
-        let mut params = Box::new(Matvec { count: 1, ..Matvec::default() });
+        let slab = q4k::plan(job.columns, &self.card).slab;
+        let mut params = Box::new(Matvec { count: 1, slab, ..Matvec::default() });
         params.jobs[0] = job;
-        self.works.push(Work::Matvec { tensor_type, rows, params });
+        self.works.push(Work::Matvec { tensor_type, rows, card: self.card, params });
     }
 
     /// The product of the last launch whose newest result is at `address`.
@@ -162,21 +169,25 @@ impl Queue {
             return Ok(());
         }
         if !repeats {
-            return works.iter().try_for_each(|work| device.launch(work));
+            return works.iter().try_for_each(|work| device.launch(work, false));
         }
         // A run repeats its layers in order, so the one that is due is at the front.
         if let Some(place) = self.seen.iter().position(|seen| seen.works == works)
             && let Some(mut seen) = self.seen.remove(place)
         {
+            // What other threads of the process do on the card can spoil a capture. The launches are the same without.
             let graph = match seen.graph.take() {
-                Some(graph) => graph,
-                None => device.graph(&seen.works)?,
+                None => device.graph(&seen.works).ok(),
+                captured => captured,
             };
-            super::device::check("launch a graph", graph.launch())?;
-            self.seen.push_back(Seen { graph: Some(graph), ..seen });
+            match &graph {
+                Some(graph) => super::device::check("launch a graph", graph.launch())?,
+                None => seen.works.iter().try_for_each(|work| device.launch(work, true))?,
+            }
+            self.seen.push_back(Seen { graph, ..seen });
             return Ok(());
         }
-        works.iter().try_for_each(|work| device.launch(work))?;
+        works.iter().try_for_each(|work| device.launch(work, true))?;
         if self.seen.len() == MOST_GRAPHS {
             self.seen.pop_front();
         }
@@ -196,4 +207,84 @@ fn stored(mut job: PointwiseJob) -> PointwiseJob {
         job.next = ElementOperation::Store;
     }
     job
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ElementOperation::{Add, Bias, Multiply, Nothing, Rope, Silu, Store};
+
+    fn product(x: u64, y: u64) -> MatvecJob {
+        MatvecJob { weight: 900 + y, x, y, rows: 64, columns: 256, ..MatvecJob::default() }
+    }
+
+    fn element(operation: ElementOperation, x: u64, y: u64, out: u64) -> PointwiseJob {
+        PointwiseJob { operation, x, y, out, width: 64, rows: 1, ..PointwiseJob::default() }
+    }
+
+    fn queue() -> Queue {
+        let (shared_block, shared_multiprocessor) = (232_448, 233_472);
+        Queue::new(Card { capability: (9, 0), multiprocessors: 132, shared_block, shared_multiprocessor })
+    }
+
+    #[test]
+    fn products_of_one_input_take_their_biases_along_and_write_both() {
+        let mut queue = queue();
+        for (y, bias, biased) in [(10, 20, 30), (11, 21, 31)] {
+            queue.product(TensorType::Q4K, 1, product(1, y));
+            queue.pointwise(0, element(Bias, y, bias, biased));
+        }
+        let [Work::Matvec { params, .. }] = queue.works.as_slice() else { panic!("{:?}", queue.works) };
+        assert_eq!((params.count, params.jobs[1].first_block), (2, 4));
+        let written = |job: &MatvecJob| (job.y, job.bias, job.biased);
+        assert_eq!((written(&params.jobs[0]), written(&params.jobs[1])), ((10, 20, 30), (11, 21, 31)));
+        queue.product(TensorType::Q6K, 1, product(1, 12));
+        queue.product(TensorType::Q6K, 1, product(2, 13));
+        assert_eq!(queue.works.len(), 3, "another type or another input is another launch");
+    }
+
+    #[test]
+    fn a_residual_add_goes_with_its_product_unless_the_other_side_is_made_there_too() {
+        let mut queue = queue();
+        queue.product(TensorType::Q4K, 1, product(1, 10));
+        queue.pointwise(0, element(Add, 5, 10, 40));
+        let [Work::Matvec { params, .. }] = queue.works.as_slice() else { panic!("{:?}", queue.works) };
+        assert_eq!((params.jobs[0].y, params.jobs[0].addend, params.jobs[0].sum), (10, 5, 40));
+        queue.product(TensorType::Q4K, 1, product(40, 11));
+        queue.product(TensorType::Q4K, 1, product(40, 12));
+        queue.pointwise(0, element(Add, 11, 12, 41));
+        assert_eq!(queue.works.len(), 3, "the sum of two results of one launch comes behind it");
+    }
+
+    #[test]
+    fn what_follows_an_element_operation_goes_with_it() {
+        let mut queue = queue();
+        queue.pointwise(0, element(Rope, 1, 2, 10));
+        queue.pointwise(0, element(Rope, 3, 2, 11));
+        queue.pointwise(0, PointwiseJob { next_out: 70, ..element(Store, 11, 0, 0) });
+        queue.pointwise(0, PointwiseJob { next_out: 71, ..element(Store, 4, 0, 0) });
+        let [Work::Pointwise(params)] = queue.works.as_slice() else { panic!("{:?}", queue.works) };
+        let next: Vec<_> = params.jobs[..3].iter().map(|job| (job.operation, job.next, job.next_out)).collect();
+        assert_eq!(next, [(Rope, Nothing, 0), (Rope, Store, 70), (Store, Store, 71)]);
+        queue.pointwise(0, element(Silu, 20, 0, 21));
+        queue.pointwise(0, element(Multiply, 21, 22, 23));
+        queue.pointwise(0, element(Silu, 23, 0, 24));
+        let [_, Work::Pointwise(last)] = queue.works.as_slice() else { panic!("{:?}", queue.works) };
+        assert_eq!((last.count, last.jobs[0].x), (1, 23), "what reads a result waits for its launch");
+    }
+
+    #[test]
+    fn the_stages_of_attention_are_one_launch_that_writes_all_three() {
+        let mut queue = queue();
+        let whole = Attention { heads: 4, rows: 1, scores: 10, ..Attention::default() };
+        queue.attention(Attention { stages: stage::SCORES, q: 1, keys: 2, ..whole });
+        queue.attention(Attention { stages: stage::SOFTMAX, probabilities: 11, ..whole });
+        let context = Attention { scores: 0, probabilities: 11, values: 3, context: 12, ..whole };
+        queue.attention(Attention { stages: stage::CONTEXT, ..context });
+        let [Work::AttentionFew(params)] = queue.works.as_slice() else { panic!("{:?}", queue.works) };
+        assert_eq!(params.stages, stage::SCORES | stage::SOFTMAX | stage::CONTEXT);
+        assert_eq!((params.scores, params.probabilities, params.context, params.values), (10, 11, 12, 3));
+        queue.attention(Attention { stages: stage::SOFTMAX, probabilities: 13, ..whole });
+        assert_eq!(queue.works.len(), 2, "another softmax is another launch");
+    }
 }

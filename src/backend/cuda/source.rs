@@ -1,15 +1,16 @@
 //! The kernels' source, and its compilation by NVRTC.
 
-use super::work;
+use super::{q4k, work};
 use crate::error::{Error, ErrorKind, Result};
 use cudarc::nvrtc::{CompileError, CompileOptions, Ptx, compile_ptx_with_opts};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     include_str!("kernels/common.cu"),
     include_str!("kernels/formats.cu"),
     include_str!("kernels/matvec.cu"),
+    include_str!("kernels/matvec_q4_k.cu"),
     include_str!("kernels/rowwise.cu"),
     include_str!("kernels/attention.cu"),
     include_str!("kernels/statistics.cu"),
@@ -17,8 +18,9 @@ const FILES: [&str; 6] = [
 
 /// The whole source: the files one after the other, and a check that both sides lay parameters out alike.
 fn source() -> String {
-    let sizes = [
+    let sizes: [(&str, usize); _] = [
         ("Matvec", size_of::<work::Matvec>()),
+        ("Q4KInput", q4k::INPUT as usize),
         ("Dequantize", size_of::<work::Dequantize>()),
         ("Embedding", size_of::<work::Embedding>()),
         ("Cast", size_of::<work::Cast>()),
@@ -27,12 +29,18 @@ fn source() -> String {
         ("Attention", size_of::<work::Attention>()),
         ("Statistics", size_of::<work::Statistics>()),
         ("RowStatistics", size_of::<work::RowRecord>()),
+        ("StatisticsEntry", size_of::<work::StatisticsEntry>()),
         ("Choose", size_of::<work::Choose>()),
+        ("Best", work::CHOOSE_BYTES),
     ];
     let constants = [
         ("TILE", u64::from(work::MATVEC_TILE)),
+        ("Q4_K_TILE", u64::from(q4k::TILE)),
+        ("Q4_K_WARPS", u64::from(q4k::WARPS)),
+        ("Q4_K_STAGE", u64::from(q4k::STAGE)),
+        ("Q4_K_DEPTH", u64::from(q4k::DEPTH)),
         ("POINTWISE_BLOCK", work::POINTWISE_BLOCK),
-        ("UNIT", work::UNIT as u64),
+        ("CHOOSE_PART", u64::from(work::CHOOSE_PART)),
     ];
     let mut source = FILES.concat();
     for (name, size) in sizes {

@@ -228,7 +228,7 @@ pub(super) fn ship(
     let (memory, address, rows) = statistics;
     let bytes = rows * size_of::<RowRecord>();
     let slot = Arc::new(ring.take(bytes)?);
-    device.download(address, slot.pinned()?.target(0, bytes)?)?;
+    device.download(&device.copy, address, slot.pinned()?.target(0, bytes)?)?;
     let statistics = Stretch { slot, offset: 0, count: rows };
     let values = download_values(device, ring, &parked)?;
     let mut sources: Vec<Arc<DeviceMemory>> =
@@ -269,7 +269,7 @@ fn download_values(device: &Device, ring: &Arc<Ring>, parked: &[Parked]) -> Resu
             Some((slot, used)) if used + length <= slot.pinned()?.bytes() => (slot, used),
             _ => (Arc::new(ring.take(length.max(LARGEST.min(left as usize)))?), 0),
         };
-        device.download(start, slot.pinned()?.target(offset, length)?)?;
+        device.download(&device.copy, start, slot.pinned()?.target(offset, length)?)?;
         for number in &order[next..last] {
             let tensor = &parked[*number].tensor;
             let within = usize::try_from(tensor.address() - start).unwrap_or(0);

@@ -1,5 +1,6 @@
 //! The launches of kernels: what each one takes, laid out as in its source.
 
+use super::q4k::{self, Card};
 use crate::model::TensorType;
 
 /// Products in one launch.
@@ -10,10 +11,12 @@ pub(super) const MATVEC_TILE: u32 = 8;
 pub(super) const MOST_POINTWISE_JOBS: usize = 4;
 /// Elements of one block of element operations.
 pub(super) const POINTWISE_BLOCK: u64 = 1024;
-/// Tensors in one launch of statistics.
-pub(super) const MOST_ENTRIES: usize = 64;
-/// Elements of a row that one block of statistics takes.
-pub(super) const UNIT: usize = 32768;
+/// Logits of one block of the choice.
+pub(super) const CHOOSE_PART: u32 = 2048;
+/// Units of one block of statistics.
+const STATISTICS_WARPS: u32 = 8;
+/// Elements of a row that one block converts.
+const DEQUANTIZE_BLOCK: u32 = 1024;
 /// Rows and columns of a tile of attention.
 const SQUARE: u32 = 64;
 
@@ -40,7 +43,8 @@ pub struct MatvecJob {
 pub struct Matvec {
     pub jobs: [MatvecJob; MOST_MATVEC_JOBS],
     pub count: u32,
-    pub unused: u32,
+    /// What [`q4k::plan`] says.
+    pub slab: u32,
 }
 
 /// Rows of a weight, to be converted.
@@ -177,15 +181,25 @@ pub struct StatisticsEntry {
     pub unused: u32,
 }
 
+impl StatisticsEntry {
+    /// The entry as it lies in the card's memory.
+    pub fn bytes(&self) -> impl Iterator<Item = u8> + use<> {
+        let numbers = [self.rows, self.width, self.heads, self.first_row, self.units, self.first_unit, self.out_row, 0];
+        self.x.to_le_bytes().into_iter().chain(numbers.into_iter().flat_map(u32::to_le_bytes))
+    }
+}
+
 /// Statistics of several tensors.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[repr(C)]
 pub struct Statistics {
     pub step: u64,
     pub partials: u64,
     pub out: u64,
-    pub entries: [StatisticsEntry; MOST_ENTRIES],
+    pub entries: u64,
     pub count: u32,
+    pub unit: u32,
+    pub units: u32,
     pub unused: u32,
 }
 
@@ -216,10 +230,14 @@ pub struct RowRecord {
 #[repr(C)]
 pub struct Choose {
     pub logits: u64,
+    pub parts: u64,
     pub out: u64,
     pub width: u32,
-    pub unused: u32,
+    pub count: u32,
 }
+
+/// Bytes of one part's result.
+pub(super) const CHOOSE_BYTES: usize = 16;
 
 /// A kernel by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -260,7 +278,7 @@ pub const FORMATS: [TensorType; 7] = [
     TensorType::Q6K,
 ];
 
-const PLAIN: [&str; 10] = [
+const PLAIN: [&str; 11] = [
     "cast",
     "normalise",
     "pointwise",
@@ -270,16 +288,18 @@ const PLAIN: [&str; 10] = [
     "attention_context",
     "statistics",
     "statistics_merge",
+    "choose_parts",
     "choose",
 ];
 
 /// One launch of a kernel.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Work {
-    /// Products of `rows` rows.
+    /// Products of `rows` rows, made for `card`.
     Matvec {
         tensor_type: TensorType,
         rows: u32,
+        card: Card,
         params: Box<Matvec>,
     },
     Dequantize {
@@ -306,14 +326,9 @@ pub enum Work {
     },
     AttentionSoftmax(Attention),
     AttentionContext(Attention),
-    Statistics {
-        units: u32,
-        params: Box<Statistics>,
-    },
-    StatisticsMerge {
-        units: u32,
-        params: Box<Statistics>,
-    },
+    Statistics(Statistics),
+    StatisticsMerge(Statistics),
+    ChooseParts(Choose),
     Choose(Choose),
 }
 
@@ -330,8 +345,9 @@ impl Work {
             Work::AttentionScores { .. } => Kernel::Plain("attention_scores"),
             Work::AttentionSoftmax(_) => Kernel::Plain("attention_softmax"),
             Work::AttentionContext(_) => Kernel::Plain("attention_context"),
-            Work::Statistics { .. } => Kernel::Plain("statistics"),
-            Work::StatisticsMerge { .. } => Kernel::Plain("statistics_merge"),
+            Work::Statistics(_) => Kernel::Plain("statistics"),
+            Work::StatisticsMerge(_) => Kernel::Plain("statistics_merge"),
+            Work::ChooseParts(_) => Kernel::Plain("choose_parts"),
             Work::Choose(_) => Kernel::Plain("choose"),
         }
     }
@@ -339,10 +355,14 @@ impl Work {
     /// Blocks in three directions.
     pub fn grid(&self) -> (u32, u32, u32) {
         match self {
-            Work::Matvec { rows, params, .. } => (matvec_blocks(params), *rows, 1),
-            Work::Dequantize { params, .. } => (blocks(params.rows * u64::from(params.columns), 1024), 1, 1),
+            Work::Matvec { tensor_type, rows, card, params } => {
+                let tiles = matvec_tiles(params, *tensor_type, card);
+                let resident = self.q4_k().map(|plan| card.multiprocessors * plan.resident);
+                (resident.map_or(tiles, |resident| tiles.min(resident)), *rows, 1)
+            }
+            Work::Dequantize { params, .. } => (blocks(params.rows, 1), params.columns.div_ceil(DEQUANTIZE_BLOCK), 1),
             Work::Embedding { rows, .. } | Work::Norm { rows, .. } => (*rows, 1, 1),
-            Work::Cast(params) => (blocks(params.count, 256), 1, 1),
+            Work::Cast(params) => (blocks(params.count, 1024), 1, 1),
             Work::Pointwise(params) => (pointwise_blocks(params), 1, 1),
             Work::AttentionFew(params) => (params.heads, params.rows, 1),
             Work::AttentionScores { params, visible } => {
@@ -352,7 +372,8 @@ impl Work {
             Work::AttentionContext(params) => {
                 (params.head_dim.div_ceil(SQUARE), params.rows.div_ceil(SQUARE), params.heads)
             }
-            Work::Statistics { units, .. } | Work::StatisticsMerge { units, .. } => (*units, 1, 1),
+            Work::Statistics(params) | Work::StatisticsMerge(params) => (params.units.div_ceil(STATISTICS_WARPS), 1, 1),
+            Work::ChooseParts(params) => (params.count, 1, 1),
             Work::Choose(_) => (1, 1, 1),
         }
     }
@@ -360,10 +381,25 @@ impl Work {
     /// Threads of a block.
     pub fn block(&self) -> u32 {
         match self {
-            Work::Matvec { .. } | Work::AttentionSoftmax(_) => 128,
-            Work::Norm { .. } | Work::AttentionFew(_) | Work::Choose(_) => 1024,
-            Work::StatisticsMerge { .. } => 32,
+            Work::Matvec { .. } => self.q4_k().map_or(128, |plan| plan.warps * 32),
+            Work::AttentionSoftmax(_) => 128,
+            Work::Norm { .. } | Work::AttentionFew(_) => 1024,
             _ => 256,
+        }
+    }
+
+    /// Bytes of shared memory beside what the kernel declares.
+    pub fn shared(&self) -> u32 {
+        self.q4_k().map_or(0, |plan| plan.shared)
+    }
+
+    /// The plan of Q4_K products, where the card makes them in their own way.
+    fn q4_k(&self) -> Option<q4k::Plan> {
+        match self {
+            Work::Matvec { tensor_type: TensorType::Q4K, card, params, .. } if card.multiplies_bytes() => {
+                Some(q4k::plan(params.jobs[0].columns, card))
+            }
+            _ => None,
         }
     }
 
@@ -380,8 +416,8 @@ impl Work {
             | Work::AttentionScores { params, .. }
             | Work::AttentionSoftmax(params)
             | Work::AttentionContext(params) => (&raw const *params).cast(),
-            Work::Statistics { params, .. } | Work::StatisticsMerge { params, .. } => (&raw const **params).cast(),
-            Work::Choose(params) => (&raw const *params).cast(),
+            Work::Statistics(params) | Work::StatisticsMerge(params) => (&raw const *params).cast(),
+            Work::ChooseParts(params) | Work::Choose(params) => (&raw const *params).cast(),
         }
     }
 }
@@ -390,10 +426,12 @@ fn blocks(elements: u64, each: u64) -> u32 {
     u32::try_from(elements.div_ceil(each)).unwrap_or(u32::MAX)
 }
 
-/// Blocks of all products up to the last.
-pub(super) fn matvec_blocks(params: &Matvec) -> u32 {
+/// Tiles of all products up to the last.
+pub(super) fn matvec_tiles(params: &Matvec, tensor_type: TensorType, card: &Card) -> u32 {
+    let own = tensor_type == TensorType::Q4K && card.multiplies_bytes();
+    let tile = if own { q4k::TILE } else { MATVEC_TILE };
     let jobs = &params.jobs[..params.count as usize];
-    jobs.last().map_or(0, |job| job.first_block + job.rows.div_ceil(MATVEC_TILE))
+    jobs.last().map_or(0, |job| job.first_block + job.rows.div_ceil(tile))
 }
 
 /// Blocks of all element operations up to the last.

@@ -7,6 +7,9 @@ use crate::model::cursor::Cursor;
 /// How deep arrays may nest. Files in the field nest once.
 const DEEPEST: u32 = 4;
 
+/// The type number of flags.
+const FLAG: u32 = 7;
+
 /// The type number of texts.
 const TEXT: u32 = 8;
 
@@ -51,6 +54,17 @@ impl Array {
         }
         let mut cursor = Cursor::new(&self.bytes);
         (0..self.length).map(|_| cursor.text()).collect()
+    }
+
+    /// The elements of an array of flags.
+    ///
+    /// # Errors
+    /// Malformed where they are something else.
+    pub(super) fn flags(&self) -> Result<Vec<bool>> {
+        match self.kind {
+            FLAG => Ok(self.bytes.iter().map(|byte| *byte != 0).collect()),
+            _ => Err(Error::malformed("its elements are no flags")),
+        }
     }
 
     /// The elements of an array of numbers.
@@ -103,7 +117,7 @@ fn read_kind(cursor: &mut Cursor<'_>, kind: u32, depth: u32) -> Result<Value> {
         4 => Value::Unsigned(cursor.u32()?.into()),
         5 => Value::Signed(cursor.u32()?.cast_signed().into()),
         6 => Value::Float(f32::from_bits(cursor.u32()?).into()),
-        7 => Value::Bool(cursor.u8()? != 0),
+        FLAG => Value::Bool(cursor.u8()? != 0),
         TEXT => Value::Text(String::from_utf8_lossy(cursor.counted()?).into_owned()),
         9 => read_array(cursor, depth)?,
         10 => Value::Unsigned(cursor.u64()?),
@@ -123,10 +137,10 @@ fn read_array(cursor: &mut Cursor<'_>, depth: u32) -> Result<Value> {
     let length = cursor.u64()?;
     // The least bytes an element takes: an array has a type and a length.
     let size = match kind {
-        0 | 1 | 7 => 1,
+        0 | 1 | FLAG => 1,
         2 | 3 => 2,
         4..=6 => 4,
-        8 | 10..=12 => 8,
+        TEXT | 10..=12 => 8,
         _ => 12,
     };
     cursor.expect(length, size)?;

@@ -52,7 +52,7 @@ impl Synthetic {
     /// Usage for a width that blocks of the type do not divide.
     pub fn new(shape: Shape, tensor_type: TensorType, seed: u64) -> Result<Self> {
         let family = Family::new(shape.architecture(), Naming::Gguf, &Tensors::default());
-        let needed = family.needed(shape.hyper()).into_iter();
+        let needed = family.needed(shape.hyper())?.into_iter();
         let tensors = needed.map(|(name, role, dimensions)| {
             let plain = !role.is_matrix() || role == Role::PositionEmbedding;
             let tensor_type = if plain { TensorType::F32 } else { tensor_type };
@@ -109,7 +109,7 @@ impl Synthetic {
     }
 
     fn metadata(&self) -> Vec<(String, GgufValue)> {
-        let architecture = self.shape.architecture().name();
+        let architecture = self.shape.architecture().gguf();
         let text = |text: &str| GgufValue::Text(text.to_owned());
         let mut pairs = vec![
             ("general.architecture".to_owned(), text(architecture)),

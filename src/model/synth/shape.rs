@@ -1,7 +1,7 @@
 //! The dimensions of a model that is made up: those of a known one, each of which may be set otherwise.
 
 use crate::error::{Error, Result, nearest};
-use crate::model::{Activation, Architecture, HyperParameters, RopeParameters};
+use crate::model::{Activation, Architecture, HyperParameters, RopeParameters, RopeScaling};
 use std::collections::BTreeSet;
 
 /// Layers beyond this are a slip of the hand, and a table of their tensors could fill the memory.
@@ -233,7 +233,7 @@ impl Dimensions {
                 "a hidden width of {hidden} cannot be split into {heads} heads: set heads or head-dim"
             ))
         })?;
-        let rope = RopeParameters { base: preset.rope_base, rotary_dim: head_dim };
+        let rope = RopeParameters { base: preset.rope_base, rotary_dim: head_dim, scaling: RopeScaling::None };
         Ok(HyperParameters {
             layers: self.layers,
             hidden: self.hidden,
@@ -244,9 +244,17 @@ impl Dimensions {
             vocabulary: self.vocabulary,
             context: self.context,
             norm_epsilon: preset.norm_epsilon,
+            norm_weight_offset: 0.0,
             rope: (!gpt2).then_some(rope),
+            window: None,
+            attn_scale: 1.0 / (head_dim as f32).sqrt(),
+            attn_softcap: None,
+            logit_softcap: None,
+            embedding_scale: None,
             activation: if gpt2 { Activation::GeluTanh } else { Activation::Silu },
             gated: !gpt2,
+            parallel_residual: false,
+            experts: None,
             tied_embeddings: preset.tied_embeddings,
         })
     }

@@ -4,7 +4,7 @@ use super::build::{Gguf, KINDS, text};
 use super::{read_gguf, refused};
 use crate::ErrorKind::{Malformed, Unsupported};
 use crate::model::open::Contents;
-use crate::model::{Layout, Role, TensorType, WeightKey};
+use crate::model::{Architecture, Layout, Role, RopeScaling, TensorType, WeightKey};
 
 /// Words of the error, and the change that causes it.
 type Case = (&'static str, fn(&mut Gguf));
@@ -88,7 +88,7 @@ fn contradictions_are_malformed() {
             f.set("llama.attention.layer_norm_rms_epsilon", 6, (-1f32).to_le_bytes().to_vec());
         }),
         ("cannot be split into 3 heads", |f| f.set_u32("llama.attention.head_count", 3)),
-        ("ask for [8, 8]", |f| {
+        ("ask for [8, 16]", |f| {
             f.set_u32("llama.attention.key_length", 8);
             f.set_u32("llama.attention.value_length", 8);
         }),
@@ -104,7 +104,7 @@ fn contradictions_are_malformed() {
 
 #[test]
 fn what_is_not_built_is_refused_by_name() {
-    let cases: [Case; 14] = [
+    let cases: [Case; 16] = [
         ("architecture \"mamba\" is not known", |f| f.set("general.architecture", 8, text("mamba"))),
         ("version 4", |f| f.version = 4),
         ("big-endian", |f| f.version = 3u32.swap_bytes()),
@@ -112,16 +112,33 @@ fn what_is_not_built_is_refused_by_name() {
         ("tensor blk.0.ffn_up.weight: element type iq2_xxs", |f| f.tensor("blk.0.ffn_up.weight").kind = 16),
         ("tensor blk.0.ffn_up.weight: element type tq1_0", |f| f.tensor("blk.0.ffn_up.weight").kind = 34),
         ("rope.scaling.type = \"yarn\"", |f| f.set("llama.rope.scaling.type", 8, text("yarn"))),
-        ("rope.scaling.factor = 2", |f| f.set("llama.rope.scaling.factor", 6, 2f32.to_le_bytes().to_vec())),
-        ("attention.sliding_window = 16", |f| f.set_u32("llama.attention.sliding_window", 16)),
-        ("expert_count = 8", |f| f.set_u32("llama.expert_count", 8)),
+        ("rope.scaling.attn_factor = 2", |f| f.set("llama.rope.scaling.attn_factor", 6, 2f32.to_le_bytes().to_vec())),
+        ("by a factor and by a tensor", |f| {
+            f.set("llama.rope.scaling.factor", 6, 2f32.to_le_bytes().to_vec());
+            f.add("rope_freqs.weight", vec![2]);
+        }),
+        ("partial RoPE (2 of 4", |f| f.set_u32("llama.rope.dimension_count", 2)),
+        ("expert_gating_func = 2", |f| {
+            f.set_u32("llama.expert_count", 8);
+            f.set_u32("llama.expert_gating_func", 2);
+        }),
+        ("qwen2.attention.sliding_window = 16", |f| {
+            f.set("general.architecture", 8, text("qwen2"));
+            let pairs: Vec<_> = f.pairs.clone();
+            for (key, kind, value) in pairs.into_iter().filter(|(key, ..)| key.starts_with("llama.")) {
+                f.set(&key.replace("llama.", "qwen2."), kind, value);
+            }
+            f.set_u32("qwen2.attention.sliding_window", 16);
+        }),
         ("differs between layers", |f| {
             let array = [4u32.to_le_bytes().as_slice(), &1u64.to_le_bytes(), &2u32.to_le_bytes()].concat();
             f.set("llama.attention.head_count", 9, array);
         }),
         ("llama.brand_new = 1", |f| f.set_u32("llama.brand_new", 1)),
-        ("scaled RoPE frequencies", |f| f.add("rope_freqs.weight", vec![2])),
-        ("tensor blk.0.ffn_gate.bias: it plays no part", |f| f.add("blk.0.ffn_gate.bias", vec![16])),
+        ("tensor rope_factors_long.weight: RoPE with factors for short and long", |f| {
+            f.add("rope_factors_long.weight", vec![2])
+        }),
+        ("tensor blk.0.attn_q_norm.weight: it plays no part", |f| f.add("blk.0.attn_q_norm.weight", vec![4])),
     ];
     for (words, change) in cases {
         let mut file = Gguf::llama();
@@ -139,6 +156,44 @@ fn features_at_their_neutral_values_are_no_reason_to_refuse() {
     file.set_u32("llama.expert_count", 0);
     file.set_u32("llama.rope.dimension_count", 4);
     open(&file).unwrap();
+}
+
+#[test]
+fn scaled_rope_windows_and_experts_of_llama_are_read() {
+    let mut file = Gguf::llama();
+    file.set("llama.rope.scaling.factor", 6, 2f32.to_le_bytes().to_vec());
+    file.set_u32("llama.attention.sliding_window", 16);
+    let hyper = open(&file).unwrap().hyper().clone();
+    assert_eq!(hyper.rope.unwrap().scaling, RopeScaling::Linear { factor: 2.0 });
+    assert_eq!((hyper.window_of(0), hyper.experts), (Some(16), None));
+
+    let mut file = Gguf::llama();
+    file.add("rope_freqs.weight", vec![2]);
+    let contents = open(&file).unwrap();
+    assert_eq!(contents.hyper().rope.unwrap().scaling, RopeScaling::Stored);
+    assert!(contents.weight(WeightKey::outside(Role::RopeFactors)).is_ok());
+    refused(open(&with_experts(4, 5)), Malformed, "5 of 4 experts");
+    refused(open(&with_experts(5, 2)), Malformed, "ask for [5, 8]");
+
+    let contents = open(&with_experts(4, 2)).unwrap();
+    assert_eq!(contents.architecture(), Architecture::Mixtral);
+    let mut row = [0.0; 8];
+    let expert = contents.weight(WeightKey::in_expert(0, 3, Role::ExpertGate)).unwrap();
+    expert.dequantize_row(1, &mut row).unwrap();
+    assert_eq!(row[0], f32::from(3 * 16 * 8 + 8u16), "row 1 of expert 3 is row 49 of the stack");
+}
+
+/// The file says `count` experts and `used` of them; its tensors hold four.
+fn with_experts(count: u32, used: u32) -> Gguf {
+    let mut file = Gguf::llama();
+    file.set_u32("llama.expert_count", count);
+    file.set_u32("llama.expert_used_count", used);
+    file.tensors.retain(|tensor| !tensor.name.starts_with("blk.0.ffn_") || tensor.name.contains("norm"));
+    file.add("blk.0.ffn_gate_inp.weight", vec![4, 8]);
+    file.add("blk.0.ffn_gate_exps.weight", vec![4, 16, 8]);
+    file.add("blk.0.ffn_up_exps.weight", vec![4, 16, 8]);
+    file.add("blk.0.ffn_down_exps.weight", vec![4, 8, 16]);
+    file
 }
 
 #[test]

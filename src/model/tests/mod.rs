@@ -6,6 +6,7 @@ mod gguf;
 mod mutation;
 mod opening;
 mod overrides;
+mod published;
 mod safetensors;
 mod shipped;
 mod split;

@@ -3,8 +3,13 @@
 use super::build::{Gguf, gpt2_config, gpt2_tensors, llama_config, llama_tensors, safetensors, text};
 use super::refused;
 use crate::ErrorKind::{Malformed, Unsupported, Usage};
-use crate::model::{Activation, Model, Overrides, Source};
+use crate::model::config::Config;
+use crate::model::fact::Facts;
+use crate::model::family::Shapes;
+use crate::model::{Activation, HyperParameters, Model, Overrides, Source};
+use serde_json::{Value, json};
 use std::fs;
+use std::path::Path;
 
 /// The same llama as a GGUF file and as a folder.
 fn models() -> (tempfile::TempDir, [std::path::PathBuf; 2]) {
@@ -51,7 +56,7 @@ fn senseless_settings_are_refused() {
         let set = |setting| Model::open_with(&path, &Overrides::parse([setting]).unwrap());
         refused(set("heads=-1"), Usage, "heads is set to `-1`, and should be a count");
         refused(set("gated=1"), Usage, "should be true or false");
-        refused(set("activation=relu"), Usage, "should be one of silu, gelu_new");
+        refused(set("activation=relu"), Usage, "should be one of silu, gelu, gelu_new");
         refused(set("kv_head=1"), Usage, "did you mean `kv_heads`?");
         refused(set("sampling=greedy"), Usage, "it has layers, hidden, heads");
         refused(set("layers=2"), Malformed, "needs it as attn_norm");
@@ -60,6 +65,63 @@ fn senseless_settings_are_refused() {
         refused(set("rope_base=nan"), Malformed, "base of NaN");
         refused(set("rotary_dim=2"), Unsupported, "partial RoPE");
     }
+}
+
+fn with(config: &Value, settings: &[&str]) -> crate::Result<HyperParameters> {
+    let config = Config::parse(config.to_string().as_bytes(), Path::new("config.json")).unwrap();
+    let shapes = Shapes { vocabulary: 10, has_output: true, has_rope_factors: false, tensors: 1000 };
+    let mut facts = Facts::new(&Overrides::parse(settings.iter().copied()).unwrap());
+    let hyper = config.hyper(shapes, &mut facts);
+    facts.judge(hyper)
+}
+
+#[test]
+fn the_numbers_of_one_family_alone_can_be_set_too() {
+    let gemma = json!({
+        "model_type": "gemma3_text", "head_dim": 4, "hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2,
+        "num_hidden_layers": 2, "num_key_value_heads": 1, "max_position_embeddings": 64, "sliding_window": 32,
+        "layer_types": ["sliding_attention", "full_attention"], "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0,
+        "rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}
+    });
+    let plain = with(&gemma, &[]).unwrap();
+    let settings = [
+        "window=7",
+        "local_rope_base=5",
+        "rope_base=6",
+        "attn_softcap=3",
+        "logit_softcap=2",
+        "embedding_scale=9",
+        "norm_weight_offset=0.5",
+        "attn_scale=0.25",
+        "activation=quick_gelu",
+    ];
+    let set = with(&gemma, &settings).unwrap();
+    let mut expected = plain.clone();
+    let window = expected.window.as_mut().unwrap();
+    (window.positions, window.rope.as_mut().unwrap().base) = (7, 5.0);
+    expected.rope.as_mut().unwrap().base = 6.0;
+    (expected.attn_softcap, expected.logit_softcap) = (Some(3.0), Some(2.0));
+    (expected.embedding_scale, expected.norm_weight_offset) = (Some(9.0), 0.5);
+    (expected.attn_scale, expected.activation) = (0.25, Activation::GeluQuick);
+    assert_eq!(set, expected);
+    for key in ["window_layers", "rope_scaling"] {
+        let words = format!("{key} stands for several numbers of the file and cannot be set");
+        refused(with(&gemma, &[&format!("{key}=0")]), Usage, &words);
+    }
+    refused(with(&gemma, &["window=0"]), Malformed, "window is 0");
+    refused(with(&gemma, &["local_rotary_dim=2"]), Unsupported, "partial RoPE (2 of 4");
+
+    let experts = json!({
+        "model_type": "qwen2_moe", "hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2,
+        "num_hidden_layers": 2, "num_key_value_heads": 1, "max_position_embeddings": 64, "num_experts": 8,
+        "num_experts_per_tok": 2, "moe_intermediate_size": 4, "shared_expert_intermediate_size": 12
+    });
+    let settings =
+        ["experts=6", "experts_used=3", "expert_ffn=5", "shared_expert_ffn=7", "expert_weights_normalised=true"];
+    let set = with(&experts, &settings).unwrap().experts.unwrap();
+    assert_eq!((set.count, set.used, set.ffn, set.shared_ffn, set.normalised), (6, 3, 5, 7, true));
 }
 
 #[test]

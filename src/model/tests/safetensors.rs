@@ -104,30 +104,69 @@ fn a_tied_head_must_be_a_copy() {
 
 #[test]
 fn features_that_are_not_built_are_refused_by_name() {
-    let cases: [(&str, Value); 11] = [
-        ("model_type", json!("mistral")),
-        ("hidden_act", json!("gelu")),
-        ("rope_scaling", json!({"rope_type": "llama3", "factor": 8.0})),
-        ("rope_scaling", json!({"type": "linear", "factor": 2.0})),
-        ("rope_parameters", json!({"full_attention": {"rope_type": "default"}})),
-        ("partial_rotary_factor", json!(0.5)),
-        ("sliding_window", json!(16)),
-        ("layer_types", json!(["sliding_attention"])),
-        ("mlp_bias", json!(true)),
-        ("quantization_config", json!({"quant_method": "gptq"})),
-        ("scale_attn_by_inverse_layer_idx", json!(true)),
+    let cases: [(&str, Value, &str); 15] = [
+        (
+            "model_type",
+            json!("mamba"),
+            "gemma2, gemma3_text, gpt2, gpt_neox, llama, mistral, mixtral, phi3, qwen2, qwen2_moe",
+        ),
+        ("model_type", json!("gemma3"), "architecture \"gemma3\" is not known"),
+        ("hidden_act", json!("relu"), "activation \"relu\""),
+        ("rope_scaling", json!({"rope_type": "yarn", "factor": 8.0}), "RoPE type \"yarn\" is not supported; known are"),
+        ("rope_scaling", json!({"type": "longrope", "long_factor": [1.0]}), "RoPE type \"longrope\""),
+        ("rope_scaling", json!({"rope_type": "linear", "factor": 2.0, "mrope_section": [1]}), "field mrope_section"),
+        ("rope_parameters", json!({"full_attention": {}, "chunked_attention": {}}), "type chunked_attention"),
+        ("partial_rotary_factor", json!(0.5), "partial RoPE (2 of 4"),
+        ("sliding_window", json!(16), "sliding window of 16"),
+        ("layer_types", json!(["chunked_attention"]), "layer_types"),
+        ("quantization_config", json!({"quant_method": "gptq"}), "quantization_config"),
+        ("scale_attn_by_inverse_layer_idx", json!(true), "scale_attn_by_inverse_layer_idx"),
+        ("use_bidirectional_attention", json!(true), "use_bidirectional_attention"),
+        ("attn_logit_softcapping", json!(50.0), "attn_logit_softcapping = 50"),
+        ("final_logit_softcapping", json!(30.0), "final_logit_softcapping = 30"),
     ];
-    for (key, value) in cases {
-        let words = match key {
-            "model_type" => "qwen2, llama, gpt2",
-            "hidden_act" => "activation \"gelu\"",
-            "sliding_window" => "sliding window of 16",
-            other => other,
-        };
+    for (key, value, words) in cases {
         refused(llama_with(|c| c[key] = value), Unsupported, words);
     }
     llama_with(|c| c["sliding_window"] = json!(32)).unwrap();
     llama_with(|c| c["rope_scaling"] = json!({"rope_type": "default"})).unwrap();
+}
+
+/// A configuration may promise or deny biases; the tensors here have none.
+#[test]
+fn biases_are_where_the_configuration_says() {
+    for key in ["attention_bias", "mlp_bias"] {
+        refused(llama_with(|c| c[key] = json!(true)), Malformed, "lacks the weight layers.0.");
+        llama_with(|c| c[key] = json!(false)).unwrap();
+    }
+    let mut config = llama_config();
+    config["mlp_bias"] = json!(false);
+    let mut tensors = llama_tensors("model.");
+    tensors.push(("model.layers.0.mlp.up_proj.bias".into(), vec![16]));
+    let result = open(config.to_string().as_bytes(), safetensors(&tensors));
+    refused(result, Malformed, "has the weight layers.0.ffn_up_bias");
+}
+
+#[test]
+fn windows_are_read_by_family() {
+    let of = |kind: &str, change: fn(&mut Value)| {
+        llama_with(|c| {
+            c["model_type"] = json!(kind);
+            change(c);
+        })
+    };
+    let window = |contents: crate::Result<Contents>| contents.unwrap().hyper().window_of(0);
+    assert_eq!(window(of("mistral", |c| c["sliding_window"] = json!(4))), Some(4));
+    assert_eq!(window(of("mistral", |c| c["sliding_window"] = Value::Null)), None);
+    assert_eq!(window(of("mistral", |_| {})), Some(4096), "the family's default");
+    refused(of("mistral", |c| c["layer_types"] = json!(["full_attention"])), Unsupported, "all layers have the window");
+    refused(of("mistral", |c| c["layer_types"] = json!([])), Malformed, "a list of 1 names");
+    refused(of("mistral", |c| c["sliding_window"] = json!("wide")), Malformed, "should be a count");
+    let types = |c: &mut Value| {
+        c["sliding_window"] = Value::Null;
+        c["layer_types"] = json!(["sliding_attention"]);
+    };
+    refused(of("mistral", types), Malformed, "there is no window");
 }
 
 #[test]
@@ -145,6 +184,10 @@ fn senseless_configurations_are_malformed() {
         ("vocab_size", json!(11), "has 10 rows"),
         ("tie_word_embeddings", json!("no"), "true or false"),
         ("head_dim", json!(3), "RoPE turns pairs"),
+        ("rope_scaling", json!({"rope_type": "linear"}), "has no factor"),
+        ("rope_scaling", json!({"rope_type": "linear", "factor": 0.0}), "factor of 0"),
+        ("rope_scaling", json!([1]), "should be an object"),
+        ("rope_scaling", json!({"rope_type": 3}), "RoPE type 3"),
     ];
     for (key, value, words) in cases {
         refused(llama_with(|c| c[key] = value), Malformed, words);

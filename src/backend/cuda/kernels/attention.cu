@@ -37,41 +37,67 @@ __device__ __forceinline__ Head head_of(const Attention &p, u32 row, u32 head) {
     return h;
 }
 
-__device__ __forceinline__ void softmax(const float *scores, float *out, u32 count, float *scratch) {
+// `keep` takes the probabilities too where it is there.
+__device__ __forceinline__ void softmax(const float *from, float *out, float *keep, u32 count, float *scratch) {
     float largest = -INFINITY;
-    for (u32 i = threadIdx.x; i < count; i += blockDim.x) largest = fmaxf(largest, scores[i]);
+    for (u32 i = threadIdx.x; i < count; i += blockDim.x) largest = fmaxf(largest, from[i]);
     largest = block_max(largest, scratch);
     float sum = 0.0f;
-    for (u32 i = threadIdx.x; i < count; i += blockDim.x) sum += expf(scores[i] - largest);
+    for (u32 i = threadIdx.x; i < count; i += blockDim.x) sum += expf(from[i] - largest);
     sum = block_sum(sum, scratch);
-    for (u32 i = threadIdx.x; i < count; i += blockDim.x) out[i] = expf(scores[i] - largest) / sum;
+    for (u32 i = threadIdx.x; i < count; i += blockDim.x) {
+        float probability = expf(from[i] - largest) / sum;
+        out[i] = probability;
+        if (keep) keep[i] = probability;
+    }
 }
+
+const u32 NEAR = 4096;  // keys whose scores and probabilities stay in shared memory too
 
 // Few rows: one block a head of a row makes all three, and writes them.
 extern "C" __global__ void __launch_bounds__(1024) attention_few(const __grid_constant__ Attention p) {
+    in_turn();
     __shared__ float scratch[32];
     __shared__ float sums[1024];
+    __shared__ float near[NEAR];
     u32 head = blockIdx.x, row = blockIdx.y, warp = threadIdx.x >> 5, lane = threadIdx.x & 31u, warps = blockDim.x >> 5;
     Head h = head_of(p, row, head);
     float *scores = (float *)p.scores + h.ragged, *probabilities = (float *)p.probabilities + h.ragged;
     u64 in_row = ((u64)row * p.heads + head) * p.head_dim;
     if (p.stages & SCORES) {
-        const float *q = (const float *)p.q + in_row, *keys = (const float *)p.keys + h.kv_offset;
-        for (u32 key = warp; key < h.visible; key += warps) {
-            const float *k = keys + (u64)key * h.kv_width;
+        // Eight lanes a key, four keys a warp, four elements of a head a lane at a time.
+        const float4 *q = (const float4 *)((const float *)p.q + in_row);
+        const float *keys = (const float *)p.keys + h.kv_offset;
+        u32 part = lane % 8, fours = p.head_dim / 4;
+        for (u32 base = warp * 4; base < h.visible; base += warps * 4) {
+            u32 key = base + lane / 8;
+            const float4 *k = (const float4 *)(keys + (u64)min(key, h.visible - 1) * h.kv_width);
             float sum = 0.0f;
-            for (u32 i = lane; i < p.head_dim; i += 32) sum = __fmaf_rn(q[i], k[i], sum);
-            sum = warp_sum(sum);
-            if (lane == 0) scores[key] = sum * p.scale;
+#pragma unroll 4
+            for (u32 i = part; i < fours; i += 8) {
+                float4 a = q[i], b = k[i];
+                sum = __fmaf_rn(a.x, b.x, sum);
+                sum = __fmaf_rn(a.y, b.y, sum);
+                sum = __fmaf_rn(a.z, b.z, sum);
+                sum = __fmaf_rn(a.w, b.w, sum);
+            }
+            for (u32 width = 4; width > 0; width >>= 1) sum += __shfl_xor_sync(0xFFFFFFFFu, sum, width);
+            if (part == 0 && key < h.visible) {
+                float score = sum * p.scale;
+                scores[key] = score;
+                if (key < NEAR) near[key] = score;
+            }
         }
         __syncthreads();
     }
     if (p.stages & SOFTMAX) {
-        softmax(scores, probabilities, h.visible, scratch);
+        bool whole = (p.stages & SCORES) && h.visible <= NEAR;
+        softmax(whole ? near : scores, probabilities, h.visible <= NEAR ? near : (float *)0, h.visible, scratch);
         __syncthreads();
     }
     if (p.stages & CONTEXT) {
         const float *values = (const float *)p.values + h.kv_offset;
+        const float *weights = (p.stages & SOFTMAX) && h.visible <= NEAR ? near : probabilities;
         u32 lanes = min(p.head_dim, blockDim.x), groups = blockDim.x / lanes, group = threadIdx.x / lanes;
         for (u32 base = 0; base < p.head_dim; base += lanes) {
             u32 i = base + threadIdx.x % lanes;
@@ -79,7 +105,7 @@ extern "C" __global__ void __launch_bounds__(1024) attention_few(const __grid_co
             if (group < groups && i < p.head_dim) {
 #pragma unroll 8
                 for (u32 key = group; key < h.visible; key += groups) {
-                    sum = __fmaf_rn(probabilities[key], values[(u64)key * h.kv_width + i], sum);
+                    sum = __fmaf_rn(weights[key], values[(u64)key * h.kv_width + i], sum);
                 }
             }
             __syncthreads();
@@ -96,40 +122,49 @@ extern "C" __global__ void __launch_bounds__(1024) attention_few(const __grid_co
 const u32 SQUARE = 64;  // rows and columns of a tile; a thread makes 4 x 4 of it
 const u32 DEPTH = 32;
 
+// Adds the products of a tile's columns `a[d]` and `b[d]`: thread (x, y) takes rows 4 y and columns 4 x on.
+__device__ __forceinline__ void add_tile(const float (*a)[SQUARE + 4], const float (*b)[SQUARE + 4], u32 x, u32 y, float (*sums)[4]) {
+#pragma unroll 8
+    for (u32 d = 0; d < DEPTH; d++) {
+        float4 left = *(const float4 *)&a[d][y * 4], right = *(const float4 *)&b[d][x * 4];
+        float rows[4] = {left.x, left.y, left.z, left.w}, columns[4] = {right.x, right.y, right.z, right.w};
+#pragma unroll
+        for (u32 i = 0; i < 4; i++)
+#pragma unroll
+            for (u32 j = 0; j < 4; j++) sums[i][j] = __fmaf_rn(rows[i], columns[j], sums[i][j]);
+    }
+}
+
 // Scores of many rows: a tile of rows and keys a block.
 extern "C" __global__ void __launch_bounds__(256) attention_scores(const __grid_constant__ Attention p) {
-    __shared__ float qs[DEPTH][SQUARE + 1], ks[DEPTH][SQUARE + 1];
+    in_turn();
+    __shared__ __align__(16) float qs[DEPTH][SQUARE + 4], ks[DEPTH][SQUARE + 4];
     u32 first_key = blockIdx.x * SQUARE, first_row = blockIdx.y * SQUARE, head = blockIdx.z;
     u32 last_row = min(first_row + SQUARE, p.rows) - 1;
     if (first_key >= head_of(p, last_row, head).visible) return;
     Head top = head_of(p, 0, head);
     u32 most = head_of(p, p.rows - 1, head).visible;
     const float *q = (const float *)p.q + (u64)head * p.head_dim, *keys = (const float *)p.keys + top.kv_offset;
-    u32 x = threadIdx.x % 16, y = threadIdx.x / 16;
+    u32 x = threadIdx.x % 16, y = threadIdx.x / 16, d = threadIdx.x % DEPTH;
     float sums[4][4] = {};
     for (u32 depth = 0; depth < p.head_dim; depth += DEPTH) {
-        for (u32 i = threadIdx.x; i < SQUARE * DEPTH; i += 256) {
-            u32 d = i % DEPTH, r = i / DEPTH;
-            bool inside = depth + d < p.head_dim;
-            qs[d][r] = inside && first_row + r < p.rows ? q[(u64)(first_row + r) * p.heads * p.head_dim + depth + d] : 0.0f;
-            ks[d][r] = inside && first_key + r < most ? keys[(u64)(first_key + r) * top.kv_width + depth + d] : 0.0f;
+        bool inside = depth + d < p.head_dim;
+#pragma unroll
+        for (u32 r = threadIdx.x / DEPTH; r < SQUARE; r += 256 / DEPTH) {
+            u32 row = first_row + r, key = first_key + r;
+            qs[d][r] = inside && row < p.rows ? q[(u64)row * p.heads * p.head_dim + depth + d] : 0.0f;
+            ks[d][r] = inside && key < most ? keys[(u64)key * top.kv_width + depth + d] : 0.0f;
         }
         __syncthreads();
-#pragma unroll 8
-        for (u32 d = 0; d < DEPTH; d++) {
-#pragma unroll
-            for (u32 i = 0; i < 4; i++)
-#pragma unroll
-                for (u32 j = 0; j < 4; j++) sums[i][j] = __fmaf_rn(qs[d][y + 16 * i], ks[d][x + 16 * j], sums[i][j]);
-        }
+        add_tile(qs, ks, x, y, sums);
         __syncthreads();
     }
     for (u32 i = 0; i < 4; i++) {
-        u32 row = first_row + y + 16 * i;
+        u32 row = first_row + y * 4 + i;
         if (row >= p.rows) continue;
         Head h = head_of(p, row, head);
         for (u32 j = 0; j < 4; j++) {
-            u32 key = first_key + x + 16 * j;
+            u32 key = first_key + x * 4 + j;
             if (key < h.visible) ((float *)p.scores)[h.ragged + key] = sums[i][j] * p.scale;
         }
     }
@@ -137,48 +172,53 @@ extern "C" __global__ void __launch_bounds__(256) attention_scores(const __grid_
 
 // Softmax of many rows: a block a head of a row.
 extern "C" __global__ void __launch_bounds__(128) attention_softmax(const __grid_constant__ Attention p) {
+    in_turn();
     __shared__ float scratch[32];
     Head h = head_of(p, blockIdx.x, blockIdx.y);
-    softmax((const float *)p.scores + h.ragged, (float *)p.probabilities + h.ragged, h.visible, scratch);
+    softmax((const float *)p.scores + h.ragged, (float *)p.probabilities + h.ragged, (float *)0, h.visible, scratch);
 }
 
 // Context of many rows: a tile of rows and elements of a head a block.
 extern "C" __global__ void __launch_bounds__(256) attention_context(const __grid_constant__ Attention p) {
-    __shared__ float ps[DEPTH][SQUARE + 1], vs[DEPTH][SQUARE + 1];
+    in_turn();
+    __shared__ __align__(16) float ps[DEPTH][SQUARE + 4], vs[DEPTH][SQUARE + 4];
+    const u32 STRIDE = 256 / DEPTH;
     u32 first_element = blockIdx.x * SQUARE, first_row = blockIdx.y * SQUARE, head = blockIdx.z;
     u32 last_row = min(first_row + SQUARE, p.rows) - 1;
     Head bottom = head_of(p, last_row, head);
     const float *values = (const float *)p.values + bottom.kv_offset;
-    u32 x = threadIdx.x % 16, y = threadIdx.x / 16;
+    u32 x = threadIdx.x % 16, y = threadIdx.x / 16, d = threadIdx.x % DEPTH, r = threadIdx.x / DEPTH;
+    // A thread loads the same rows of every tile.
+    const float *rows[SQUARE / STRIDE];
+    u32 visible[SQUARE / STRIDE];
+#pragma unroll
+    for (u32 i = 0; i < SQUARE / STRIDE; i++) {
+        u32 row = first_row + r + i * STRIDE;
+        Head h = head_of(p, min(row, p.rows - 1), head);
+        rows[i] = (const float *)p.probabilities + h.ragged;
+        visible[i] = row < p.rows ? h.visible : 0;
+    }
     float sums[4][4] = {};
     for (u32 depth = 0; depth < bottom.visible; depth += DEPTH) {
+#pragma unroll
+        for (u32 i = 0; i < SQUARE / STRIDE; i++) {
+            ps[d][r + i * STRIDE] = depth + d < visible[i] ? rows[i][depth + d] : 0.0f;
+        }
+#pragma unroll
         for (u32 i = threadIdx.x; i < SQUARE * DEPTH; i += 256) {
-            u32 d = i % DEPTH, r = i / DEPTH, row = first_row + r;
-            float probability = 0.0f;
-            if (row < p.rows) {
-                Head h = head_of(p, row, head);
-                if (depth + d < h.visible) probability = ((const float *)p.probabilities)[h.ragged + depth + d];
-            }
-            ps[d][r] = probability;
             u32 e = i % SQUARE, key = depth + i / SQUARE;
             bool inside = key < bottom.visible && first_element + e < p.head_dim;
             vs[i / SQUARE][e] = inside ? values[(u64)key * bottom.kv_width + first_element + e] : 0.0f;
         }
         __syncthreads();
-#pragma unroll 8
-        for (u32 d = 0; d < DEPTH; d++) {
-#pragma unroll
-            for (u32 i = 0; i < 4; i++)
-#pragma unroll
-                for (u32 j = 0; j < 4; j++) sums[i][j] = __fmaf_rn(ps[d][y + 16 * i], vs[d][x + 16 * j], sums[i][j]);
-        }
+        add_tile(ps, vs, x, y, sums);
         __syncthreads();
     }
     for (u32 i = 0; i < 4; i++) {
-        u32 row = first_row + y + 16 * i;
+        u32 row = first_row + y * 4 + i;
         if (row >= p.rows) continue;
         for (u32 j = 0; j < 4; j++) {
-            u32 element = first_element + x + 16 * j;
+            u32 element = first_element + x * 4 + j;
             if (element < p.head_dim) ((float *)p.context)[((u64)row * p.heads + head) * p.head_dim + element] = sums[i][j];
         }
     }

@@ -20,6 +20,25 @@ enum TensorType { F32, F16, BF16, Q8_0, Q4_K, Q5_K, Q6_K };
 // Operand types of large products.
 enum ComputeType { COMPUTE_F32, COMPUTE_F16, COMPUTE_BF16 };
 
+// A launch of few rows may begin while the one before it still runs (from Hopper on): it says so to the one behind it, and
+// waits before it touches what others write.
+__device__ __forceinline__ void successors_may_begin() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+__device__ __forceinline__ void predecessors_are_done() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+__device__ __forceinline__ void in_turn() {
+    successors_may_begin();
+    predecessors_are_done();
+}
+
 __device__ __forceinline__ float half_to_float(u16 bits) {
     float value;
     asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
@@ -47,6 +66,18 @@ __device__ __forceinline__ u16 rounded_operand(float value, u32 compute_type) {
     return compute_type == COMPUTE_F16 ? float_to_half(value) : float_to_bf16(value);
 }
 
+// Two neighbours at once, `first` in the lower half.
+__device__ __forceinline__ u32 rounded_pair(float first, float second, u32 compute_type) {
+#if __CUDA_ARCH__ >= 800
+    u32 pair;
+    if (compute_type == COMPUTE_F16) asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+    else asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+    return pair;
+#else
+    return rounded_operand(first, compute_type) | ((u32)rounded_operand(second, compute_type) << 16);
+#endif
+}
+
 // Elements of a ragged tensor `[heads, visible keys]` before its row `row`, where row 0 sees `visible` keys.
 __device__ __forceinline__ u64 ragged_offset(u64 heads, u64 row, u64 visible) {
     return heads * (row * visible + row * (row - (row > 0)) / 2);
@@ -70,23 +101,19 @@ __device__ __forceinline__ float warp_max(float value) {
 // Sums over a block of whole warps, in a fixed order. `scratch` has one element a warp; all threads get the sum.
 template <class T>
 __device__ __forceinline__ T block_sum(T value, T *scratch) {
-    u32 warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+    u32 warp = threadIdx.x >> 5, lane = threadIdx.x & 31u;
     value = warp_sum(value);
     __syncthreads();
-    if ((threadIdx.x & 31u) == 0) scratch[warp] = value;
+    if (lane == 0) scratch[warp] = value;
     __syncthreads();
-    T sum = scratch[0];
-    for (u32 other = 1; other < warps; other++) sum += scratch[other];
-    return sum;
+    return warp_sum(lane < blockDim.x >> 5 ? scratch[lane] : (T)0);
 }
 
 __device__ __forceinline__ float block_max(float value, float *scratch) {
-    u32 warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+    u32 warp = threadIdx.x >> 5, lane = threadIdx.x & 31u;
     value = warp_max(value);
     __syncthreads();
-    if ((threadIdx.x & 31u) == 0) scratch[warp] = value;
+    if (lane == 0) scratch[warp] = value;
     __syncthreads();
-    float largest = scratch[0];
-    for (u32 other = 1; other < warps; other++) largest = fmaxf(largest, scratch[other]);
-    return largest;
+    return warp_max(lane < blockDim.x >> 5 ? scratch[lane] : -INFINITY);
 }

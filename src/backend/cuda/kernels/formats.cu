@@ -116,19 +116,43 @@ struct Dequantize {
     u32 compute_type;
 };
 
-template <int TYPE>
-__device__ __forceinline__ void dequantize(const Dequantize &p) {
-    u64 index = ((u64)blockIdx.x * blockDim.x + threadIdx.x) * 4;
-    u64 row = index / p.columns, column = index % p.columns;
-    if (row >= p.rows) return;
-    float4 values = four<TYPE>((const u8 *)p.weight + row * row_bytes<TYPE>(p.columns), column);
+__device__ __forceinline__ void store_four(const Dequantize &p, u64 index, float4 values) {
     if (p.compute_type == COMPUTE_F32) {
         *(float4 *)((float *)p.out + index) = values;
     } else {
-        u32 first = rounded_operand(values.x, p.compute_type) | ((u32)rounded_operand(values.y, p.compute_type) << 16);
-        u32 second = rounded_operand(values.z, p.compute_type) | ((u32)rounded_operand(values.w, p.compute_type) << 16);
-        *(uint2 *)((u16 *)p.out + index) = make_uint2(first, second);
+        u32 first = rounded_pair(values.x, values.y, p.compute_type);
+        *(uint2 *)((u16 *)p.out + index) = make_uint2(first, rounded_pair(values.z, values.w, p.compute_type));
     }
+}
+
+template <int TYPE>
+__device__ __forceinline__ void dequantize(const Dequantize &p) {
+    u32 column = (blockIdx.y * blockDim.x + threadIdx.x) * 4;
+    u64 row = blockIdx.x, index = row * p.columns + column;
+    if (column >= p.columns) return;
+    float4 values = four<TYPE>((const u8 *)p.weight + row * row_bytes<TYPE>(p.columns), column);
+    store_four(p, index, values);
+}
+
+// Q4_K again: a thread takes a word of quants, four elements of one sub-block and four of the next.
+template <>
+__device__ __forceinline__ void dequantize<Q4_K>(const Dequantize &p) {
+    u32 word_number = blockIdx.y * blockDim.x + threadIdx.x, column = word_number / 32 * 256 + word_number % 32 / 8 * 64 + word_number % 8 * 4;
+    u64 row = blockIdx.x;
+    if (column >= p.columns) return;
+    const u8 *block = (const u8 *)p.weight + row * row_bytes<Q4_K>(p.columns) + word_number / 32 * 144;
+    uint4 head = *(const uint4 *)block;
+    u32 word = *(const u32 *)(block + 16 + word_number % 32 * 4), chunk = word_number % 32 / 8, shift = chunk % 2 * 16;
+    u32 scales = (head.y >> shift) & 0x3F3Fu, minima = (head.z >> shift) & 0x3F3Fu;
+    if (chunk >= 2) {
+        u32 mixed = head.w >> shift;
+        scales = (mixed & 0x0F0Fu) | (((head.y >> shift) & 0xC0C0u) >> 2);
+        minima = ((mixed >> 4) & 0x0F0Fu) | (((head.z >> shift) & 0xC0C0u) >> 2);
+    }
+    float d = half_to_float((u16)head.x), dmin = half_to_float((u16)(head.x >> 16));
+    u64 index = row * p.columns + column;
+    store_four(p, index, scaled(d * (float)(scales & 255u), dmin * (float)(minima & 255u), word & 0x0F0F0F0Fu));
+    store_four(p, index + 32, scaled(d * (float)(scales >> 8), dmin * (float)(minima >> 8), (word >> 4) & 0x0F0F0F0Fu));
 }
 
 // ---- Rows of an embedding, by token or by position
@@ -160,8 +184,8 @@ __device__ __forceinline__ void embedding(const Embedding &p) {
 }
 
 #define FORMAT(name, TYPE)                                                                                          \
-    extern "C" __global__ void dequantize_##name(const __grid_constant__ Dequantize p) { dequantize<TYPE>(p); }     \
-    extern "C" __global__ void embedding_##name(const __grid_constant__ Embedding p) { embedding<TYPE>(p); }
+    extern "C" __global__ void dequantize_##name(const __grid_constant__ Dequantize p) { in_turn(); dequantize<TYPE>(p); }     \
+    extern "C" __global__ void embedding_##name(const __grid_constant__ Embedding p) { in_turn(); embedding<TYPE>(p); }
 
 FORMAT(f32, F32)
 FORMAT(f16, F16)
@@ -182,6 +206,10 @@ struct Cast {
 };
 
 extern "C" __global__ void cast(const __grid_constant__ Cast p) {
-    u64 index = (u64)blockIdx.x * blockDim.x + threadIdx.x;
-    if (index < p.count) ((u16 *)p.out)[index] = rounded_operand(((const float *)p.x)[index], p.compute_type);
+    in_turn();
+    u64 index = ((u64)blockIdx.x * blockDim.x + threadIdx.x) * 4;
+    if (index >= p.count) return;
+    float4 values = *(const float4 *)((const float *)p.x + index);
+    u32 first = rounded_pair(values.x, values.y, p.compute_type);
+    *(uint2 *)((u16 *)p.out + index) = make_uint2(first, rounded_pair(values.z, values.w, p.compute_type));
 }

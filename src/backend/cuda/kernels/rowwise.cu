@@ -9,27 +9,51 @@ struct Norm {
     float epsilon;
 };
 
+const u32 HELD = 8;  // elements of a row that a thread keeps in registers
+
 // One block a row. Sums are f64; every other step is rounded to f32.
 extern "C" __global__ void __launch_bounds__(1024) normalise(const __grid_constant__ Norm p) {
+    in_turn();
     __shared__ double scratch[32];
     const float *x = (const float *)p.x + (u64)blockIdx.x * p.width;
     const float *gain = (const float *)p.gain, *bias = (const float *)p.bias;
     float *out = (float *)p.out + (u64)blockIdx.x * p.width;
+    // Everything of the first elements is asked for at once: a single row is all waiting.
+    float held[HELD], gains[HELD], biases[HELD];
+#pragma unroll
+    for (u32 i = 0; i < HELD; i++) {
+        u32 at = threadIdx.x + i * 1024;
+        held[i] = at < p.width ? x[at] : 0.0f;
+        gains[i] = at < p.width ? gain[at] : 0.0f;
+        biases[i] = bias && at < p.width ? bias[at] : 0.0f;
+    }
     float mean = 0.0f;
     if (bias) {
         double sum = 0.0;
-        for (u32 i = threadIdx.x; i < p.width; i += blockDim.x) sum += x[i];
+#pragma unroll
+        for (u32 i = 0; i < HELD; i++) sum += held[i];
+        for (u32 at = threadIdx.x + HELD * 1024; at < p.width; at += 1024) sum += x[at];
         mean = (float)(block_sum(sum, scratch) / p.width);
     }
     double squares = 0.0;
-    for (u32 i = threadIdx.x; i < p.width; i += blockDim.x) {
-        float distance = x[i] - mean;
+#pragma unroll
+    for (u32 i = 0; i < HELD; i++) {
+        float distance = threadIdx.x + i * 1024 < p.width ? held[i] - mean : 0.0f;
+        squares += distance * distance;
+    }
+    for (u32 at = threadIdx.x + HELD * 1024; at < p.width; at += 1024) {
+        float distance = x[at] - mean;
         squares += distance * distance;
     }
     float scale = 1.0f / sqrtf((float)(block_sum(squares, scratch) / p.width) + p.epsilon);
-    for (u32 i = threadIdx.x; i < p.width; i += blockDim.x) {
-        float value = (x[i] - mean) * scale * gain[i];
-        out[i] = bias ? value + bias[i] : value;
+#pragma unroll
+    for (u32 i = 0; i < HELD; i++) {
+        u32 at = threadIdx.x + i * 1024;
+        if (at < p.width) out[at] = (held[i] - mean) * scale * gains[i] + biases[i];
+    }
+    for (u32 at = threadIdx.x + HELD * 1024; at < p.width; at += 1024) {
+        float value = (x[at] - mean) * scale * gain[at];
+        out[at] = bias ? value + bias[at] : value;
     }
 }
 
@@ -62,7 +86,7 @@ struct Pointwise {
     u32 unused;
 };
 
-__device__ __forceinline__ float turned(const PointwiseJob &job, const float *x, u64 at, u32 column, u32 position) {
+__device__ __forceinline__ float turned(const PointwiseJob &job, const float *x, u32 at, u32 column, u32 position) {
     u32 i = column % job.head_dim, half = job.rotary_dim / 2;
     if (i >= job.rotary_dim) return x[at];
     bool first = i < half;
@@ -76,29 +100,56 @@ __device__ __forceinline__ float gelu_tanh(float x) {
     return 0.5f * x * (1.0f + tanhf(root * (x + 0.044715f * x * x * x)));
 }
 
-extern "C" __global__ void pointwise(const __grid_constant__ Pointwise p) {
+__device__ __forceinline__ float applied(u32 operation, float x, float y) {
+    switch (operation) {
+        case ADD:
+        case BIAS: return x + y;
+        case MULTIPLY: return x * y;
+        case SILU: return x / (1.0f + expf(-x));
+        case GELU_TANH: return gelu_tanh(x);
+        default: return x;
+    }
+}
+
+__device__ __forceinline__ void pointwise_one(const PointwiseJob &job, u32 at, u32 first_position) {
+    const float *x = (const float *)job.x, *y = (const float *)job.y;
+    u32 column = at % job.width, position = first_position + at / job.width;
+    float value;
+    if (job.operation == ROPE) value = turned(job, x, at, column, position);
+    else value = applied(job.operation, x[at], y ? y[job.operation == BIAS ? column : at] : 0.0f);
+    if (job.operation != STORE) ((float *)job.out)[at] = value;
+    if (job.next == MULTIPLY) ((float *)job.next_out)[at] = value * ((const float *)job.next_y)[at];
+    if (job.next == STORE) ((float *)job.next_out)[(u64)position * job.width + column] = value;
+}
+
+// Four neighbours of one row at once: most of the time goes into moving them.
+__device__ __forceinline__ void pointwise_four(const PointwiseJob &job, u32 at, u32 first_position) {
+    u32 column = at % job.width, position = first_position + at / job.width;
+    float4 x = *(const float4 *)((const float *)job.x + at), y = make_float4(0.0f, 0.0f, 0.0f, 0.0f), value;
+    if (job.y) y = *(const float4 *)((const float *)job.y + (job.operation == BIAS ? column : at));
+    value.x = applied(job.operation, x.x, y.x);
+    value.y = applied(job.operation, x.y, y.y);
+    value.z = applied(job.operation, x.z, y.z);
+    value.w = applied(job.operation, x.w, y.w);
+    if (job.operation != STORE) *(float4 *)((float *)job.out + at) = value;
+    if (job.next == MULTIPLY) {
+        float4 z = *(const float4 *)((const float *)job.next_y + at);
+        *(float4 *)((float *)job.next_out + at) = make_float4(value.x * z.x, value.y * z.y, value.z * z.z, value.w * z.w);
+    }
+    if (job.next == STORE) *(float4 *)((float *)job.next_out + (u64)position * job.width + column) = value;
+}
+
+extern "C" __global__ void __launch_bounds__(256) pointwise(const __grid_constant__ Pointwise p) {
+    in_turn();
     u32 number = 0;
     while (number + 1 < p.count && blockIdx.x >= p.jobs[number + 1].first_block) number++;
     const PointwiseJob &job = p.jobs[number];
     u32 first_position = ((const Step *)p.step)->first_position + job.first_row;
-    const float *x = (const float *)job.x, *y = (const float *)job.y;
-    u64 start = (u64)(blockIdx.x - job.first_block) * POINTWISE_BLOCK, count = (u64)job.rows * job.width;
-    for (u32 i = threadIdx.x; i < POINTWISE_BLOCK; i += blockDim.x) {
-        u64 at = start + i;
-        if (at >= count) return;
-        u32 column = (u32)(at % job.width), position = first_position + (u32)(at / job.width);
-        float value = x[at];
-        switch (job.operation) {
-            case ADD: value += y[at]; break;
-            case MULTIPLY: value *= y[at]; break;
-            case BIAS: value += y[column]; break;
-            case SILU: value = value / (1.0f + expf(-value)); break;
-            case GELU_TANH: value = gelu_tanh(value); break;
-            case ROPE: value = turned(job, x, at, column, position); break;
-            default: break;
-        }
-        if (job.operation != STORE) ((float *)job.out)[at] = value;
-        if (job.next == MULTIPLY) ((float *)job.next_out)[at] = value * ((const float *)job.next_y)[at];
-        if (job.next == STORE) ((float *)job.next_out)[(u64)position * job.width + column] = value;
+    u32 start = (blockIdx.x - job.first_block) * POINTWISE_BLOCK, count = job.rows * job.width;
+    if (job.width % 4 == 0 && job.operation != ROPE) {
+        u32 at = start + threadIdx.x * 4;
+        if (at < count) pointwise_four(job, at, first_position);
+        return;
     }
+    for (u32 at = start + threadIdx.x; at < min(start + POINTWISE_BLOCK, count); at += blockDim.x) pointwise_one(job, at, first_position);
 }

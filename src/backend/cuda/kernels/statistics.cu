@@ -13,15 +13,14 @@ struct StatisticsEntry {
     u32 unused;
 };
 
-const u32 MOST_ENTRIES = 64;
-const u32 UNIT = 32768;  // elements of a block
-
 struct Statistics {
     u64 step;
     u64 partials;
     u64 out;
-    StatisticsEntry entries[MOST_ENTRIES];
+    u64 entries;
     u32 count;
+    u32 unit;   // elements of a row that a warp takes
+    u32 units;  // of all rows
     u32 unused;
 };
 
@@ -148,24 +147,23 @@ struct Place {
     u32 out_row;
     u32 units;
     u64 partial;  // number of its first partial result
-    bool there;
 };
 
 __device__ __forceinline__ Place place_of(const Statistics &p, u32 unit) {
+    const StatisticsEntry *entries = (const StatisticsEntry *)p.entries;
     u32 low = 0, high = p.count - 1;
     while (low < high) {
         u32 middle = (low + high + 1) / 2;
-        if (p.entries[middle].first_unit <= unit) low = middle;
+        if (entries[middle].first_unit <= unit) low = middle;
         else high = middle - 1;
     }
-    const StatisticsEntry &e = p.entries[low];
+    StatisticsEntry e = entries[low];
     u32 within = unit - e.first_unit, row = within / e.units;
     Place place;
     place.unit = within % e.units;
     place.units = e.units;
     place.out_row = e.out_row + row;
     place.partial = unit - place.unit;
-    place.there = row < e.rows;
     place.row = (const float *)e.x;
     place.length = e.width;
     if (e.width == 0) {
@@ -178,52 +176,63 @@ __device__ __forceinline__ Place place_of(const Statistics &p, u32 unit) {
     return place;
 }
 
+// A unit of a row a warp.
 extern "C" __global__ void __launch_bounds__(256) statistics(const __grid_constant__ Statistics p) {
-    __shared__ RowStatistics scratch[8];
-    Place place = place_of(p, blockIdx.x);
-    if (!place.there) return;
+    in_turn();
+    u32 number = blockIdx.x * 8 + threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (number >= p.units) return;
+    Place place = place_of(p, number);
     float shift = finite_or_zero(place.row[0]);
     RowStatistics s = nothing();
-    u32 start = place.unit * UNIT, end = min(place.length, start + UNIT);
-    // Whole runs of four from an aligned address on; what is left over one by one.
-    u32 head = min((u32)((16 - (u64)(place.row + start) % 16) / 4 % 4), end > start ? end - start : 0);
-    u32 fours = end > start ? (end - start - head) / 4 : 0;
-    // In ascending order, so that the first of equal extremes is kept.
-    if (threadIdx.x < head) add_element(s, place.row[start + threadIdx.x], start + threadIdx.x, shift);
+    u32 start = place.unit * p.unit, end = max(start, min(place.length, start + p.unit));
+    // Whole runs of four from an aligned address on; in ascending order, so that the first of equal extremes is kept.
+    u32 head = min((u32)((16 - (u64)(place.row + start) % 16) / 4 % 4), end - start), fours = (end - start - head) / 4;
+    if (lane < head) add_element(s, place.row[start + lane], start + lane, shift);
     const float4 *aligned = (const float4 *)(place.row + start + head);
-    for (u32 i = threadIdx.x; i < fours; i += 256) {
-        float4 values = aligned[i];
-        u32 column = start + head + i * 4;
-        add_element(s, values.x, column, shift);
-        add_element(s, values.y, column + 1, shift);
-        add_element(s, values.z, column + 2, shift);
-        add_element(s, values.w, column + 3, shift);
+    // Several loads are under way before the first is used.
+    const u32 AHEAD = 4;
+    for (u32 i = lane; i < fours; i += 32 * AHEAD) {
+        float4 values[AHEAD];
+#pragma unroll
+        for (u32 j = 0; j < AHEAD; j++) {
+            if (i + j * 32 < fours) values[j] = __ldg(aligned + i + j * 32);
+        }
+#pragma unroll
+        for (u32 j = 0; j < AHEAD; j++) {
+            if (i + j * 32 >= fours) break;
+            u32 column = start + head + (i + j * 32) * 4;
+            add_element(s, values[j].x, column, shift);
+            add_element(s, values[j].y, column + 1, shift);
+            add_element(s, values[j].z, column + 2, shift);
+            add_element(s, values[j].w, column + 3, shift);
+        }
     }
-    for (u32 column = start + head + fours * 4 + threadIdx.x; column < end; column += 256) add_element(s, place.row[column], column, shift);
+    u32 rest = start + head + fours * 4 + lane;
+    if (rest < end) add_element(s, place.row[rest], rest, shift);
     merge_warp(s);
-    if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = s;
-    __syncthreads();
-    if (threadIdx.x != 0) return;
-    for (u32 warp = 1; warp < 8; warp++) merge(s, scratch[warp]);
-    s.count = end > start ? end - start : 0;
+    if (lane != 0) return;
+    s.count = end - start;
     if (place.units == 1) {
         finish(s, shift);
         ((RowStatistics *)p.out)[place.out_row] = s;
     } else {
-        ((RowStatistics *)p.partials)[blockIdx.x] = s;
+        ((RowStatistics *)p.partials)[number] = s;
     }
 }
 
-// Rows of several units: one warp for each unit's block number, of which the first of a row does the work.
-extern "C" __global__ void __launch_bounds__(32) statistics_merge(const __grid_constant__ Statistics p) {
-    Place place = place_of(p, blockIdx.x);
-    if (!place.there || place.units == 1 || place.unit != 0) return;
+// Rows of several units: the warp of a row's first unit puts them together.
+extern "C" __global__ void __launch_bounds__(256) statistics_merge(const __grid_constant__ Statistics p) {
+    in_turn();
+    u32 number = blockIdx.x * 8 + threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (number >= p.units) return;
+    Place place = place_of(p, number);
+    if (place.units == 1 || place.unit != 0) return;
     RowStatistics s = nothing();
-    for (u32 unit = threadIdx.x; unit < place.units; unit += 32) {
+    for (u32 unit = lane; unit < place.units; unit += 32) {
         merge(s, ((const RowStatistics *)p.partials)[place.partial + unit]);
     }
     merge_warp(s);
-    if (threadIdx.x == 0) {
+    if (lane == 0) {
         finish(s, finite_or_zero(place.row[0]));
         ((RowStatistics *)p.out)[place.out_row] = s;
     }
@@ -233,47 +242,70 @@ extern "C" __global__ void __launch_bounds__(32) statistics_merge(const __grid_c
 
 struct Choose {
     u64 logits;
+    u64 parts;
     u64 out;  // fingerprint, then token
     u32 width;
-    u32 unused;
+    u32 count;  // parts
 };
 
-__device__ __forceinline__ bool better(float value, u32 index, float than, u32 than_index) {
-    return index != NO_INDEX && (than_index == NO_INDEX || value > than || (value == than && index < than_index));
+// The best of a part of the row, and the part's share of the fingerprint.
+struct Best {
+    u64 fingerprint;
+    float value;
+    u32 index;
+};
+
+__device__ __forceinline__ void take(Best &best, const Best &other) {
+    best.fingerprint += other.fingerprint;
+    bool better = best.index == NO_INDEX || other.value > best.value || (other.value == best.value && other.index < best.index);
+    if (other.index != NO_INDEX && better) {
+        best.value = other.value;
+        best.index = other.index;
+    }
 }
 
-extern "C" __global__ void __launch_bounds__(1024) choose(const __grid_constant__ Choose p) {
-    __shared__ float values[32];
-    __shared__ u32 indices[32];
-    __shared__ u64 prints[32];
+// Over a block of 256; thread 0 has the result.
+__device__ __forceinline__ Best block_best(Best best) {
+    __shared__ Best scratch[8];
+    for (u32 width = 16; width > 0; width >>= 1) {
+        Best other;
+        other.fingerprint = from_lane(best.fingerprint, width);
+        other.value = from_lane(best.value, width);
+        other.index = from_lane(best.index, width);
+        take(best, other);
+    }
+    if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = best;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        for (u32 warp = 1; warp < 8; warp++) take(best, scratch[warp]);
+    }
+    return best;
+}
+
+const u32 CHOOSE_PART = 2048;  // logits of a block
+
+extern "C" __global__ void __launch_bounds__(256) choose_parts(const __grid_constant__ Choose p) {
+    in_turn();
     const float *logits = (const float *)p.logits;
-    float best = 0.0f;
-    u32 index = NO_INDEX;
-    u64 print = 0;
+    Best best = {0, 0.0f, NO_INDEX};
+    u32 start = blockIdx.x * CHOOSE_PART, end = min(p.width, start + CHOOSE_PART);
 #pragma unroll 4
-    for (u32 i = threadIdx.x; i < p.width; i += 1024) {
+    for (u32 i = start + threadIdx.x; i < end; i += 256) {
         float value = logits[i];
         u32 mask = i * 0x9E3779B1u, factor = (i * 0x85EBCA77u + 0xC2B2AE3Du) | 1u;
-        print += (u64)(__float_as_uint(value) ^ mask) * (u64)factor;
-        if (value == value && better(value, i, best, index)) { best = value; index = i; }
+        Best other = {(u64)(__float_as_uint(value) ^ mask) * (u64)factor, value, value == value ? i : NO_INDEX};
+        take(best, other);
     }
-    for (u32 width = 16; width > 0; width >>= 1) {
-        float value = from_lane(best, width);
-        u32 other = from_lane(index, width);
-        print += from_lane(print, width);
-        if (better(value, other, best, index)) { best = value; index = other; }
-    }
-    if (threadIdx.x % 32 == 0) {
-        values[threadIdx.x / 32] = best;
-        indices[threadIdx.x / 32] = index;
-        prints[threadIdx.x / 32] = print;
-    }
-    __syncthreads();
+    best = block_best(best);
+    if (threadIdx.x == 0) ((Best *)p.parts)[blockIdx.x] = best;
+}
+
+extern "C" __global__ void __launch_bounds__(256) choose(const __grid_constant__ Choose p) {
+    in_turn();
+    Best best = {0, 0.0f, NO_INDEX};
+    for (u32 i = threadIdx.x; i < p.count; i += 256) take(best, ((const Best *)p.parts)[i]);
+    best = block_best(best);
     if (threadIdx.x != 0) return;
-    for (u32 warp = 1; warp < 32; warp++) {
-        print += prints[warp];
-        if (better(values[warp], indices[warp], best, index)) { best = values[warp]; index = indices[warp]; }
-    }
-    ((u64 *)p.out)[0] = print;
-    ((u64 *)p.out)[1] = index == NO_INDEX ? 0 : index;
+    ((u64 *)p.out)[0] = best.fingerprint;
+    ((u64 *)p.out)[1] = best.index == NO_INDEX ? 0 : best.index;
 }

@@ -1,7 +1,10 @@
 //! What recording costs, on real activations of the small model: `cargo bench --bench recording`.
 //!
-//! Rates are per core, in bytes of f32 values; the runs at the end use every core.
+//! Rates are per core, in bytes of f32 values; the recorder's pipeline (`-- pipeline` for that alone) and the runs at the
+//! end use every core.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a benchmark, a panic is the report")]
+
+mod pipeline;
 
 use actrace::backend::{Captured, CpuBackend, Semantics};
 use actrace::codec::Encoder;
@@ -11,6 +14,7 @@ use actrace::model::Model;
 use actrace::record::Shape;
 use actrace::stats::{RowStatistics, row_fingerprint};
 use actrace::tensor::{Dtype, Rows};
+use pipeline::Pipeline;
 use std::hint::black_box;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -43,6 +47,7 @@ fn tokens() -> Vec<u32> {
 }
 
 fn main() {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-qwen2");
     let model = Model::open(&path).unwrap();
     let backend = CpuBackend::new(Semantics::DequantizeF32, 0).unwrap();
@@ -52,7 +57,12 @@ fn main() {
     forward.generate(&Request { tokens: &tokens, generate: 0, stop_at: &[] }, &mut seen).unwrap();
     let bytes: usize = seen.0.iter().map(|rows| size_of_val(rows.values())).sum();
     println!("{} tensors, {:.1} MB of values", seen.0.len(), bytes as f64 / 1e6);
+    let pipeline = || Pipeline::new(&model, forward.graph(), &seen.0, &words).print();
+    if words.first().is_some_and(|word| word == "pipeline") {
+        return pipeline();
+    }
     parts(&seen.0, bytes);
+    pipeline();
     whole_runs(&path);
 }
 
@@ -85,7 +95,6 @@ fn parts(tensors: &[Rows], bytes: usize) {
     rate("Encoder::encode", bytes, || {
         stored = 0;
         for raw in &raw {
-            out.clear();
             encoder.encode(Dtype::F32, raw, &mut out).unwrap();
             stored += out.len();
         }

@@ -2,14 +2,18 @@
 //!
 //! A key of the architecture that is not known here may change the forward pass, so it is refused by name.
 
+mod attention;
+mod experts;
+
 use super::value::Value;
 use crate::error::{Error, Result};
-use crate::model::Activation;
-use crate::model::hyper::{Facts, Source, Sourced};
-use crate::model::{Architecture, HyperParameters, RopeParameters};
+use crate::model::fact::{Facts, Source, Sourced};
+use crate::model::family::Shapes;
+use crate::model::hyper::embedding_scale;
+use crate::model::{Activation, Architecture, HyperParameters};
 use std::collections::BTreeMap;
 
-/// Keys (behind the architecture's name) that become hyper-parameters.
+/// Keys (behind the architecture's name) that become hyper-parameters in every family.
 const READ: [&str; 13] = [
     "block_count",
     "context_length",
@@ -31,8 +35,8 @@ const SILENT: [&str; 3] = ["tensor_data_layout", "rope.scaling.original_context_
 
 /// Keys with the numbers at which they change nothing.
 const NEUTRAL: [(&str, &[f64]); 9] = [
-    ("rope.scaling.factor", &[1.0]),
-    ("rope.scale_linear", &[1.0]),
+    ("rope.scaling.attn_factor", &[1.0]),
+    ("expert_weights_scale", &[0.0, 1.0]),
     ("expert_count", &[0.0]),
     ("expert_used_count", &[0.0]),
     ("attn_logit_softcapping", &[0.0]),
@@ -74,45 +78,59 @@ impl Metadata {
             _ => {}
         }
         match self.pairs.get("general.architecture") {
-            Some(Value::Text(name)) => Architecture::from_name(name),
+            Some(Value::Text(name)) => Ok(self.with_experts(Architecture::from_gguf(name)?)),
             Some(other) => Err(Error::malformed(format!("general.architecture is {other}, and should be a name"))),
             None => Err(Error::malformed("the metadata have no general.architecture")),
         }
     }
 
-    /// Typed and checked hyper-parameters. `vocabulary` counts the rows of the token embedding.
+    /// A `llama` with experts is a Mixtral.
+    fn with_experts(&self, architecture: Architecture) -> Architecture {
+        match (architecture, self.pairs.get("llama.expert_count")) {
+            (Architecture::Llama, Some(Value::Unsigned(count))) if *count > 0 => Architecture::Mixtral,
+            _ => architecture,
+        }
+    }
+
+    /// Typed and checked hyper-parameters; `shapes` are what the tensors tell.
     ///
     /// # Errors
     /// Malformed for missing or senseless numbers; unsupported for features that are not built.
-    pub(in crate::model) fn hyper(
-        &self,
-        vocabulary: u32,
-        has_output: bool,
-        facts: &mut Facts,
-    ) -> Result<HyperParameters> {
+    pub(in crate::model) fn hyper(&self, shapes: Shapes, facts: &mut Facts) -> Result<HyperParameters> {
         let architecture = self.architecture()?;
         let fields = Fields { pairs: &self.pairs, architecture };
-        let gpt2 = architecture == Architecture::Gpt2;
         let layers = facts.note("layers", fields.needed("block_count")?);
+        shapes.check_layers(layers)?;
         let hidden = facts.note("hidden", fields.needed("embedding_length")?);
         let heads = facts.note("heads", fields.needed("attention.head_count")?);
         let kv_heads = Sourced::or(fields.count("attention.head_count_kv")?, heads);
         let kv_heads = facts.note("kv_heads", kv_heads);
         let head_dim = facts.note("head_dim", fields.head_dim(hidden, heads)?);
+        let ffn = facts.note("ffn", fields.needed("feed_forward_length")?);
         let hyper = HyperParameters {
             layers,
             hidden,
             heads,
             kv_heads,
             head_dim,
-            ffn: facts.note("ffn", fields.needed("feed_forward_length")?),
-            vocabulary: facts.note("vocabulary", fields.vocabulary(vocabulary)?),
+            ffn,
+            vocabulary: facts.note("vocabulary", fields.vocabulary(shapes.vocabulary)?),
             context: facts.note("context", fields.needed("context_length")?),
             norm_epsilon: facts.note("norm_epsilon", fields.epsilon()?),
-            rope: if gpt2 { None } else { Some(fields.rope(head_dim, facts)?) },
-            activation: activation(gpt2, facts),
-            gated: facts.note("gated", Sourced::default(!gpt2)),
-            tied_embeddings: facts.note("tied_embeddings", Sourced { value: !has_output, source: Source::Shape }),
+            // Gemma's converter adds the 1 to the weights.
+            norm_weight_offset: 0.0,
+            rope: fields.rope(head_dim, shapes.has_rope_factors, facts)?,
+            window: fields.window(layers, head_dim, facts)?,
+            attn_scale: facts.note("attn_scale", fields.attn_scale(layers, hidden, heads, head_dim)),
+            attn_softcap: facts.note_some("attn_softcap", fields.softcap("attn_logit_softcapping", 50.0)?),
+            logit_softcap: facts.note_some("logit_softcap", fields.softcap("final_logit_softcapping", 30.0)?),
+            embedding_scale: facts.note_some("embedding_scale", embedding_scale(architecture, hidden)),
+            activation: activation(architecture, facts)?,
+            gated: facts.note("gated", Sourced::default(!architecture.is_gpt())),
+            parallel_residual: fields.parallel_residual(facts)?,
+            experts: fields.experts(layers, ffn, facts)?,
+            tied_embeddings: facts
+                .note("tied_embeddings", Sourced { value: !shapes.has_output, source: Source::Shape }),
         };
         hyper.validate()?;
         fields.refuse_unbuilt(&hyper)?;
@@ -120,12 +138,15 @@ impl Metadata {
     }
 }
 
-/// The format names no activation: it belongs to the architecture.
-fn activation(gpt2: bool, facts: &mut Facts) -> Activation {
-    match facts.note("activation", Sourced::default(if gpt2 { "gelu_new" } else { "silu" })) {
-        "silu" => Activation::Silu,
-        _ => Activation::GeluTanh,
-    }
+/// The format names no activation: it belongs to the architecture, as Hugging Face's model of it computes it.
+fn activation(architecture: Architecture, facts: &mut Facts) -> Result<Activation> {
+    let name = match architecture {
+        Architecture::Gpt2 => "gelu_new",
+        Architecture::Gemma2 | Architecture::Gemma3 => "gelu_pytorch_tanh",
+        Architecture::GptNeox => "gelu",
+        _ => "silu",
+    };
+    Activation::from_name(facts.note("activation", Sourced::default(name)))
 }
 
 struct Fields<'a> {
@@ -135,7 +156,7 @@ struct Fields<'a> {
 
 impl Fields<'_> {
     fn key(&self, name: &str) -> String {
-        format!("{}.{name}", self.architecture.name())
+        format!("{}.{name}", self.architecture.gguf())
     }
 
     fn get(&self, name: &str) -> Option<&Value> {
@@ -198,9 +219,9 @@ impl Fields<'_> {
     }
 
     fn epsilon(&self) -> Result<Sourced<f32>> {
-        let name = match self.architecture {
-            Architecture::Gpt2 => "attention.layer_norm_epsilon",
-            Architecture::Qwen2 | Architecture::Llama => "attention.layer_norm_rms_epsilon",
+        let name = match self.architecture.is_gpt() {
+            true => "attention.layer_norm_epsilon",
+            false => "attention.layer_norm_rms_epsilon",
         };
         let epsilon = self.number(name)?;
         epsilon
@@ -208,17 +229,44 @@ impl Fields<'_> {
             .ok_or_else(|| Error::malformed(format!("the metadata have no {}", self.key(name))))
     }
 
-    fn rope(&self, head_dim: u32, facts: &mut Facts) -> Result<RopeParameters> {
-        let base = Sourced::or(self.number("rope.freq_base")?, 10_000.0);
-        let rotary_dim = Sourced::or(self.count("rope.dimension_count")?, head_dim);
-        Ok(RopeParameters { base: facts.note("rope_base", base), rotary_dim: facts.note("rotary_dim", rotary_dim) })
+    fn flag(&self, name: &str) -> Result<Option<bool>> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(other) => Err(Error::malformed(format!("{} is {other}, and should be a flag", self.key(name)))),
+        }
+    }
+
+    fn parallel_residual(&self, facts: &mut Facts) -> Result<bool> {
+        match self.architecture {
+            Architecture::GptNeox => {
+                let parallel = Sourced::or(self.flag("use_parallel_residual")?, true);
+                Ok(facts.note("parallel_residual", parallel))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Whether a key becomes a hyper-parameter in this family.
+    fn is_read(&self, name: &str) -> bool {
+        use Architecture::*;
+        match name {
+            "rope.scaling.type" | "rope.scaling.factor" | "rope.scale_linear" => self.architecture != Gpt2,
+            "use_parallel_residual" => self.architecture == GptNeox,
+            "attention.sliding_window" => attention::has_window(self.architecture),
+            "attention.sliding_window_pattern" => self.architecture.is_gemma(),
+            "rope.freq_base_swa" => self.architecture == Gemma3,
+            "attn_logit_softcapping" | "final_logit_softcapping" => self.architecture.is_gemma(),
+            _ => self.architecture.has_experts() && experts::READ.contains(&name),
+        }
     }
 
     fn refuse_unbuilt(&self, hyper: &HyperParameters) -> Result<()> {
         let prefix = self.key("");
         for (key, value) in self.pairs {
             let Some(name) = key.strip_prefix(&prefix) else { continue };
-            if !READ.contains(&name) && !SILENT.contains(&name) && !changes_nothing(name, value, hyper) {
+            let known = READ.contains(&name) || self.is_read(name) || SILENT.contains(&name);
+            if !known && !changes_nothing(name, value, hyper) {
                 return Err(Error::unsupported(format!(
                     "{key} = {value} is not supported; running without it could be wrong"
                 )));
@@ -236,8 +284,6 @@ fn changes_nothing(name: &str, value: &Value, hyper: &HyperParameters) -> bool {
         _ => None,
     };
     match (name, value) {
-        // "linear" alone is its factor's business, which is checked under its own key.
-        ("rope.scaling.type", Value::Text(kind)) => kind == "none" || kind == "linear",
         ("attention.causal", Value::Bool(causal)) => *causal,
         ("use_parallel_residual", Value::Bool(parallel)) => !parallel,
         ("attention.sliding_window", Value::Unsigned(window)) => *window == 0 || *window >= hyper.context.into(),

@@ -1,0 +1,76 @@
+//! The tiny models of `tests/fixtures/families`, unpacked beside the test binaries.
+
+use super::fixture;
+use actrace::model::Model;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Every model of the folder.
+pub fn names() -> Vec<String> {
+    listed(|name| fixture("families").join(name).is_dir().then_some(name))
+}
+
+/// Those that stand there as GGUF files too.
+pub fn gguf_names() -> Vec<String> {
+    listed(|name| name.strip_suffix(".gguf.zst"))
+}
+
+fn listed(pick: impl Fn(&str) -> Option<&str>) -> Vec<String> {
+    let entries = fs::read_dir(fixture("families")).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<String> = entries.filter_map(|name| pick(name.to_str().unwrap()).map(str::to_owned)).collect();
+    names.sort();
+    assert!(!names.is_empty());
+    names
+}
+
+/// The model as safetensors.
+pub fn folder(name: &str) -> Model {
+    let packed = fixture(&format!("families/{name}"));
+    let folder = unpacked_folder().join(name);
+    fs::create_dir_all(&folder).unwrap();
+    write(&folder.join("config.json"), &fs::read(packed.join("config.json")).unwrap());
+    write(&folder.join("model.safetensors"), &weights(name));
+    Model::open(&folder).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// The model as a GGUF file.
+pub fn gguf(name: &str) -> Model {
+    let bytes = gguf_bytes(name);
+    fs::create_dir_all(unpacked_folder()).unwrap();
+    let path = unpacked_folder().join(format!("{name}.gguf"));
+    write(&path, &bytes);
+    Model::open(&path).unwrap_or_else(|error| panic!("{name}.gguf: {error}"))
+}
+
+/// The bytes of the GGUF file.
+pub fn gguf_bytes(name: &str) -> Vec<u8> {
+    let packed = fs::read(fixture(&format!("families/{name}.gguf.zst"))).unwrap();
+    // The file is compressed against the bytes of the safetensors file.
+    let weights = weights(name);
+    let mut decoder = zstd::Decoder::with_dictionary(packed.as_slice(), &weights).unwrap();
+    let mut bytes = Vec::new();
+    std::io::copy(&mut decoder, &mut bytes).unwrap();
+    bytes
+}
+
+/// The bytes of the safetensors file.
+pub fn weights(name: &str) -> Vec<u8> {
+    let packed = fs::read(fixture(&format!("families/{name}/model.safetensors.zst"))).unwrap();
+    zstd::decode_all(packed.as_slice()).unwrap()
+}
+
+fn unpacked_folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("families")
+}
+
+/// Tests run side by side, and a mapped file must not change: each writes under a name of its own, the rename is atomic,
+/// and a file that is there already stays.
+fn write(path: &Path, bytes: &[u8]) {
+    if fs::read(path).is_ok_and(|there| there == bytes) {
+        return;
+    }
+    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap()).unwrap();
+    file.write_all(bytes).unwrap();
+    file.persist(path).unwrap();
+}
