@@ -23,20 +23,8 @@ pub struct Given<'a> {
 
 /// The identity of a run that begins now.
 pub fn identity(model: &Model, hash: &ModelHash, backend: &BackendIdentity, given: Given<'_>) -> Result<RunV1> {
-    let mut run_id = [0; 16];
-    fill_random(&mut run_id)?;
-    let pair = |(key, value): (&'static str, String)| PairV1 { key: key.to_owned(), value, source: String::new() };
     Ok(RunV1 {
-        run_id,
         kind: "record".to_owned(),
-        label: given.label,
-        parents: Vec::new(),
-        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
-        argv: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
-        started_us: crate::recorder::now_us(),
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        pid: std::process::id(),
-        cpu: cpu_name(),
         instruction_set: backend.instruction_set.clone(),
         threads: u32::try_from(backend.threads).unwrap_or(u32::MAX),
         device_kind: backend.device_kind.clone(),
@@ -49,6 +37,49 @@ pub fn identity(model: &Model, hash: &ModelHash, backend: &BackendIdentity, give
         compute_type: backend.compute_type.clone(),
         kv_type: backend.kv_type.clone(),
         attention: backend.attention.clone(),
+        tokenizer_hash: given.prompt.tokenizer.as_ref().map_or([0; 32], |tokenizer| tokenizer.hash()),
+        prompt: given.prompt.text.clone().unwrap_or_default(),
+        prompt_tokens: given.prompt.tokens.clone(),
+        generate: given.generate,
+        extra: given.prompt.tokenizer.as_ref().map_or_else(Vec::new, |tokenizer| pairs(tokenizer.facts())),
+        ..of_model(model, hash, given.label, given.selection)?
+    })
+}
+
+/// The identity of a run that begins now and runs nothing: its weights are all that it holds of the model.
+pub fn of_model(
+    model: &Model,
+    hash: &ModelHash,
+    label: String,
+    selection: Vec<(&'static str, String)>,
+) -> Result<RunV1> {
+    let mut run_id = [0; 16];
+    fill_random(&mut run_id)?;
+    let pair = |(key, value): (&'static str, String)| PairV1 { key: key.to_owned(), value, source: String::new() };
+    let none = String::new;
+    Ok(RunV1 {
+        run_id,
+        kind: "weights".to_owned(),
+        label,
+        parents: Vec::new(),
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        argv: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+        started_us: crate::recorder::now_us(),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        pid: std::process::id(),
+        cpu: cpu_name(),
+        instruction_set: none(),
+        threads: u32::try_from(rayon::current_num_threads()).unwrap_or(u32::MAX),
+        device_kind: none(),
+        device_name: none(),
+        driver: none(),
+        cuda: none(),
+        kernel_path: none(),
+        fused: Vec::new(),
+        semantics: none(),
+        compute_type: none(),
+        kv_type: none(),
+        attention: none(),
         engine: "actrace".to_owned(),
         engine_version: env!("CARGO_PKG_VERSION").to_owned(),
         model_path: model.path().display().to_string(),
@@ -58,14 +89,14 @@ pub fn identity(model: &Model, hash: &ModelHash, backend: &BackendIdentity, give
         model_hash: hash.model,
         architecture: model.architecture().name().to_owned(),
         hyper_parameters: pairs(model.facts()),
-        tokenizer_hash: given.prompt.tokenizer.as_ref().map_or([0; 32], |tokenizer| tokenizer.hash()),
-        prompt: given.prompt.text.clone().unwrap_or_default(),
+        tokenizer_hash: [0; 32],
+        prompt: none(),
         prompt_redacted: false,
-        prompt_tokens: given.prompt.tokens.clone(),
-        generate: given.generate,
-        selection: given.selection.into_iter().map(pair).collect(),
+        prompt_tokens: Vec::new(),
+        generate: 0,
+        selection: selection.into_iter().map(pair).collect(),
         vocabulary_hash: vocabulary_hash(),
-        extra: given.prompt.tokenizer.as_ref().map_or_else(Vec::new, |tokenizer| pairs(tokenizer.facts())),
+        extra: Vec::new(),
     })
 }
 

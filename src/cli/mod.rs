@@ -1,5 +1,6 @@
 //! The command line: one file per verb. Results go to stdout, everything else to stderr.
 
+mod destination;
 mod device;
 mod exit;
 mod identity;
@@ -14,6 +15,7 @@ mod recover;
 mod space;
 mod synth;
 mod verify;
+mod weights;
 
 pub use exit::exit_code;
 
@@ -38,6 +40,8 @@ pub struct Recorder {
 enum Verb {
     /// Run a model and append what happened to a trace file
     Record(Box<record::Record>),
+    /// Record the weights of a model, without running it
+    Weights(weights::Weights),
     /// Say what trace files hold
     Info(info::Info),
     /// Check every byte of trace files
@@ -53,6 +57,7 @@ impl Recorder {
     pub fn run(&self) -> Result<u8> {
         match &self.verb {
             Verb::Record(record) => record.run(),
+            Verb::Weights(weights) => weights.run(),
             Verb::Info(info) => info.run(),
             Verb::Verify(verify) => verify.run(),
             Verb::Recover(recover) => recover.run(),
