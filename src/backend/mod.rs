@@ -8,9 +8,7 @@ mod reference;
 
 pub use captured::{Captured, Landed, Landing};
 pub use cpu::{CpuBackend, CpuWeight};
-pub use reference::{
-    ActivationFormula, Arithmetic, CacheType, ProductRounding, ReferenceBackend, ReferenceWeight,
-};
+pub use reference::{ActivationFormula, Arithmetic, CacheType, ProductRounding, ReferenceBackend, ReferenceWeight};
 
 use crate::error::Result;
 use crate::graph::Site;

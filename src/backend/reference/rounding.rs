@@ -74,12 +74,9 @@ fn blocks(tensor_type: TensorType) -> Option<Block> {
         TensorType::Q4_0 | TensorType::Q5_0 | TensorType::Q8_0 | TensorType::Iq4Nl | TensorType::Mxfp4 => {
             Block { elements: 32, half_scale: true, sum: false }
         }
-        TensorType::Q2K
-        | TensorType::Q3K
-        | TensorType::Q4K
-        | TensorType::Q5K
-        | TensorType::Q6K
-        | TensorType::Iq4Xs => Block { elements: 256, half_scale: false, sum: false },
+        TensorType::Q2K | TensorType::Q3K | TensorType::Q4K | TensorType::Q5K | TensorType::Q6K | TensorType::Iq4Xs => {
+            Block { elements: 256, half_scale: false, sum: false }
+        }
     })
 }
 
