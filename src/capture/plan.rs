@@ -84,6 +84,14 @@ impl Plan {
         &self.record
     }
 
+    /// Leaves out a site that was to be captured: it is there, and for `reason` it cannot be shown.
+    pub fn refuse(&mut self, site: SiteId, reason: &str) {
+        if let Some(site) = self.record.sites.get_mut(site as usize) {
+            (site.status, site.tensor) = (Status::Unsupported as u8, false);
+            reason.clone_into(&mut site.reason);
+        }
+    }
+
     /// Selected positions of the run.
     pub fn positions(&self) -> Range<usize> {
         self.positions.clone()
@@ -134,7 +142,7 @@ fn planned(
     selection: &Selection,
     weights: &mut Weights,
 ) -> Result<SiteV1> {
-    let reason = if !selection.points.contains(site.point) {
+    let reason = if !selection.points.contains(site) {
         "point not selected"
     } else if !selection.layers.contains(site.layer) {
         "layer not selected"
@@ -162,7 +170,7 @@ fn planned(
         heads,
         status: status as u8,
         reason: reason.to_owned(),
-        tensor: status == Status::Captured && selection.tensors.contains(site.point),
+        tensor: status == Status::Captured && selection.tensors.contains(site),
         source_name: String::new(),
         confidence: 100,
     })

@@ -11,6 +11,7 @@ pub mod query;
 mod record;
 mod recording;
 mod recover;
+mod replay;
 mod space;
 mod synth;
 mod verify;
@@ -44,6 +45,8 @@ enum Verb {
     Verify(verify::Verify),
     /// Copy everything whole of a torn or damaged trace into a new, sealed file
     Recover(recover::Recover),
+    /// Make every operation of a recorded run again, each from its own recorded inputs
+    Replay(Box<replay::Replay>),
     /// Write a GGUF model of a known shape with random weights, for benchmarks
     Synth(synth::Synth),
 }
@@ -56,6 +59,7 @@ impl Recorder {
             Verb::Info(info) => info.run(),
             Verb::Verify(verify) => verify.run(),
             Verb::Recover(recover) => recover.run(),
+            Verb::Replay(replay) => replay.run(),
             Verb::Synth(synth) => synth.run(),
         }
     }

@@ -20,8 +20,8 @@ pub struct Derivation {
     pub positions: Vec<Range<usize>>,
 }
 
-/// How `site` follows from the recorded tensors of a run; a chain does not leave the layer of the site, so that an error
-/// is never carried from one layer into the next.
+/// How `site` follows from the recorded tensors of a run; a chain does not leave the layer of the site but for another
+/// name of the same values, so that an error is never carried from one layer into the next.
 ///
 /// `None` where an input was not recorded, nor what it follows from within the layer.
 pub fn derive(graph: &Graph, recorded: &Recorded, site: SiteId) -> Option<Derivation> {
@@ -46,7 +46,7 @@ fn inputs(graph: &Graph, recorded: &Recorded, site: &Site, derivation: &mut Deri
         }
         if recorded.has(*id) {
             derivation.reads.insert(*id);
-        } else if input.layer == site.layer {
+        } else if input.layer == site.layer || input.operation == Operation::Identity {
             derivation.through.insert(*id);
             inputs(graph, recorded, input, derivation)?;
         } else {

@@ -5,8 +5,10 @@ mod derivation;
 mod emulation;
 mod evaluation;
 mod recorded;
+mod run;
 
 pub use derivation::{Derivation, derive};
 pub use emulation::{Alternative, Emulation, alternatives};
 pub use evaluation::Evaluation;
 pub use recorded::Recorded;
+pub use run::Replay;
