@@ -1,5 +1,7 @@
 //! What was found of one operation, and what follows for the run.
 
+use super::{Bound, LocalError};
+
 /// Where a wrong operation goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
@@ -65,7 +67,7 @@ pub struct Finding {
     /// Which of several.
     pub occurrence: u32,
     /// Name of the operation.
-    pub operation: &'static str,
+    pub operation: String,
     /// Recorded points that it was made from again.
     pub inputs: Vec<String>,
     /// Points in between that were not recorded, in forward order.
@@ -90,9 +92,55 @@ pub struct Finding {
     pub judgement: Judgement,
     /// The smallest relative error that would have been called wrong.
     pub detects: Option<f64>,
+    /// What else there is to say: which numbers of the model differ, which elements.
+    pub note: String,
 }
 
 impl Finding {
+    /// Nothing is said yet of the operation `operation` that makes `point`; `site` is its number in forward order.
+    pub fn unjudged(
+        site: u32,
+        (layer, point, occurrence): (Option<u32>, &'static str, u32),
+        operation: &str,
+        reason: &'static str,
+    ) -> Self {
+        Finding {
+            site,
+            layer,
+            point,
+            occurrence,
+            operation: operation.to_owned(),
+            inputs: Vec::new(),
+            through: Vec::new(),
+            tokens: 0,
+            rel_l2: None,
+            bound: None,
+            over_bound: None,
+            slope: None,
+            largest_z: None,
+            worst_position: None,
+            alternative: None,
+            judgement: Judgement::Undecided(reason),
+            detects: None,
+            note: String::new(),
+        }
+    }
+
+    /// Takes over what was measured; right within the bound, else of class `class`.
+    pub fn measured(&mut self, error: &LocalError, class: Class) {
+        let bound = Bound::of(&self.operation);
+        let over = error.over(bound);
+        self.tokens = error.rows.len();
+        self.rel_l2 = Some(error.rel_l2());
+        self.bound = Some(bound.whole(error.last()));
+        self.detects = self.bound;
+        self.over_bound = Some(over);
+        self.slope = error.slope();
+        self.largest_z = error.channels.largest_z();
+        self.worst_position = error.worst().and_then(|(position, _)| u32::try_from(position).ok());
+        self.judgement = if over > 1.0 { Judgement::Wrong(class) } else { Judgement::Right };
+    }
+
     /// Where a wrong operation goes wrong.
     pub fn class(&self) -> Option<Class> {
         match self.judgement {
@@ -100,6 +148,26 @@ impl Finding {
             _ => None,
         }
     }
+}
+
+/// What two parts say of the same operations, as one finding each, in forward order: a fault of either part stands, and
+/// the first part's where both have one.
+pub fn together(first: Vec<Finding>, second: Vec<Finding>) -> Vec<Finding> {
+    let mut all = first;
+    for finding in second {
+        let same = |known: &&mut Finding| {
+            (known.layer, known.point, known.occurrence) == (finding.layer, finding.point, finding.occurrence)
+        };
+        match all.iter_mut().find(same) {
+            Some(known) if known.class().is_none() && (finding.class().is_some() || known.rel_l2.is_none()) => {
+                *known = Finding { site: known.site, ..finding };
+            }
+            Some(_) => {}
+            None => all.push(finding),
+        }
+    }
+    all.sort_by_key(|finding| (finding.site, finding.occurrence));
+    all
 }
 
 /// What is said of a run.
@@ -134,6 +202,8 @@ pub struct Culprit {
     pub layer: Option<u32>,
     /// Capture point.
     pub point: &'static str,
+    /// Which of several.
+    pub occurrence: u32,
     /// Where it goes wrong.
     pub class: Class,
     /// Relative error over all rows.
@@ -150,6 +220,7 @@ pub fn verdict(findings: &[Finding]) -> (Verdict, Option<Culprit>) {
         finding.class().map(|class| Culprit {
             layer: finding.layer,
             point: finding.point,
+            occurrence: finding.occurrence,
             class,
             rel_l2: finding.rel_l2,
             position: finding.worst_position,

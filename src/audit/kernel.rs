@@ -43,7 +43,10 @@ struct Audit<'a> {
 
 impl Audit<'_> {
     fn site(&self, site: &Site) -> Result<Finding> {
-        let undecided = |reason| Finding { judgement: Judgement::Undecided(reason), ..unjudged(site) };
+        let undecided = |reason| {
+            let place = (site.layer, site.point, site.occurrence);
+            Finding::unjudged(site.id, place, site.operation.name(), reason)
+        };
         let Some(derivation) = derive(self.graph, self.recorded, site.id) else {
             return Ok(undecided("input not recorded"));
         };
@@ -52,27 +55,15 @@ impl Audit<'_> {
             return Ok(undecided("input recorded at other positions"));
         }
         let error = self.error(&derivation, &self.emulation.arithmetics)?;
-        let over_bound = error.over_bound(site.operation);
-        let mut finding = Finding {
-            inputs: self.names(derivation.reads.iter().copied()),
-            through: self.names(derivation.through.iter().copied()),
-            tokens: error.rows.len(),
-            rel_l2: Some(error.rel_l2()),
-            bound: Some(error.bound(site.operation)),
-            over_bound: Some(over_bound),
-            slope: error.slope(),
-            largest_z: error.channels.largest_z(),
-            worst_position: error.worst().and_then(|(position, _)| u32::try_from(position).ok()),
-            judgement: Judgement::Right,
-            detects: Some(error.bound(site.operation)),
-            ..unjudged(site)
-        };
-        if over_bound > 1.0 {
+        let mut finding = undecided("");
+        finding.measured(&error, class_of(site.operation.name()));
+        finding.inputs = self.names(derivation.reads.iter().copied());
+        finding.through = self.names(derivation.through.iter().copied());
+        if finding.class().is_some() {
             finding.alternative = self.best_alternative(site, &derivation)?;
-            finding.judgement = match finding.alternative {
-                Some((name, rel_l2)) if rel_l2 <= EXPLAINED => Judgement::Rounding(name),
-                _ => Judgement::Wrong(class_of(site.operation)),
-            };
+            if let Some((name, _)) = finding.alternative.filter(|(_, rel_l2)| *rel_l2 <= EXPLAINED) {
+                finding.judgement = Judgement::Rounding(name);
+            }
         }
         Ok(finding)
     }
@@ -133,26 +124,4 @@ impl Audit<'_> {
 /// `layers.3.ffn_out`, or `logits`.
 fn place(layer: Option<u32>, point: &str) -> String {
     layer.map_or_else(|| point.to_owned(), |layer| format!("layers.{layer}.{point}"))
-}
-
-fn unjudged(site: &Site) -> Finding {
-    Finding {
-        site: site.id,
-        layer: site.layer,
-        point: site.point,
-        occurrence: site.occurrence,
-        operation: site.operation.name(),
-        inputs: Vec::new(),
-        through: Vec::new(),
-        tokens: 0,
-        rel_l2: None,
-        bound: None,
-        over_bound: None,
-        slope: None,
-        largest_z: None,
-        worst_position: None,
-        alternative: None,
-        judgement: Judgement::Undecided(""),
-        detects: None,
-    }
 }

@@ -1,18 +1,39 @@
 //! How far recorded rows are from the rows that the yardstick makes of the same inputs.
 
 use super::Channels;
-use crate::graph::Operation;
 use crate::tensor::Rows;
 
-/// Largest relative error of a right operation, over all its rows. f32 sums of some thousand products are off by 1e-7 to
-/// 4e-7 of their norm; every known fault of a kernel is above 1e-5.
-pub const WHOLE: f64 = 1e-6;
+/// What rounding alone may do to one operation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bound {
+    /// Relative error per position, of operations that turn by an angle.
+    angle: f64,
+}
 
-/// The same for one row: a row has fewer elements over which errors even out, and its norm may be small.
-pub const ROW: f64 = 1e-5;
+impl Bound {
+    /// Largest relative error of a right operation, over all its rows. f32 sums of some thousand products are off by 1e-7
+    /// to 7e-7 of their norm.
+    const WHOLE: f64 = 1e-6;
 
-/// Unit roundoff of f32.
-const EPSILON: f64 = 1.0 / (1u64 << 24) as f64;
+    /// The same for one row: a row has fewer elements over which errors even out, and its norm may be small.
+    const ROW: f64 = 1e-5;
+
+    /// What f32 does to a result, and f32 angles to a rotation: an angle of `position` radians is rounded to
+    /// `position * 2^-24`, and so is its product with the frequency.
+    pub fn of(operation: &str) -> Self {
+        Bound { angle: if operation == "rope" { 2.0 / f64::from(1u32 << 24) } else { 0.0 } }
+    }
+
+    /// What is allowed over all rows up to `position`.
+    pub fn whole(self, position: usize) -> f64 {
+        Self::WHOLE + self.angle * position as f64
+    }
+
+    /// What is allowed in the row of `position`.
+    pub fn row(self, position: usize) -> f64 {
+        Self::ROW + self.angle * position as f64
+    }
+}
 
 /// The error of one row.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,7 +53,7 @@ pub struct LocalError {
     pub rows: Vec<RowError>,
     /// Sums by output channel.
     pub channels: Channels,
-    /// Sum of expected times recorded.
+    /// Sum of expected values times their errors.
     products: f64,
 }
 
@@ -59,7 +80,7 @@ impl LocalError {
             let (e, r) = (f64::from(*e), f64::from(*r));
             sums.error_squares += (r - e) * (r - e);
             sums.expected_squares += e * e;
-            self.products += e * r;
+            self.products += e * (r - e);
         }
         self.channels.add(expected, recorded);
         self.rows.push(sums);
@@ -88,7 +109,7 @@ impl LocalError {
     /// Recorded over expected by least squares, less one; `None` where nothing is to be there.
     pub fn slope(&self) -> Option<f64> {
         let squares = self.sum(|row| row.expected_squares);
-        (squares > 0.0 && self.products.is_finite()).then(|| self.products / squares - 1.0)
+        (squares > 0.0 && self.products.is_finite()).then(|| self.products / squares)
     }
 
     /// The row that is furthest off, measured against its own norm or the average row's, whichever is larger.
@@ -96,16 +117,15 @@ impl LocalError {
         self.relative().max_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, error)| *error > 0.0)
     }
 
-    /// The largest quotient of an error and what is allowed for it: above 1, `operation` was not done right.
-    pub fn over_bound(&self, operation: Operation) -> f64 {
-        let whole = self.rel_l2() / (WHOLE + self.mean_angle_error(operation));
-        let rows = self.relative().map(|(position, error)| error / (ROW + angle_error(operation, position)));
-        rows.fold(whole, f64::max)
+    /// The largest quotient of an error and what is allowed for it: above 1, the operation was not done right.
+    pub fn over(&self, bound: Bound) -> f64 {
+        let rows = self.relative().map(|(position, error)| error / bound.row(position));
+        rows.fold(self.rel_l2() / bound.whole(self.last()), f64::max)
     }
 
-    /// What is allowed over all rows.
-    pub fn bound(&self, operation: Operation) -> f64 {
-        WHOLE + self.mean_angle_error(operation)
+    /// The last position.
+    pub fn last(&self) -> usize {
+        self.rows.iter().map(|row| row.position).max().unwrap_or(0)
     }
 
     fn relative(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
@@ -113,22 +133,8 @@ impl LocalError {
         self.rows.iter().map(move |row| (row.position, ratio(row.error_squares, row.expected_squares.max(average))))
     }
 
-    fn mean_angle_error(&self, operation: Operation) -> f64 {
-        let last = self.rows.iter().map(|row| row.position).max().unwrap_or(0);
-        angle_error(operation, last)
-    }
-
     fn sum(&self, of: impl Fn(&RowError) -> f64) -> f64 {
         self.rows.iter().map(of).sum()
-    }
-}
-
-/// How far a rotation may be off whose angles are f32: an angle of `position` radians has a rounding error of
-/// `position * 2^-24`, and another one of its product with the frequency.
-fn angle_error(operation: Operation, position: usize) -> f64 {
-    match operation {
-        Operation::Rope { .. } => 2.0 * EPSILON * position as f64,
-        _ => 0.0,
     }
 }
 
@@ -153,7 +159,15 @@ mod tests {
         let (position, worst) = error.worst().unwrap();
         assert_eq!(position, 1);
         assert!((worst - 5e-3 / 12.5f64.sqrt()).abs() < 1e-9);
-        assert!(error.over_bound(Operation::MatMul) > 100.0);
+        assert!(error.over(Bound::of("mat_mul")) > 100.0);
+    }
+
+    #[test]
+    fn a_rotation_may_be_off_by_its_angle() {
+        let mut error = LocalError::default();
+        error.add_row(10_000, &[1.0], &[1.0 + 1e-3]);
+        assert!(error.over(Bound::of("mat_mul")) > 900.0 && error.over(Bound::of("rope")) < 1.0);
+        assert!(error.over(Bound { angle: 0.0 }) > error.over(Bound { angle: 1e-9 }));
     }
 
     #[test]

@@ -3,13 +3,17 @@
 //! Part A, the kernel: what was recorded against what the yardstick makes of the recorded inputs, with the weights of the
 //! run's own file and the rounding that it declared. Rules and limits: `docs/audit.md`.
 
+mod case;
 mod channels;
 mod finding;
 mod hypothesis;
 mod kernel;
 mod local_error;
+mod replayed;
 
+pub use case::save_case;
 pub use channels::Channels;
-pub use finding::{Class, Culprit, Finding, Judgement, Verdict, verdict};
+pub use finding::{Class, Culprit, Finding, Judgement, Verdict, together, verdict};
 pub use kernel::audit_kernels;
-pub use local_error::{LocalError, RowError};
+pub use local_error::{Bound, LocalError, RowError};
+pub use replayed::audit_replay;

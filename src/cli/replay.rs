@@ -65,7 +65,7 @@ impl Replay {
         let set = TraceSet::open(&self.files)?;
         let run = set.resolve(&self.run)?;
         let emulation = Emulation::of(&run.view().identity, &self.semantics)?;
-        let model = Model::open(&self.model)?;
+        let model = Model::open_with(&self.model, &replay::overrides(&run.view().identity)?)?;
         let graph = Graph::of(&model)?;
         let recorded = Recorded::read(run.clone(), &graph)?;
         let (prompt, positions) = (run.view().identity.prompt_tokens.len(), recorded.tokens().len());

@@ -3,7 +3,7 @@
 use crate::backend::{ActivationFormula, Arithmetic, CacheType, ProductRounding};
 use crate::error::{Error, Result};
 use crate::graph::Operation;
-use crate::model::Activation;
+use crate::model::{Activation, Overrides, Source};
 use crate::record::RunV1;
 
 /// The arithmetic that a replay emulates.
@@ -50,6 +50,16 @@ impl Emulation {
         let arithmetics = operands.into_iter().chain([products]).map(of).collect();
         Ok(Emulation { name: if name.is_empty() { "exact" } else { name }.to_owned(), arithmetics })
     }
+}
+
+/// The settings that a run was made with, for opening its model again.
+///
+/// # Errors
+/// Usage, where the run's identity sets something twice.
+pub fn overrides(run: &RunV1) -> Result<Overrides> {
+    let set = run.hyper_parameters.iter().filter(|pair| pair.source == Source::CommandLine.name());
+    let settings: Vec<String> = set.map(|pair| format!("{}={}", pair.key, pair.value)).collect();
+    Overrides::parse(settings.iter().map(String::as_str))
 }
 
 /// Another rounding that an engine is known to use.

@@ -8,7 +8,7 @@ mod recorded;
 mod run;
 
 pub use derivation::{Derivation, derive};
-pub use emulation::{Alternative, Emulation, alternatives};
+pub use emulation::{Alternative, Emulation, alternatives, overrides};
 pub use evaluation::Evaluation;
 pub use recorded::Recorded;
 pub use run::Replay;

@@ -80,8 +80,7 @@ impl<'a> Replay<'a> {
         let start = Instant::now();
         let mut logits = None;
         for derivation in &self.derivations {
-            let mut evaluation =
-                Evaluation::new(self.model, self.graph, self.recorded, derivation, self.arithmetic)?;
+            let mut evaluation = Evaluation::new(self.model, self.graph, self.recorded, derivation, self.arithmetic)?;
             for piece in evaluation.pieces() {
                 let rows = evaluation.rows(piece.clone())?;
                 if derivation.site as usize + 1 == self.graph.sites.len() && piece.end == self.recorded.tokens().len() {
