@@ -1,7 +1,7 @@
 //! Part A: every recorded operation against the yardstick, on its own recorded inputs.
 
-use super::hypothesis::class_of;
-use super::{Finding, Judgement, LocalError};
+use super::hypothesis::{class_of, explains, reads_cache, same_rows};
+use super::{Class, Finding, Judgement, LocalError};
 use crate::error::Result;
 use crate::graph::{Graph, Site};
 use crate::model::Model;
@@ -60,12 +60,32 @@ impl Audit<'_> {
         finding.inputs = self.names(derivation.reads.iter().copied());
         finding.through = self.names(derivation.through.iter().copied());
         if finding.class().is_some() {
-            finding.alternative = self.best_alternative(site, &derivation)?;
-            if let Some((name, _)) = finding.alternative.filter(|(_, rel_l2)| *rel_l2 <= EXPLAINED) {
-                finding.judgement = Judgement::Rounding(name);
-            }
+            self.explain(site, &derivation, &error, &mut finding)?;
         }
         Ok(finding)
+    }
+
+    /// Looks for what an operation did that did not do what it should: a known rounding, or a fault that can be named.
+    fn explain(&self, site: &Site, derivation: &Derivation, error: &LocalError, finding: &mut Finding) -> Result<()> {
+        finding.alternative = self.best_alternative(site, derivation)?;
+        if let Some((name, _)) = finding.alternative.filter(|(_, rel_l2)| *rel_l2 <= EXPLAINED) {
+            finding.judgement = Judgement::Rounding(name);
+            return Ok(());
+        }
+        if let Some(position) = finding.worst_position {
+            finding.note = same_rows(self.graph, self.recorded, derivation, position as usize)?;
+        }
+        for shift in if reads_cache(site) { &[1, -1][..] } else { &[] } {
+            let arithmetic = self.emulation.arithmetics.first().copied().unwrap_or_default();
+            let evaluation = Evaluation::new(self.model, self.graph, self.recorded, derivation, arithmetic)?;
+            let shifted = self.measure(evaluation.with_cache_shift(*shift), derivation)?;
+            if explains(error, &shifted) {
+                finding.judgement = Judgement::Wrong(Class::Cache);
+                let side = if *shift > 0 { "before" } else { "behind" };
+                finding.note = format!("it reads the cache one position {side} the one that belongs there");
+            }
+        }
+        Ok(())
     }
 
     /// A derivation of positions alone at which the result was kept too.
@@ -87,19 +107,24 @@ impl Audit<'_> {
     fn error(&self, derivation: &Derivation, arithmetics: &[crate::backend::Arithmetic]) -> Result<LocalError> {
         let mut best: Option<LocalError> = None;
         for arithmetic in arithmetics {
-            let mut error = LocalError::default();
-            let mut evaluation = Evaluation::new(self.model, self.graph, self.recorded, derivation, *arithmetic)?;
-            for piece in evaluation.pieces() {
-                let expected = evaluation.rows(piece.clone())?;
-                let recorded = self.recorded.values(derivation.site, piece.clone())?;
-                error.add(piece.start, &expected, &recorded);
-            }
+            let evaluation = Evaluation::new(self.model, self.graph, self.recorded, derivation, *arithmetic)?;
+            let error = self.measure(evaluation, derivation)?;
             best = Some(match best {
                 Some(best) => best.closer(error),
                 None => error,
             });
         }
         Ok(best.unwrap_or_default())
+    }
+
+    fn measure(&self, mut evaluation: Evaluation<'_>, derivation: &Derivation) -> Result<LocalError> {
+        let mut error = LocalError::default();
+        for piece in evaluation.pieces() {
+            let expected = evaluation.rows(piece.clone())?;
+            let recorded = self.recorded.values(derivation.site, piece.clone())?;
+            error.add(piece.start, &expected, &recorded);
+        }
+        Ok(error)
     }
 
     fn best_alternative(&self, site: &Site, derivation: &Derivation) -> Result<Option<(&'static str, f64)>> {

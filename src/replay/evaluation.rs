@@ -5,9 +5,10 @@ use crate::backend::{Arithmetic, Backend, Batch, ReferenceBackend, ReferenceWeig
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Operation, RowAxes, Site, SiteId};
 use crate::model::Model;
-use crate::tensor::Rows;
+use crate::tensor::{Extent, Rows};
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Bytes of the tensors that a piece holds at a time, about.
 const PIECE_BYTES: usize = 16 << 20;
@@ -22,6 +23,7 @@ pub struct Evaluation<'a> {
     weights: HashMap<SiteId, Vec<ReferenceWeight>>,
     /// How far each cache is filled.
     filled: HashMap<SiteId, usize>,
+    cache_shift: isize,
 }
 
 impl<'a> Evaluation<'a> {
@@ -43,7 +45,7 @@ impl<'a> Evaluation<'a> {
             let loaded = keys.map(|key| backend.load(model.weight(*key)?)).collect::<Result<Vec<_>>>()?;
             weights.insert(*id, loaded);
         }
-        Ok(Evaluation { graph, recorded, derivation, backend, weights, filled: HashMap::new() })
+        Ok(Evaluation { graph, recorded, derivation, backend, weights, filled: HashMap::new(), cache_shift: 0 })
     }
 
     /// The positions of the derivation in pieces, so that the tensors of one stay within a few MiB; a row at least.
@@ -67,10 +69,11 @@ impl<'a> Evaluation<'a> {
         pieces
     }
 
-    /// Rounds as `arithmetic` says from now on. Caches that were made again are forgotten.
-    pub fn set_arithmetic(&mut self, arithmetic: Arithmetic) {
-        self.backend.set_arithmetic(arithmetic);
-        self.filled.clear();
+    /// Reads recorded caches as if every row stood `shift` positions later; at the ends the outermost row is repeated.
+    #[must_use]
+    pub fn with_cache_shift(mut self, shift: isize) -> Self {
+        self.cache_shift = shift;
+        self
     }
 
     /// The rows of the site at `positions`; pieces in ascending order fill a cache once.
@@ -116,7 +119,7 @@ impl<'a> Evaluation<'a> {
         while start < end {
             let piece = start..(start + rows).min(end);
             if self.derivation.reads.contains(&cache) {
-                let rows = self.recorded.values(cache, piece.clone())?;
+                let rows = self.cached(cache, &piece, end)?;
                 self.backend.fill_cache(own, piece.start, &rows)?;
             } else {
                 self.make(cache, &piece, &mut HashMap::new())?;
@@ -125,6 +128,20 @@ impl<'a> Evaluation<'a> {
         }
         self.filled.insert(cache, start);
         Ok(())
+    }
+
+    /// The recorded rows that a cache of `end` positions holds at `piece`.
+    fn cached(&self, cache: SiteId, piece: &Range<usize>, end: usize) -> Result<Rows> {
+        if self.cache_shift == 0 {
+            return self.recorded.values(cache, piece.clone());
+        }
+        let source = |position: usize| position.saturating_add_signed(-self.cache_shift).min(end - 1);
+        let (first, last) = (source(piece.start), source(piece.end - 1));
+        let rows = self.recorded.values(cache, first..last + 1)?;
+        let width = rows.width().unwrap_or(0);
+        let values: Vec<f32> = piece.clone().flat_map(|position| rows.row(source(position) - first).to_vec()).collect();
+        Rows::new(Arc::new(values), Extent::Width(width), piece.len())
+            .ok_or_else(|| Error::internal("shifted rows do not fit their own extent"))
     }
 
     fn take(&mut self, id: SiteId, positions: &Range<usize>, made: &mut HashMap<SiteId, Rows>) -> Result<Rows> {

@@ -49,3 +49,4 @@ mod statistics_match_numpy;
 mod synthetic_models_are_ordinary;
 mod tracing_changes_nothing;
 mod write_errors;
+mod wrong_kernels_are_named;

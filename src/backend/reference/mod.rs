@@ -39,11 +39,6 @@ impl ReferenceBackend {
         ReferenceBackend { arithmetic, cache: HashMap::new() }
     }
 
-    /// Rounds otherwise from now on; what the cache holds stays.
-    pub fn set_arithmetic(&mut self, arithmetic: Arithmetic) {
-        self.arithmetic = arithmetic;
-    }
-
     /// Puts rows into the cache of `site` as they are, from position `first_position` on.
     ///
     /// # Errors
