@@ -2,6 +2,7 @@
 
 mod apr;
 mod build;
+mod fp8;
 mod gguf;
 mod mutation;
 mod opening;
