@@ -1,9 +1,10 @@
 //! Model files: one [`Model`] from GGUF or safetensors, its weights by role, mapped and never copied whole; and GGUF
-//! files written, among them models of random weights ([`synth`]).
+//! files written: models in another element type ([`convert`]), models of random weights ([`synth`]).
 
 mod architecture;
 mod bytes;
 mod config;
+pub mod convert;
 mod fact;
 mod family;
 mod gguf;
