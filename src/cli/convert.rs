@@ -2,10 +2,10 @@
 
 use super::interrupt::Interrupt;
 use super::space::{bytes_text, check_space};
-use super::{json, print, progress};
+use super::{json, note, print, progress};
 use crate::error::{Error, Result, nearest};
 use crate::model::convert::{Conversion, ENCODED, TokenizerFrom};
-use crate::model::{Model, Replace, TensorType};
+use crate::model::{Model, Overrides, Replace, TensorType};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -18,16 +18,21 @@ copied as they are, its tokenizer among them. A model, a tokenizer or a value th
 its element type goes is refused."
 )]
 pub struct Convert {
-    /// A GGUF file, or a folder with config.json and safetensors
+    /// A GGUF or .apr file, or a folder with config.json and safetensors
     #[arg(long, value_name = "PATH")]
     model: PathBuf,
+    /// A hyper-parameter in place of what the model's files say, for instance heads=4 (may be repeated)
+    ///
+    /// Not for GGUF files, whose metadata are copied.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Element type of the matrices: f32, f16, bf16 or q8_0
     #[arg(long = "type", value_name = "TYPE")]
     tensor_type: String,
     /// The file to write
     #[arg(long, value_name = "FILE.gguf")]
     out: PathBuf,
-    /// A tokenizer.json for a model that has none
+    /// A tokenizer.json for a model that is no GGUF file, in place of its own
     #[arg(long, value_name = "FILE", conflicts_with = "no_tokenizer")]
     tokenizer: Option<PathBuf>,
     /// Write a file without a tokenizer: it runs on --tokens, or with --tokenizer
@@ -45,7 +50,8 @@ impl Convert {
     /// Runs the command.
     pub fn run(&self) -> Result<u8> {
         let tensor_type = self.tensor_type()?;
-        let model = Model::open(&self.model)?;
+        let overrides = Overrides::parse(self.set.iter().map(String::as_str))?;
+        let model = Model::open_with(&self.model, &overrides)?;
         let conversion = Conversion::new(&model, tensor_type, self.tokenizer())?;
         let bytes = conversion.file_bytes()?;
         check_space(&self.out, bytes, "choose a smaller type, or make room")?;
@@ -58,7 +64,10 @@ impl Convert {
         });
         bar.finish_and_clear();
         self.report(&conversion, written?)?;
-        Ok(0)
+        conversion.loss().map_or(Ok(0), |loss| {
+            note(&format!("note: {loss}"));
+            Ok(3)
+        })
     }
 
     fn tensor_type(&self) -> Result<TensorType> {
@@ -95,6 +104,7 @@ impl Convert {
             "type": self.tensor_type,
             "tensors": counts,
             "bytes": bytes,
+            "loss": conversion.loss(),
         }))?)
     }
 }

@@ -3,7 +3,7 @@
 use super::tensor::Tensor;
 use super::{TokenizerFrom, vocabulary};
 use crate::error::{Error, Result};
-use crate::model::fact::Facts;
+use crate::model::fact::{Facts, Source};
 use crate::model::family::Shapes;
 use crate::model::gguf::{self, GgufContents, GgufValue};
 use crate::model::stored::Tensors;
@@ -39,10 +39,14 @@ pub(super) fn contents(pairs: &Pairs) -> Result<GgufContents> {
 /// was.
 ///
 /// # Errors
-/// Usage where the tokenizer shall not be the model's own.
+/// Usage where the tokenizer or a hyper-parameter shall not be the model's own.
 pub(super) fn copied(model: &Model, tensor_type: TensorType, tokenizer: TokenizerFrom<'_>) -> Result<Pairs> {
     if !matches!(tokenizer, TokenizerFrom::Model) {
         return Err(Error::usage("a GGUF file's tokenizer is copied with its other metadata: leave the option out")
+            .in_file(model.path()));
+    }
+    if let Some(set) = model.facts().iter().find(|fact| fact.source == Source::CommandLine) {
+        return Err(Error::usage(format!("a GGUF file's metadata are copied as they are: {} cannot be set", set.key))
             .in_file(model.path()));
     }
     let [first, others @ ..] = model.files() else { return Err(Error::internal("a model of no files")) };
@@ -72,7 +76,7 @@ fn alignment(value: &[u8]) -> Result<Value> {
     }
 }
 
-/// The metadata of a model of another format, from its hyper-parameters.
+/// The metadata of a model of another format, from its hyper-parameters, and what is lost in them.
 ///
 /// # Errors
 /// Unsupported where they would not describe the model exactly, or not its tokenizer.
@@ -81,7 +85,7 @@ pub(super) fn described(
     tensor_type: TensorType,
     tensors: &[Tensor<'_>],
     tokenizer: TokenizerFrom<'_>,
-) -> Result<Pairs> {
+) -> Result<(Pairs, Option<&'static str>)> {
     let text = |text: &str| GgufValue::Text(text.to_owned());
     let mut pairs = vec![
         ("general.architecture".to_owned(), text(model.architecture().gguf())),
@@ -94,10 +98,11 @@ pub(super) fn described(
     // The blocks are those that ggml has since it counts its quantisations' versions to 2.
     pairs.push(("general.quantization_version".to_owned(), GgufValue::U32(2)));
     pairs.extend(gguf::describe(model.architecture(), model.hyper()));
-    pairs.extend(vocabulary::pairs(model, tokenizer)?);
+    let (vocabulary, loss) = vocabulary::pairs(model, tokenizer)?;
+    pairs.extend(vocabulary);
     let pairs = pairs.into_iter().map(|(key, value)| (key, Value::New(value))).collect();
     read_back(model, tensors, &pairs).map_err(|error| error.in_file(model.path()))?;
-    Ok(pairs)
+    Ok((pairs, loss))
 }
 
 /// Reads the metadata as any GGUF file's, and compares what they say with the model.

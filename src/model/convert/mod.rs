@@ -6,6 +6,7 @@
 
 mod metadata;
 mod tensor;
+mod tokenizer_json;
 mod vocabulary;
 
 use super::family::{Family, Naming};
@@ -21,7 +22,7 @@ use tensor::Tensor;
 /// Where the tokenizer in the new file comes from.
 #[derive(Debug, Clone, Copy)]
 pub enum TokenizerFrom<'a> {
-    /// The model: a GGUF file's metadata, the tokenizer.json in a folder of safetensors.
+    /// The model: a GGUF file's metadata, the vocabulary in an .apr file, the tokenizer.json in a folder of safetensors.
     Model,
     /// This tokenizer.json.
     File(&'a Path),
@@ -35,6 +36,7 @@ pub struct Conversion<'a> {
     model: &'a Model,
     pairs: metadata::Pairs,
     tensors: Vec<Tensor<'a>>,
+    loss: Option<&'static str>,
 }
 
 impl<'a> Conversion<'a> {
@@ -51,11 +53,11 @@ impl<'a> Conversion<'a> {
         let family = Family::new(model.architecture(), Naming::Gguf, &Tensors::default());
         let tensors = tensor::plan(model, family.holders(model.hyper())?, tensor_type)
             .map_err(|error| error.in_file(model.path()))?;
-        let pairs = match model.format() {
-            Format::Gguf => metadata::copied(model, tensor_type, tokenizer)?,
+        let (pairs, loss) = match model.format() {
+            Format::Gguf => (metadata::copied(model, tensor_type, tokenizer)?, None),
             _ => metadata::described(model, tensor_type, &tensors, tokenizer)?,
         };
-        Ok(Conversion { model, pairs, tensors })
+        Ok(Conversion { model, pairs, tensors, loss })
     }
 
     /// Length of the file in bytes.
@@ -64,6 +66,11 @@ impl<'a> Conversion<'a> {
     /// Malformed or usage where that overflows.
     pub fn file_bytes(&self) -> Result<u64> {
         self.contents()?.file_bytes()
+    }
+
+    /// What the file does not say of the tokenizer, in a sentence.
+    pub fn loss(&self) -> Option<&str> {
+        self.loss
     }
 
     /// How many tensors of each type the file has.

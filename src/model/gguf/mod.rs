@@ -2,23 +2,24 @@
 //!
 //! Every length in the file is checked against the bytes that are left before anything is read or allocated.
 
-mod cursor;
 mod describe;
 mod ggml_type;
 mod metadata;
 mod pieces;
 mod split;
 mod value;
+mod vocabulary;
 mod write;
 
 use super::Bytes;
+use super::cursor::Cursor;
 use super::stored::{StoredTensor, Tensors, size_of};
 use crate::error::{Error, Result};
-use cursor::Cursor;
 pub(super) use describe::{describe, file_type, type_of};
 pub(super) use metadata::Metadata;
 pub(super) use pieces::Pieces;
 pub(super) use split::Split;
+pub(super) use vocabulary::describe_vocabulary;
 use std::collections::BTreeMap;
 pub use write::{GgufContents, GgufValue, GgufWriter, Replace};
 
@@ -49,7 +50,7 @@ pub(super) fn read(bytes: &Bytes, file: usize, tensors: &mut Tensors) -> Result<
     for _ in 0..pair_count {
         let at = cursor.position();
         let key = cursor.text()?;
-        let value = value::read(&mut cursor)?;
+        let value = value::read(&mut cursor, bytes)?;
         if pairs.insert(key.clone(), value).is_some() {
             return Err(Error::malformed(format!("metadata key {key} stands there twice")).at(at));
         }
@@ -68,14 +69,14 @@ pub(super) fn read(bytes: &Bytes, file: usize, tensors: &mut Tensors) -> Result<
 ///
 /// # Errors
 /// Those of [`read`].
-pub(super) fn pairs(bytes: &[u8]) -> Result<Vec<(String, &[u8])>> {
+pub(super) fn pairs(bytes: &Bytes) -> Result<Vec<(String, &[u8])>> {
     let mut cursor = Cursor::new(bytes);
     let (_, pair_count) = read_counts(&mut cursor)?;
     let mut pairs = Vec::new();
     for _ in 0..pair_count {
         let key = cursor.text()?;
         let start = cursor.position() as usize;
-        value::read(&mut cursor)?;
+        value::read(&mut cursor, bytes)?;
         let value = bytes.get(start..cursor.position() as usize);
         pairs.push((key, value.ok_or_else(|| Error::internal("a value was read beyond the file"))?));
     }

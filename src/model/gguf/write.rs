@@ -43,6 +43,8 @@ pub enum GgufValue {
     Texts(Vec<String>),
     /// `ARRAY` of `INT32`.
     I32s(Vec<i32>),
+    /// `ARRAY` of `FLOAT32`.
+    F32s(Vec<f32>),
     /// `ARRAY` of `BOOL`.
     Flags(Vec<bool>),
 }
@@ -56,7 +58,7 @@ impl GgufValue {
             GgufValue::F32(_) => 6,
             GgufValue::Bool(_) => 7,
             GgufValue::Text(_) => 8,
-            GgufValue::Texts(_) | GgufValue::I32s(_) | GgufValue::Flags(_) => 9,
+            GgufValue::Texts(_) | GgufValue::I32s(_) | GgufValue::F32s(_) | GgufValue::Flags(_) => 9,
             GgufValue::U64(_) => 10,
         };
         out.extend(kind.to_le_bytes());
@@ -73,6 +75,10 @@ impl GgufValue {
             }
             GgufValue::I32s(numbers) => {
                 write_array(5, numbers.len(), out);
+                numbers.iter().for_each(|number| out.extend(number.to_le_bytes()));
+            }
+            GgufValue::F32s(numbers) => {
+                write_array(6, numbers.len(), out);
                 numbers.iter().for_each(|number| out.extend(number.to_le_bytes()));
             }
             GgufValue::Flags(flags) => {
