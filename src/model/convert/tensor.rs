@@ -92,8 +92,10 @@ fn source<'a>(model: &'a Model, holder: &Holder) -> Result<Option<Source<'a>>> {
             None if holder.presence == Presence::Optional => return Ok(None),
             None => {
                 let name = model.architecture().gguf();
-                return Err(Error::unsupported(format!("GGUF files of {name} need it as {key}, and the model has none"))
-                    .of(&holder.name));
+                return Err(Error::unsupported(format!(
+                    "GGUF files of {name} need it as {key}, and the model has none"
+                ))
+                .of(&holder.name));
             }
         }
     }
@@ -129,7 +131,9 @@ impl Tensor<'_> {
         };
         match held == elements(&self.shape) {
             true => Ok(()),
-            false => Err(Error::internal(format!("{held} elements do not fill the shape {:?}", self.shape)).of(&self.name)),
+            false => {
+                Err(Error::internal(format!("{held} elements do not fill the shape {:?}", self.shape)).of(&self.name))
+            }
         }
     }
 

@@ -139,8 +139,7 @@ impl File {
         without_offsets(&mut cut);
         // GPT-2's expression belongs to the byte level itself; others stand before it.
         let expression = cut.pointer("/pretokenizers/0/pattern/Regex").and_then(Value::as_str).unwrap_or_default();
-        let split =
-            json!({"type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated", "invert": false});
+        let split = json!({"type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated", "invert": false});
         let by_expression = json!({"type": "Sequence", "pretokenizers": [split, bytes(false)]});
         let whole_pieces = self.model.ignore_merges;
         let name = if cut == bytes(true) && !whole_pieces {
@@ -222,7 +221,8 @@ impl Ends {
             Some("ByteLevel") => Ok(Ends::default()),
             Some("TemplateProcessing") => Ends::of_template(processor, added),
             Some("Sequence") => {
-                let parts = processor.get("processors").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+                let parts =
+                    processor.get("processors").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
                 let mut ends = Ends::default();
                 for part in parts {
                     let found = Ends::of(part, added)?;

@@ -105,10 +105,8 @@ fn attention(architecture: Architecture, hyper: &HyperParameters) -> Pairs {
 }
 
 fn expert_numbers(architecture: Architecture, experts: &Experts) -> Pairs {
-    let mut pairs = vec![
-        ("expert_count", GgufValue::U32(experts.count)),
-        ("expert_used_count", GgufValue::U32(experts.used)),
-    ];
+    let mut pairs =
+        vec![("expert_count", GgufValue::U32(experts.count)), ("expert_used_count", GgufValue::U32(experts.used))];
     // A Mixtral's experts are as wide as its FFN.
     if architecture != Architecture::Mixtral {
         pairs.push(("expert_feed_forward_length", GgufValue::U32(experts.ffn)));

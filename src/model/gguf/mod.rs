@@ -19,8 +19,8 @@ pub(super) use describe::{describe, file_type, type_of};
 pub(super) use metadata::Metadata;
 pub(super) use pieces::Pieces;
 pub(super) use split::Split;
-pub(super) use vocabulary::describe_vocabulary;
 use std::collections::BTreeMap;
+pub(super) use vocabulary::describe_vocabulary;
 pub use write::{GgufContents, GgufValue, GgufWriter, Replace};
 
 /// The first bytes of a GGUF file.

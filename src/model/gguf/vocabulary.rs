@@ -1,7 +1,7 @@
 //! The vocabulary in GGUF metadata, read and written.
 
-use super::metadata::Metadata;
 use super::GgufValue;
+use super::metadata::Metadata;
 use super::value::Value;
 use crate::error::{Error, Result};
 use crate::model::vocabulary::{Field, Fields, Vocabulary};

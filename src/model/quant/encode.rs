@@ -91,7 +91,10 @@ fn cannot_hold(tensor_type: TensorType, values: &[f32], element: usize) -> Error
         (_, true) => "bf16 or f32",
         (_, false) => "f16, bf16 or f32",
     };
-    Error::unsupported(format!("element {element} is {value}, which {} cannot hold: choose {others}", tensor_type.name()))
+    Error::unsupported(format!(
+        "element {element} is {value}, which {} cannot hold: choose {others}",
+        tensor_type.name()
+    ))
 }
 
 #[cfg(test)]
