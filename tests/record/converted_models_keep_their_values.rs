@@ -121,7 +121,7 @@ const BEYOND_GGUF: [(&str, &str); 4] = [
     ("gemma3-scaled", "GGUF files of gemma3 cannot describe this model: they have no words for its attention scale"),
     ("gpt_neox-sequential", "tensor blk.0.attn_qkv.bias: GGUF files of gptneox need it as layers.0.q_bias"),
     ("qwen2-window", "cannot describe this model: qwen2.attention.sliding_window = 4 is not supported"),
-    ("qwen3_moe-mixed", "x"),
+    ("qwen3_moe-mixed", "cannot describe this model: they have no words for its experts"),
 ];
 
 /// Every family as F32, from safetensors and from GGUF files: fused, merged and permuted tensors, norms with their 1.
