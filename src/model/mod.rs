@@ -30,6 +30,7 @@ pub use hyper::{Experts, HyperParameters, Window};
 pub use open::{Format, Model, ModelFile, ModelHash};
 pub use role::{Role, WeightKey};
 pub use rope::{RopeParameters, RopeScaling};
+pub use safetensors::{SafetensorsEntry, safetensors_entries};
 pub use tensor_type::TensorType;
 #[cfg(feature = "record")]
 pub use tokenizer::Tokenizer;
