@@ -1,10 +1,13 @@
 //! The command line: one file per verb. Results go to stdout, everything else to stderr.
 
+mod convert;
 mod device;
 mod exit;
 mod identity;
+mod import;
 mod info;
 mod interrupt;
+mod progress;
 mod prompt;
 #[cfg(feature = "query")]
 pub mod query;
@@ -39,6 +42,8 @@ pub struct Recorder {
 enum Verb {
     /// Run a model and append what happened to a trace file
     Record(Box<record::Record>),
+    /// Make a run of the tensors that another engine dumped
+    Import(Box<import::Import>),
     /// Say what trace files hold
     Info(info::Info),
     /// Check every byte of trace files
@@ -47,6 +52,8 @@ enum Verb {
     Recover(recover::Recover),
     /// Make every operation of a recorded run again, each from its own recorded inputs
     Replay(Box<replay::Replay>),
+    /// Write a model as a GGUF file of another element type
+    Convert(convert::Convert),
     /// Write a GGUF model of a known shape with random weights, for benchmarks
     Synth(synth::Synth),
 }
@@ -56,10 +63,12 @@ impl Recorder {
     pub fn run(&self) -> Result<u8> {
         match &self.verb {
             Verb::Record(record) => record.run(),
+            Verb::Import(import) => import.run(),
             Verb::Info(info) => info.run(),
             Verb::Verify(verify) => verify.run(),
             Verb::Recover(recover) => recover.run(),
             Verb::Replay(replay) => replay.run(),
+            Verb::Convert(convert) => convert.run(),
             Verb::Synth(synth) => synth.run(),
         }
     }

@@ -307,6 +307,7 @@ pub(super) fn labels(out: &Path) -> Result<Vec<String>> {
     }
 }
 
+/// Opens the trace for appending, and says which labels it has.
 pub(super) fn open_out(out: &Path) -> Result<(Writer<FileStorage>, Vec<String>)> {
     let mut uuid = [0; 16];
     fill_random(&mut uuid)?;
