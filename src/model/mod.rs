@@ -18,6 +18,7 @@ pub mod quant;
 mod role;
 mod rope;
 mod safetensors;
+mod scales;
 mod stored;
 pub mod synth;
 mod tensor_type;
@@ -38,6 +39,7 @@ pub use open::{Format, Model, ModelFile, ModelHash};
 pub use overrides::Overrides;
 pub use role::{Role, WeightKey};
 pub use rope::{RopeParameters, RopeScaling};
+pub use scales::Scales;
 pub use tensor_type::TensorType;
 #[cfg(feature = "record")]
 pub use tokenizer::Tokenizer;

@@ -112,9 +112,10 @@ impl Info {
             "F32" => TensorType::F32,
             "F16" => TensorType::F16,
             "BF16" => TensorType::Bf16,
+            "F8_E4M3" => TensorType::F8E4M3,
             other => {
                 return Err(Error::unsupported(format!(
-                    "element type {other} is not supported in safetensors files; known are F32, F16, BF16"
+                    "element type {other} is not supported in safetensors files; known are F32, F16, BF16, F8_E4M3"
                 )));
             }
         };
@@ -137,6 +138,6 @@ impl Info {
             ))
         })?;
         let offset = range.map_or(0, |range| range.start as u64);
-        Ok(StoredTensor { tensor_type, shape, file, offset, data })
+        Ok(StoredTensor { tensor_type, shape, file, offset, data, scales: None })
     }
 }

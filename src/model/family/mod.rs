@@ -242,7 +242,8 @@ impl Build<'_> {
         let embedding =
             self.weights.get(&key).ok_or_else(|| Error::internal("the output is tied before it is known"))?;
         if let Some(stored) = self.tensors.get(output) {
-            if stored.tensor_type != embedding.tensor_type || *stored.data != *embedding.data {
+            let same = stored.tensor_type == embedding.tensor_type && *stored.data == *embedding.data;
+            if !same || stored.scales != embedding.scales {
                 return Err(Error::unsupported(
                     "the configuration ties it to the token embedding, and the file holds another one",
                 )
@@ -332,6 +333,13 @@ fn place(key: WeightKey, name: &str, lie: Lie, tensor: &StoredTensor, hyper: &Hy
     }
     // Fused rows of blocks begin on a block only where a row is whole blocks.
     tensor.tensor_type.row_bytes(columns).map_err(|error| error.of(name))?;
+    if tensor.scales.is_some() && matches!(layout, Layout::Columns { .. }) {
+        let message = format!(
+            "{} with factors is not supported in matrices that are stored transposed",
+            tensor.tensor_type.name()
+        );
+        return Err(Error::unsupported(message).of(name));
+    }
     Ok(Weight {
         stored_name: name.to_owned(),
         key,
@@ -342,5 +350,6 @@ fn place(key: WeightKey, name: &str, lie: Lie, tensor: &StoredTensor, hyper: &Hy
         file: tensor.file,
         offset: tensor.offset,
         data: tensor.data.clone(),
+        scales: tensor.scales.clone(),
     })
 }

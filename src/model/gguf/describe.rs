@@ -20,6 +20,8 @@ pub(in crate::model) fn type_of(role: Role, matrices: TensorType) -> TensorType 
 pub(in crate::model) fn file_type(tensor_type: TensorType) -> u32 {
     match tensor_type {
         TensorType::F32 => 0,
+        // It has none: LLAMA_FTYPE_GUESSED.
+        TensorType::F8E4M3 => 1024,
         TensorType::F16 => 1,
         TensorType::Q8_0 => 7,
         TensorType::Q4K => 14,

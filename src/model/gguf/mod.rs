@@ -173,5 +173,5 @@ fn resolve(info: &Info, data_start: u64, data: &Data<'_>) -> Result<StoredTensor
             bytes.len()
         ))
     })?;
-    Ok(StoredTensor { tensor_type, shape: info.shape.clone(), file, offset, data })
+    Ok(StoredTensor { tensor_type, shape: info.shape.clone(), file, offset, data, scales: None })
 }

@@ -44,6 +44,7 @@ pub fn dequantize(tensor_type: TensorType, packed: &[u8], out: &mut [f32]) -> Re
         TensorType::F32 => float::f32s(packed, out),
         TensorType::F16 => float::f16s(packed, out),
         TensorType::Bf16 => float::bf16s(packed, out),
+        TensorType::F8E4M3 => float::f8_e4m3s(packed, out),
         TensorType::Q4_0 => blocks(packed, out, |block, out| Q4_0::parse(block).dequantize(out)),
         TensorType::Q4_1 => blocks(packed, out, |block, out| Q4_1::parse(block).dequantize(out)),
         TensorType::Q5_0 => blocks(packed, out, |block, out| Q5_0::parse(block).dequantize(out)),
@@ -122,6 +123,11 @@ mod tests {
     }
 
     #[test]
+    fn every_e4m3_converts_bit_for_bit_as_torch_does() {
+        agrees(TensorType::F8E4M3, fixture!("f8_e4m3"));
+    }
+
+    #[test]
     fn random_blocks_convert_bit_for_bit_as_the_gguf_package_does() {
         let fixtures: [(TensorType, Fixture); 15] = [
             (TensorType::F16, fixture!("f16")),
@@ -141,7 +147,7 @@ mod tests {
             (TensorType::Mxfp4, fixture!("mxfp4")),
         ];
         // F32 has no conversion.
-        assert_eq!(fixtures.len() + 1, TensorType::ALL.len());
+        assert_eq!(fixtures.len() + 2, TensorType::ALL.len(), "F32 needs no conversion, and ggml has no E4M3");
         for (tensor_type, fixture) in fixtures {
             assert!(fixture.0.len() >= 4 * tensor_type.block_bytes());
             agrees(tensor_type, fixture);
