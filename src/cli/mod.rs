@@ -4,6 +4,7 @@ mod convert;
 mod device;
 mod exit;
 mod identity;
+mod import;
 mod info;
 mod interrupt;
 mod progress;
@@ -40,6 +41,8 @@ pub struct Recorder {
 enum Verb {
     /// Run a model and append what happened to a trace file
     Record(Box<record::Record>),
+    /// Make a run of the tensors that another engine dumped
+    Import(Box<import::Import>),
     /// Say what trace files hold
     Info(info::Info),
     /// Check every byte of trace files
@@ -57,6 +60,7 @@ impl Recorder {
     pub fn run(&self) -> Result<u8> {
         match &self.verb {
             Verb::Record(record) => record.run(),
+            Verb::Import(import) => import.run(),
             Verb::Info(info) => info.run(),
             Verb::Verify(verify) => verify.run(),
             Verb::Recover(recover) => recover.run(),

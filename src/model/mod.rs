@@ -39,6 +39,7 @@ pub use open::{Format, Model, ModelFile, ModelHash};
 pub use overrides::Overrides;
 pub use role::{Role, WeightKey};
 pub use rope::{RopeParameters, RopeScaling};
+pub use safetensors::{SafetensorsEntry, safetensors_entries};
 pub use scales::Scales;
 pub use tensor_type::TensorType;
 #[cfg(feature = "record")]
