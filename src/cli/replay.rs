@@ -4,7 +4,7 @@ use super::identity::{Given, identity};
 use super::interrupt::Interrupt;
 use super::prompt::Prompt;
 use super::record::{labels, open_out};
-use super::{note, print};
+use super::{note, print, progress};
 use crate::backend::{Backend, Captured, ReferenceBackend};
 use crate::capture::{Layers, Names, Plan, Positions, Selection};
 use crate::error::{Error, ErrorKind, Result};
@@ -16,7 +16,6 @@ use crate::open::{RunRef, TraceSet, hex};
 use crate::record::{PairV1, ParentV1, RunV1};
 use crate::recorder::{Outcome, Recorder};
 use crate::replay::{self, Emulation, Recorded};
-use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -79,7 +78,7 @@ impl Replay {
         let (writer, _) = open_out(&self.out)?;
         let recorder = Recorder::begin(writer, &identity, plan, rayon::current_num_threads())?;
         let mut watched = Watched { recorder, interrupt };
-        let bar = progress(replay.sites());
+        let bar = progress::operations("replaying", replay.sites());
         let made = replay.run(&mut watched, &|| bar.inc(1)).and_then(|()| model.check_unchanged());
         bar.finish_and_clear();
         let outcome = match &made {
@@ -169,9 +168,4 @@ impl Observer for Watched {
     fn step(&mut self, report: &StepReport) -> Result<()> {
         self.recorder.step(report)
     }
-}
-
-fn progress(sites: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("replaying {bar:30} operation {pos}/{len} {elapsed}");
-    ProgressBar::new(sites as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

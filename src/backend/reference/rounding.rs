@@ -69,7 +69,7 @@ struct Block {
 /// What ggml pairs with weights of a type; `None` for plain elements.
 fn blocks(tensor_type: TensorType) -> Option<Block> {
     Some(match tensor_type {
-        TensorType::F32 | TensorType::F16 | TensorType::Bf16 => return None,
+        TensorType::F32 | TensorType::F16 | TensorType::Bf16 | TensorType::F8E4M3 => return None,
         TensorType::Q4_1 | TensorType::Q5_1 => Block { elements: 32, half_scale: true, sum: true },
         TensorType::Q4_0 | TensorType::Q5_0 | TensorType::Q8_0 | TensorType::Iq4Nl | TensorType::Mxfp4 => {
             Block { elements: 32, half_scale: true, sum: false }

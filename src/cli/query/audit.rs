@@ -3,7 +3,7 @@
 use super::block_on;
 use super::output::Output;
 use crate::audit::{Finding, Verdict, audit_kernels, audit_replay, save_case, verdict};
-use crate::cli::{json, note, print};
+use crate::cli::{json, note, print, progress};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::Model;
@@ -13,7 +13,6 @@ use crate::report::{audit_json, audit_text};
 use crate::sql::Answer;
 use crate::sql::output::Format;
 use crate::tables;
-use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
 
 /// Judge every operation of a run on its own recorded inputs, and name the first that is wrong
@@ -80,7 +79,7 @@ impl Audit {
         let graph = Graph::of(&model)?;
         let emulation = Emulation::of(identity, "recorded")?;
         let recorded = Recorded::read(run.clone(), &graph)?;
-        let bar = progress(graph.sites.iter().filter(|site| recorded.has(site.id)).count());
+        let bar = progress::operations("auditing", graph.sites.iter().filter(|site| recorded.has(site.id)).count());
         let findings = audit_kernels(&model, &graph, &recorded, &emulation, &|| bar.inc(1));
         bar.finish_and_clear();
         let findings = findings?;
@@ -114,9 +113,4 @@ fn check_own(run: &RunRef, model: &Model) -> Result<()> {
     }
     let message = format!("this is not the model that `{}` used ({})", identity.label, identity.model_path);
     Err(Error::usage(message).in_file(model.path()))
-}
-
-fn progress(sites: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("auditing {bar:30} operation {pos}/{len} {elapsed}");
-    ProgressBar::new(sites as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
