@@ -90,6 +90,8 @@ pub struct Finding {
     pub judgement: Judgement,
     /// The smallest relative error that would have been called wrong.
     pub detects: Option<f64>,
+    /// What a table's figures cannot say: both values of a number of the model, the first element that differs.
+    pub note: String,
 }
 
 impl Finding {

@@ -135,7 +135,8 @@ fn place(layer: Option<u32>, point: &str) -> String {
     layer.map_or_else(|| point.to_owned(), |layer| format!("layers.{layer}.{point}"))
 }
 
-fn unjudged(site: &Site) -> Finding {
+/// A finding that says nothing of `site` yet.
+pub(super) fn unjudged(site: &Site) -> Finding {
     Finding {
         site: site.id,
         layer: site.layer,
@@ -154,5 +155,6 @@ fn unjudged(site: &Site) -> Finding {
         alternative: None,
         judgement: Judgement::Undecided(""),
         detects: None,
+        note: String::new(),
     }
 }

@@ -16,6 +16,7 @@ mod a_slow_disk_blocks_the_run;
 mod activations_match_hugging_face;
 mod appended_after_a_crash;
 mod apr_files_run_as_their_originals;
+mod audited_files;
 mod bad_input;
 mod damaged_bytes_are_detected;
 mod damaged_models_never_panic;
