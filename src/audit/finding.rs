@@ -1,6 +1,7 @@
 //! What was found of one operation, and what follows for the run.
 
 use super::{Bound, LocalError};
+use crate::graph::Site;
 
 /// Where a wrong operation goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +125,11 @@ impl Finding {
             detects: None,
             note: String::new(),
         }
+    }
+
+    /// [`Finding::unjudged`] of a site of a graph.
+    pub fn of(site: &Site, reason: &'static str) -> Self {
+        Finding::unjudged(site.id, (site.layer, site.point, site.occurrence), site.operation.name(), reason)
     }
 
     /// Takes over what was measured; right within the bound, else of class `class`.

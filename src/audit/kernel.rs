@@ -43,10 +43,7 @@ struct Audit<'a> {
 
 impl Audit<'_> {
     fn site(&self, site: &Site) -> Result<Finding> {
-        let undecided = |reason| {
-            let place = (site.layer, site.point, site.occurrence);
-            Finding::unjudged(site.id, place, site.operation.name(), reason)
-        };
+        let undecided = |reason| Finding::of(site, reason);
         let Some(derivation) = derive(self.graph, self.recorded, site.id) else {
             return Ok(undecided("input not recorded"));
         };

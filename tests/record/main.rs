@@ -17,6 +17,7 @@ mod a_slow_disk_blocks_the_run;
 mod activations_match_hugging_face;
 mod appended_after_a_crash;
 mod apr_files_run_as_their_originals;
+mod audited_files;
 mod bad_input;
 mod converted_models_keep_their_values;
 mod damaged_bytes_are_detected;
