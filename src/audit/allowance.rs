@@ -58,7 +58,7 @@ impl Allowance {
 }
 
 /// The allowances of canonical row `row` of `weight`, whose values are `values`. `None` where the blocks of a row are
-/// not consecutive: then nobody can say which elements share a scale.
+/// not consecutive: then nobody can say which elements share a scale; and for FP8, whose factors lie elsewhere.
 pub(super) fn allowances(
     weight: &Weight,
     row: usize,
@@ -68,6 +68,9 @@ pub(super) fn allowances(
 ) -> Result<Option<()>> {
     out.clear();
     let kind = weight.tensor_type;
+    if kind == TensorType::F8E4M3 {
+        return Ok(None);
+    }
     let Some(shared) = scale_elements(kind) else {
         out.extend(values.iter().map(|value| {
             let unit = last_place(kind, *value);

@@ -157,7 +157,7 @@ impl Audit<'_> {
             };
             let error = self.error(Pair { run: (run, offset(Some(own))), original: (original, offset(other)) })?;
             if error.unknown {
-                finding.judgement = Judgement::Undecided("a vector of blocks in another order");
+                finding.judgement = Judgement::Undecided("the steps of its elements are not known");
                 continue;
             }
             if !error.is_right() {

@@ -2,7 +2,7 @@
 
 use super::block_on;
 use super::output::Output;
-use crate::audit::{Finding, Verdict, audit_kernels, audit_replay, save_case, verdict};
+use crate::audit::{Finding, Verdict, audit_files, audit_kernels, audit_replay, save_case, together, verdict};
 use crate::cli::{json, note, print, progress};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -32,6 +32,9 @@ pub struct Audit {
     /// The model that the run used: every operation is made again from its recorded inputs
     #[arg(long, value_name = "PATH", required_unless_present = "replay")]
     model: Option<PathBuf>,
+    /// The model that it should be, in any format or precision: the run's file is judged by it too
+    #[arg(long, value_name = "PATH", requires = "model")]
+    original: Option<PathBuf>,
     /// A replay of the run in one of the files, in place of making it again
     #[arg(long, value_name = "RUN", conflicts_with = "model")]
     replay: Option<String>,
@@ -82,7 +85,13 @@ impl Audit {
         let bar = progress::operations("auditing", graph.sites.iter().filter(|site| recorded.has(site.id)).count());
         let findings = audit_kernels(&model, &graph, &recorded, &emulation, &|| bar.inc(1));
         bar.finish_and_clear();
-        let findings = findings?;
+        let mut findings = findings?;
+        let mut basis =
+            format!("made again from recorded inputs with {}, semantics {}", path.display(), emulation.name);
+        if let Some(original) = &self.original {
+            basis += &format!("; the file judged by {}", original.display());
+            findings = together(findings, by_original(&model, &graph, original)?);
+        }
         if let (Some(folder), (_, Some(_))) = (&self.save_case, verdict(&findings)) {
             save_case(folder, &model, &graph, &recorded, &emulation, &findings)?;
             note(&format!("the culprit's case is in {}", folder.display()));
@@ -92,6 +101,15 @@ impl Audit {
             findings,
         ))
     }
+}
+
+fn by_original(model: &Model, graph: &Graph, path: &Path) -> Result<Vec<Finding>> {
+    let original = Model::open(path)?;
+    let other = Graph::of(&original)?;
+    let bar = progress::operations("judging the file", graph.sites.len());
+    let findings = audit_files(model, graph, &original, &other, &|| bar.inc(1));
+    bar.finish_and_clear();
+    findings
 }
 
 fn by_replay(set: &TraceSet, run: &RunRef, replay: &str) -> Result<(String, Vec<Finding>)> {
