@@ -48,7 +48,7 @@ pub struct ModelFile {
     pub size: u64,
     /// When it was last written.
     pub modified: SystemTime,
-    bytes: Bytes,
+    pub(super) bytes: Bytes,
 }
 
 /// Hashes of a model's files.

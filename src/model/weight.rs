@@ -66,6 +66,19 @@ impl Layout {
         }
     }
 
+    /// Which canonical row (of a vector: element) is stored at `index` of the weight's own; `None` where rows of other
+    /// weights lie between, or none are stored.
+    pub(super) fn canonical(self, index: usize) -> Option<usize> {
+        match self {
+            Layout::Rows { first } => index.checked_sub(first),
+            Layout::HeadPairs { head_dim } => {
+                let within = index.checked_rem(head_dim)?;
+                Some(index - within + (within % 2) * (head_dim / 2) + within / 2)
+            }
+            Layout::Columns { .. } | Layout::HeadThirds { .. } => None,
+        }
+    }
+
     /// Whether the elements of a vector are in another order than the canonical.
     fn shuffles(self) -> bool {
         matches!(self, Layout::HeadPairs { .. } | Layout::HeadThirds { .. })
@@ -288,6 +301,16 @@ mod tests {
         let bias = weight(Role::QBias, 1, 8, layout, &stored);
         assert_eq!(row(&bias, 0), canonical);
         assert!(bias.row_bytes(0).is_none());
+    }
+
+    #[test]
+    fn what_is_stored_where_is_known_both_ways() {
+        for layout in [Layout::Rows { first: 5 }, Layout::HeadPairs { head_dim: 6 }] {
+            for row in 0..12 {
+                assert_eq!(layout.stored(row).and_then(|stored| layout.canonical(stored)), Some(row), "{layout:?}");
+            }
+        }
+        assert_eq!(Layout::Rows { first: 5 }.canonical(4), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Block formats: parsers that name the parts of a block, and conversion to f32.
+//! Block formats: parsers that name the parts of a block, conversion to f32, and from f32 to the plain ones.
 //!
 //! Conversion rounds in the order of the ggml project's reference: scales first (`d * sc`), then the quant, then
 //! the minimum; every step in f32 and without fused multiply-add. So values agree bit for bit with the PyPI
@@ -8,6 +8,7 @@
 //! for each element would keep the loops from becoming vectors.
 
 mod codebook;
+mod encode;
 mod float;
 mod k;
 mod k_low;
@@ -16,6 +17,7 @@ mod q5;
 mod q8;
 
 pub use codebook::{Iq4Nl, Iq4Xs, Mxfp4};
+pub use encode::{ENCODED, encode};
 pub use k::{K_BLOCK, Q4K, Q5K, Q6K, ScaleMin, pack_scale_mins, scale_mins};
 pub use k_low::{Q2K, Q3K};
 pub use q4::{Q4_0, Q4_1};
