@@ -103,7 +103,7 @@ fn what_is_handed_over_never_outgrows_the_budget() {
 
 /// A budget of which so few tensors, of one layer, travel together.
 fn gathering(tensors: usize) -> usize {
-    256 * tensors * TENSOR_BYTES
+    1024 * tensors * TENSOR_BYTES
 }
 
 fn recorded(budget: usize, tensors: Vec<Rows>) -> (Summary, usize) {
