@@ -45,6 +45,7 @@ mod prompts_are_split_by_the_model_s_vocabulary;
 mod quantised_models_are_their_values;
 mod recover_keeps_what_is_whole;
 mod results_do_not_depend_on_scheduling;
+mod rows_of_a_layer_share_payloads;
 mod runs_that_are_refused;
 mod schema_matches_the_code;
 mod signals_seal;
