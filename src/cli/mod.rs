@@ -1,11 +1,13 @@
 //! The command line: one file per verb. Results go to stdout, everything else to stderr.
 
+mod convert;
 mod device;
 mod exit;
 mod identity;
 mod import;
 mod info;
 mod interrupt;
+mod progress;
 mod prompt;
 #[cfg(feature = "query")]
 pub mod query;
@@ -47,6 +49,8 @@ enum Verb {
     Verify(verify::Verify),
     /// Copy everything whole of a torn or damaged trace into a new, sealed file
     Recover(recover::Recover),
+    /// Write a model as a GGUF file of another element type
+    Convert(convert::Convert),
     /// Write a GGUF model of a known shape with random weights, for benchmarks
     Synth(synth::Synth),
 }
@@ -60,6 +64,7 @@ impl Recorder {
             Verb::Info(info) => info.run(),
             Verb::Verify(verify) => verify.run(),
             Verb::Recover(recover) => recover.run(),
+            Verb::Convert(convert) => convert.run(),
             Verb::Synth(synth) => synth.run(),
         }
     }

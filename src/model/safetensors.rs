@@ -144,9 +144,10 @@ impl Info {
             "F32" => TensorType::F32,
             "F16" => TensorType::F16,
             "BF16" => TensorType::Bf16,
+            "F8_E4M3" => TensorType::F8E4M3,
             other => {
                 return Err(Error::unsupported(format!(
-                    "element type {other} is not supported in safetensors files; known are F32, F16, BF16"
+                    "element type {other} is not supported in safetensors files; known are F32, F16, BF16, F8_E4M3"
                 )));
             }
         };
@@ -162,7 +163,7 @@ impl Info {
         let place = self.place(bytes, data_start)?;
         let offset = place.start as u64;
         let data = bytes.slice(place).ok_or_else(|| Error::internal("a checked place is outside the file"))?;
-        Ok(StoredTensor { tensor_type, shape, file, offset, data })
+        Ok(StoredTensor { tensor_type, shape, file, offset, data, scales: None })
     }
 
     fn shape(&self) -> Result<Vec<usize>> {

@@ -114,6 +114,7 @@ fn statistics_of_the_card_are_those_of_the_host() {
 
 fn weight(role: Role, tensor_type: TensorType, rows: usize, columns: usize, data: Vec<u8>) -> Weight {
     Weight {
+        scales: None,
         stored_name: "planted".into(),
         key: WeightKey::outside(role),
         tensor_type,
