@@ -251,7 +251,6 @@ fn mappings_and_options_that_make_no_sense() {
     let lines = [
         refusal(&ground, &dump, &["--map", wrong]),
         refusal(&ground, &dump, &["--map", "huggingface"]),
-        refusal(&ground, &dump, &["--map", "hf", "--model", fixture("reference").to_str().unwrap()]),
         refusal(&ground, &ground.path("nothing"), &["--map", "hf"]),
         refusal(&ground, &mapping, &["--map", "hf"]),
         refusal(&ground, &fixture("tokenizer"), &["--map", "hf"]),
@@ -259,7 +258,6 @@ fn mappings_and_options_that_make_no_sense() {
     insta::assert_snapshot!(lines.join("\n"), @r#"
     error: [dir]/wrong.toml: line 3: `ffn_upp` is no capture point: did you mean `ffn_up`?
     error: huggingface: cannot read the mapping (by name, without a path, there are hf and llama.cpp): No such file or directory (os error 2)
-    error: [package]/tests/fixtures/reference: the folder has no config.json, so it is no model; give a folder with config.json and safetensors, or a GGUF file
     error: [dir]/nothing: cannot open the dump: No such file or directory (os error 2)
     error: [dir]/wrong.toml: no dump: .safetensors and .npy files are, and folders of them
     error: [package]/tests/fixtures/tokenizer: no .safetensors and no .npy file is in this folder
