@@ -73,7 +73,7 @@ fn an_imported_run_shows_what_was_dumped_and_nothing_else() {
     let steps = answer("SELECT next_token IS NULL AS t, logits_fingerprint IS NULL AS f FROM steps");
     assert_eq!(steps, "t,f\ntrue,true\n");
     let elements = answer("SELECT position, value FROM elements WHERE point = 'ffn_act' ORDER BY position, index");
-    assert_eq!(elements, "position,value\n0,1.0\n0,-2.0\n1,0.5\n1,4.0\n");
+    assert_eq!(elements, "position,value\n0,1\n0,-2\n1,0.5\n1,4\n");
     let coverage = answer("SELECT status, reason FROM coverage WHERE point = 'ffn_out'");
     assert_eq!(coverage, "status,reason\nunsupported,not in the dump\n");
 }
