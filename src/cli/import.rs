@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result, nearest};
 use crate::forward::{Observer, StepReport, Wanted};
 use crate::graph::{Graph, SiteId};
 use crate::import::{Dump, Import as Imported, LeftOut, Mapping, Setting};
-use crate::model::{Architecture, Model, ModelHash};
+use crate::model::{Architecture, Model, ModelHash, Overrides};
 use crate::open::hex;
 use crate::record::{PairV1, RunV1};
 use crate::recorder::{Outcome, Recorder, Summary};
@@ -52,6 +52,9 @@ pub struct Import {
     /// The model that ran: its operations, shapes, weights and hashes become the run's
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
+    /// A hyper-parameter in place of what the model's files say, as `actrace record` takes it (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE", requires = "model")]
+    set: Vec<String>,
     /// Its architecture, where the model is not at hand
     #[arg(long, value_name = "NAME", conflicts_with = "model")]
     architecture: Option<String>,
@@ -151,7 +154,7 @@ impl Import {
 
     fn opened(&self, tokens: &[u32]) -> Result<Option<Opened>> {
         let Some(path) = &self.model else { return Ok(None) };
-        let model = Model::open(path)?;
+        let model = Model::open_with(path, &Overrides::parse(self.set.iter().map(String::as_str))?)?;
         let graph = Graph::of(&model)?;
         let vocabulary = model.hyper().vocabulary;
         if let Some((position, id)) = tokens.iter().enumerate().find(|(_, id)| **id >= vocabulary) {

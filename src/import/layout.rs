@@ -96,12 +96,12 @@ impl Layout {
     /// Unsupported for rows of 2^32 elements or more.
     pub fn row_axes(&self, axes: &[Axis]) -> Result<RowAxes> {
         let number = |count: usize| u32::try_from(count).ok();
-        let counted = self.width().and_then(number).and(number(self.outer.count).zip(number(self.inner.count)));
-        let (heads, inner) = counted.ok_or_else(|| Error::unsupported("its rows are too wide"))?;
+        let counted = self.width().and_then(number).zip(number(self.outer.count).zip(number(self.inner.count)));
+        let (width, (heads, inner)) = counted.ok_or_else(|| Error::unsupported("its rows are too wide"))?;
         Ok(match axes {
             axes if axes.contains(&Axis::Keys) => RowAxes::Keys { heads, window: None },
             axes if axes.contains(&Axis::Heads) => RowAxes::Heads { heads, dim: inner },
-            _ => RowAxes::Flat { width: inner },
+            _ => RowAxes::Flat { width },
         })
     }
 }

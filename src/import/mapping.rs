@@ -375,6 +375,47 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_mapping_is_one() {
+        let page = include_str!("../../schema/mappings.md");
+        let examples: Vec<&str> =
+            page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        assert_eq!(examples.len(), 1);
+        let mapping = Mapping::parse(examples[0]).unwrap();
+        assert_eq!(mapping.rules("node_34#0:MUL_MAT").next().unwrap().1, Some(0));
+        assert_eq!(mapping.rules("h.3.ln_2").next().unwrap().1, Some(3));
+        for key in ["names", "point", "side_by_side", "equal", "interleaved", "layer", "axes", "masked", "last_token"] {
+            assert!(page.contains(&format!("| `{key}` |")), "{key}");
+        }
+    }
+
+    /// Names of the vocabulary's aliases, as the mappings have them.
+    #[test]
+    fn aliases_of_the_vocabulary_are_named_so() {
+        let (hf, llama) = (Mapping::open("hf").unwrap(), Mapping::open("llama.cpp").unwrap());
+        let means = |mapping: &Mapping, name: &str, point: &Point| {
+            mapping.rules(name).any(|(rule, _)| rule.points.iter().any(|known| known.name == point.name))
+        };
+        let mut checked = 0;
+        for point in vocabulary().iter().filter(|point| point.scope == Scope::Layer) {
+            for alias in &point.aliases.hugging_face {
+                let input = if alias.side == crate::capture::Side::Input { ".input" } else { "" };
+                let name = format!("model.layers.7.{}{input}", alias.name);
+                // Names of families that are not supported, and others that no rule has, are no meaning of another point.
+                let rules: Vec<_> = hf.rules(&name).collect();
+                assert!(rules.is_empty() || means(&hf, &name, point), "{name} is {}", point.name);
+                checked += rules.len();
+            }
+            for alias in point.aliases.llama_cpp.iter().filter(|alias| !alias.operation.is_empty()) {
+                let name = format!("{}-7#0:{}", alias.name, alias.operation);
+                let rules: Vec<_> = llama.rules(&name).collect();
+                assert!(rules.is_empty() || means(&llama, &name, point), "{name} is {}", point.name);
+                checked += rules.len();
+            }
+        }
+        assert!(checked > 40, "{checked}");
+    }
+
+    #[test]
     fn every_mistake_is_named_with_its_line() {
         let cases = [
             ("engine = 3", "line 1: invalid type: integer `3`, expected a string"),

@@ -9,6 +9,7 @@ use crate::capture::{Imported, Plan, Point, Scope};
 use crate::error::{Error, Result};
 use crate::forward::{Observer, Phase, StepReport};
 use crate::graph::{Graph, RowAxes, SiteId};
+use crate::layout::MAX_PAYLOAD_BYTES;
 use crate::model::Model;
 use globset::{Glob, GlobMatcher};
 use std::collections::BTreeMap;
@@ -223,9 +224,9 @@ impl Meant<'_> {
             return Ok(tokens - 1);
         }
         let last = if self.rule.last_token { ", or one for the last" } else { "" };
-        let shape = &self.tensor.shape;
+        let (shape, rows) = (&self.tensor.shape, if rows == 1 { "1 row".to_owned() } else { format!("{rows} rows") });
         Err(Error::malformed(format!(
-            "shape {shape:?} has {rows} rows, and {tokens} tokens are given: a dump has one row for each token{last}"
+            "shape {shape:?} has {rows}, and {tokens} tokens are given: a dump has one row for each token{last}"
         )))
     }
 
@@ -263,9 +264,17 @@ impl Meant<'_> {
     fn row_axes(&self, point: &Point, layout: &Layout, setting: &Setting<'_>) -> Result<RowAxes> {
         let stored = layout.row_axes(&self.rule.axes)?;
         let tokens = setting.tokens.len();
-        if matches!(stored, RowAxes::Keys { .. }) && layout.inner.count < tokens {
+        let keys = matches!(stored, RowAxes::Keys { .. });
+        if keys && layout.inner.count < tokens {
             let keys = layout.inner.count;
             return Err(Error::malformed(format!("rows of {keys} keys, and {tokens} tokens are given")));
+        }
+        let inner = if keys { tokens } else { layout.inner.count };
+        let bytes = layout.outer.count.checked_mul(inner).and_then(|elements| elements.checked_mul(size_of::<f32>()));
+        if bytes.is_none_or(|bytes| bytes > MAX_PAYLOAD_BYTES) {
+            return Err(Error::unsupported(format!(
+                "a row of it is above the {MAX_PAYLOAD_BYTES} bytes that a frame may hold: leave it out with --ignore"
+            )));
         }
         if setting.model.is_none() {
             return Ok(stored);
@@ -279,7 +288,11 @@ impl Meant<'_> {
             (RowAxes::Heads { .. }, RowAxes::Heads { .. }) => stored == known,
             _ => stored.width().is_some() && stored.width() == known.width(),
         };
-        if agree { Ok(known) } else { Err(Error::malformed(format!("rows are {stored:?}, and {place} has {known:?}"))) }
+        if agree {
+            Ok(known)
+        } else {
+            Err(Error::malformed(format!("a row is {}, and {place} has {}", row_text(stored), row_text(known))))
+        }
     }
 }
 
@@ -396,10 +409,14 @@ fn layers(meant: &[Meant<'_>], setting: &Setting<'_>) -> Result<u32> {
     if let Some((layer, name)) = deepest.filter(|_| dumped > layers) {
         return Err(Error::malformed(format!("it is of layer {layer}, and the model has {layers} layers")).of(name));
     }
-    match layers {
-        0..=MOST_LAYERS => Ok(layers),
-        _ => Err(Error::unsupported(format!("{layers} layers are more than the {MOST_LAYERS} that are supported"))),
+    if layers <= MOST_LAYERS {
+        return Ok(layers);
     }
+    let error = Error::unsupported(format!("{layers} layers are more than the {MOST_LAYERS} that are supported"));
+    Err(match deepest.filter(|_| known.is_none()) {
+        Some((_, name)) => error.of(name),
+        None => error,
+    })
 }
 
 /// Refuses a point that two tensors hold.
@@ -423,6 +440,15 @@ fn place_text(point: &Point, layer: Option<u32>) -> String {
     match (point.scope, layer) {
         (Scope::Model, _) | (_, None) => point.name.clone(),
         (_, Some(layer)) => format!("layer {layer} {}", point.name),
+    }
+}
+
+/// What a row is, in words: `4 heads of 16`.
+fn row_text(axes: RowAxes) -> String {
+    match axes {
+        RowAxes::Flat { width } => format!("{width} elements"),
+        RowAxes::Heads { heads, dim } => format!("{heads} heads of {dim}"),
+        RowAxes::Keys { heads, .. } => format!("{heads} heads of keys"),
     }
 }
 

@@ -174,9 +174,12 @@ impl Info {
     /// Where its bytes are in the file, all of which are there.
     fn place(&self, bytes: &Bytes, data_start: usize) -> Result<Range<usize>> {
         let (start, end) = self.data_offsets;
+        if start > end {
+            return Err(Error::malformed(format!("data_offsets {start}..{end} end before they begin")));
+        }
         let at = |offset: u64| usize::try_from(offset).ok().and_then(|offset| data_start.checked_add(offset));
         let place = at(start).zip(at(end)).map(|(start, end)| start..end);
-        place.filter(|place| place.start <= place.end && place.end <= bytes.len()).ok_or_else(|| {
+        place.filter(|place| place.end <= bytes.len()).ok_or_else(|| {
             Error::malformed(format!(
                 "the file is cut short: data_offsets {start}..{end} end beyond its {} bytes",
                 bytes.len()

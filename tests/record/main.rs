@@ -32,6 +32,7 @@ mod fixtures_are_reproducible;
 mod golden_trace_stays_readable;
 mod hostile_files_are_refused;
 mod imported_runs_are_what_was_dumped;
+mod imports_that_are_refused;
 mod kernels_compile;
 mod killed_while_recording;
 mod modules_use_only_what_stands_above;
