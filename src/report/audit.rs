@@ -11,12 +11,9 @@ pub fn audit_text(run: &RunRef, basis: &str, findings: &[Finding]) -> String {
     let mut text = format!("run {label} ({}), {basis}\n", run.id());
     text += "layer  point             tokens     rel_l2      bound       over      slope        z  channel  position  verdict\n";
     findings.iter().for_each(|finding| text += &line(finding));
-    for finding in findings.iter().filter(|finding| !finding.note.is_empty() || !finding.through.is_empty()) {
-        text += &format!("{}: ", place(finding));
-        let through = format!("with {} made again from {}", finding.through.join(", "), finding.inputs.join(", "));
-        let parts = [through.as_str(), finding.note.as_str()];
-        let told = parts.into_iter().skip(usize::from(finding.through.is_empty())).filter(|part| !part.is_empty());
-        text += &(told.collect::<Vec<_>>().join("; ") + "\n");
+    text += &chains(findings);
+    for finding in findings.iter().filter(|finding| finding.class().is_some() && !finding.note.is_empty()) {
+        text += &format!("{}: {}\n", place(finding), finding.note);
     }
     let (verdict, culprit) = verdict(findings);
     if let Some(culprit) = &culprit {
@@ -50,6 +47,29 @@ fn line(finding: &Finding) -> String {
         text(finding.worst_position.map(|position| position.to_string())),
         finding.judgement.text(),
     )
+}
+
+/// Which operations were judged together with others before them, because what lies between was not recorded: a line for
+/// each chain, with the layers that have it.
+fn chains(findings: &[Finding]) -> String {
+    let mut lines: Vec<(String, Vec<String>)> = Vec::new();
+    for finding in findings.iter().filter(|finding| !finding.through.is_empty()) {
+        let prefix = finding.layer.map_or_else(String::new, |layer| format!("layers.{layer}."));
+        let names = |names: &[String]| {
+            let short: Vec<&str> = names.iter().map(|name| name.strip_prefix(&prefix).unwrap_or(name)).collect();
+            if short.is_empty() { "the tokens".to_owned() } else { short.join(", ") }
+        };
+        let chain = format!("{} with {} from {}", finding.point, names(&finding.through), names(&finding.inputs));
+        let layer = finding.layer.map_or_else(|| "-".to_owned(), |layer| layer.to_string());
+        match lines.iter_mut().find(|(known, _)| *known == chain) {
+            Some((_, layers)) => layers.push(layer),
+            None => lines.push((chain, vec![layer])),
+        }
+    }
+    lines
+        .into_iter()
+        .map(|(chain, layers)| format!("judged together: {chain} (layers {})\n", layers.join(", ")))
+        .collect()
 }
 
 fn place(finding: &Finding) -> String {
