@@ -3,7 +3,7 @@
 use crate::planted_faults_show::every_fault_is_named;
 use crate::running::{Capture, capture, json, open, place, prompt, untraced};
 use crate::support::rel_l2;
-use actrace::backend::cuda::{ComputeType, CudaBackend, FORMATS};
+use actrace::backend::cuda::{ComputeType, CudaBackend};
 use actrace::backend::{Backend, Batch, Captured, CpuBackend, Semantics};
 use actrace::forward::{Forward, Observer, Request, StepReport, Wanted};
 use actrace::graph::{Operation, RowAxes, Site, SiteId};
@@ -232,7 +232,7 @@ fn products_of_every_type_agree_with_f64_sums() {
         (ComputeType::Bf16, 37),
     ] {
         let Some(mut backend) = card(compute) else { return };
-        for tensor_type in FORMATS {
+        for tensor_type in TensorType::ALL {
             let mut next = random(tensor_type as u64 + 11);
             let data = blocks(tensor_type, n * k, &mut next);
             let mut w = vec![0f32; n * k];

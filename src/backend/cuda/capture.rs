@@ -157,9 +157,9 @@ pub(super) struct Source {
 }
 
 fn entry_of(tensor: &CudaTensor, unit: usize, first_unit: u32, first_row: usize) -> Result<StatisticsEntry> {
-    let (width, heads) = match tensor.shape {
-        Shape::Width(width) => (count(width)?, 0),
-        Shape::Keys { heads } => (0, count(heads)?),
+    let (width, heads, window) = match tensor.shape {
+        Shape::Width(width) => (count(width)?, 0, 0),
+        Shape::Keys { heads, window } => (0, count(heads)?, window),
     };
     Ok(StatisticsEntry {
         x: tensor.address(),
@@ -170,6 +170,6 @@ fn entry_of(tensor: &CudaTensor, unit: usize, first_unit: u32, first_row: usize)
         units: count(tensor.longest().div_ceil(unit).max(1))?,
         first_unit,
         out_row: count(first_row)?,
-        unused: 0,
+        window,
     })
 }

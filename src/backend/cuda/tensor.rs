@@ -1,10 +1,11 @@
 //! Tensors and weights in device memory.
 
 use super::device::{Device, DeviceMemory};
-use super::work::FORMATS;
+use super::limits;
+use super::work::Part;
 use crate::backend::Batch;
 use crate::error::{Error, Result};
-use crate::model::{TensorType, Weight};
+use crate::model::{Role, TensorType, Weight};
 use crate::tensor::Extent;
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,8 +15,8 @@ use std::sync::Arc;
 pub(super) enum Shape {
     /// As many in every row.
     Width(usize),
-    /// One for each head and visible key.
-    Keys { heads: usize },
+    /// One for each head and visible key: those up to the row's position, the last `window` of them.
+    Keys { heads: usize, window: u32 },
 }
 
 /// f32 rows in device memory.
@@ -63,7 +64,11 @@ impl CudaTensor {
     fn before(&self, row: usize) -> usize {
         match self.shape {
             Shape::Width(width) => row * width,
-            Shape::Keys { heads } => heads * (row * (self.first_position + 1) + row * row.saturating_sub(1) / 2),
+            Shape::Keys { heads, window } => {
+                let (all, window) = (self.first_position + 1, window as usize);
+                let growing = row.min(window.saturating_sub(all));
+                heads * (growing * all + growing * growing.saturating_sub(1) / 2 + (row - growing) * window)
+            }
         }
     }
 
@@ -104,11 +109,10 @@ pub struct CudaWeight {
     pub(super) rows: usize,
     pub(super) columns: usize,
     is_matrix: bool,
+    /// The values of RoPE's factors, which the host reads; nothing otherwise.
+    pub(super) factors: Vec<f32>,
     stored_name: String,
 }
-
-/// Elements that kernels read at a time.
-const RUN: usize = 4;
 
 impl CudaWeight {
     /// Copies a weight to the card.
@@ -117,16 +121,17 @@ impl CudaWeight {
         if weight.rows == 0 || weight.columns == 0 {
             return Err(Error::malformed("a weight without elements").of(&weight.stored_name));
         }
-        if is_matrix && !weight.columns.is_multiple_of(RUN) {
-            let message =
-                format!("rows of {} elements, which {RUN} does not divide, are not supported on CUDA", weight.columns);
-            return Err(Error::unsupported(message).of(&weight.stored_name));
-        }
-        if is_matrix && !FORMATS.contains(&weight.tensor_type) {
-            let message = format!("weights of type {} are not supported on CUDA", weight.tensor_type.name());
-            return Err(Error::unsupported(message).of(&weight.stored_name));
+        limits::check_weight(weight)?;
+        if is_matrix {
+            let in_expert = weight.key.expert.is_some();
+            device.prepare(if in_expert {
+                Part::Experts(weight.tensor_type)
+            } else {
+                Part::Type(weight.tensor_type)
+            })?;
         }
         let what = format!("weight {}", weight.stored_name);
+        let mut factors = Vec::new();
         let memory = if is_matrix {
             let bytes = weight.canonical_bytes()?;
             let memory = device.alloc(bytes.len(), &what)?;
@@ -138,6 +143,9 @@ impl CudaWeight {
             let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
             let memory = device.alloc(bytes.len(), &what)?;
             device.upload(&memory, 0, &bytes)?;
+            if weight.key.role == Role::RopeFactors {
+                factors = values;
+            }
             memory
         };
         Ok(CudaWeight {
@@ -146,6 +154,7 @@ impl CudaWeight {
             rows: weight.rows,
             columns: weight.columns,
             is_matrix,
+            factors,
             stored_name: weight.stored_name.clone(),
         })
     }

@@ -11,12 +11,16 @@ pub(super) const MATVEC_TILE: u32 = 8;
 pub(super) const MOST_POINTWISE_JOBS: usize = 4;
 /// Elements of one block of element operations.
 pub(super) const POINTWISE_BLOCK: u64 = 1024;
+/// Slots of one weighted sum.
+pub(super) const MOST_SLOTS: usize = 8;
 /// Logits of one block of the choice.
 pub(super) const CHOOSE_PART: u32 = 2048;
 /// Units of one block of statistics.
 const STATISTICS_WARPS: u32 = 8;
 /// Elements of a row that one block converts.
 const DEQUANTIZE_BLOCK: u32 = 1024;
+/// Elements of a row that one block of a weighted sum takes.
+const SUM_BLOCK: u32 = 256;
 /// Rows and columns of a tile of attention.
 const SQUARE: u32 = 64;
 
@@ -92,6 +96,8 @@ pub struct Norm {
     pub out: u64,
     pub width: u32,
     pub epsilon: f32,
+    pub gain_offset: f32,
+    pub unused: u32,
 }
 
 /// Codes of element operations.
@@ -103,8 +109,12 @@ pub enum ElementOperation {
     Add,
     Multiply,
     Bias,
+    Scale,
+    SoftCap,
     Silu,
     GeluTanh,
+    GeluErf,
+    GeluQuick,
     Rope,
     Store,
 }
@@ -126,6 +136,9 @@ pub struct PointwiseJob {
     pub head_dim: u32,
     pub rotary_dim: u32,
     pub first_block: u32,
+    /// A factor, or a cap.
+    pub number: f32,
+    pub unused: u32,
 }
 
 /// Element operations that do not read each other.
@@ -156,8 +169,15 @@ pub struct Attention {
     pub rows: u32,
     pub scale: f32,
     pub stages: u32,
+    /// Keys that a row sees at most; [`NO_WINDOW`] for all.
+    pub window: u32,
+    /// Bound of the scores; 0 for none.
+    pub cap: f32,
     pub unused: u32,
 }
+
+/// A window that hides nothing.
+pub(super) const NO_WINDOW: u32 = u32::MAX;
 
 /// Bits of [`Attention::stages`].
 pub mod stage {
@@ -178,13 +198,15 @@ pub struct StatisticsEntry {
     pub units: u32,
     pub first_unit: u32,
     pub out_row: u32,
-    pub unused: u32,
+    /// Of ragged rows, as in [`Attention`].
+    pub window: u32,
 }
 
 impl StatisticsEntry {
     /// The entry as it lies in the card's memory.
     pub fn bytes(&self) -> impl Iterator<Item = u8> + use<> {
-        let numbers = [self.rows, self.width, self.heads, self.first_row, self.units, self.first_unit, self.out_row, 0];
+        let Self { rows, width, heads, first_row, units, first_unit, out_row, window, .. } = *self;
+        let numbers = [rows, width, heads, first_row, units, first_unit, out_row, window];
         self.x.to_le_bytes().into_iter().chain(numbers.into_iter().flat_map(u32::to_le_bytes))
     }
 }
@@ -236,15 +258,104 @@ pub struct Choose {
     pub count: u32,
 }
 
+/// One operation of a router.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct Router {
+    pub x: u64,
+    pub chosen: u64,
+    pub out: u64,
+    pub experts: u32,
+    pub used: u32,
+    pub normalised: u32,
+    pub unused: u32,
+}
+
+/// Products of each row with the matrix of the expert in one slot.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct ExpertProduct {
+    pub table: u64,
+    pub chosen: u64,
+    pub x: u64,
+    pub y: u64,
+    pub rows: u32,
+    pub columns: u32,
+    pub experts: u32,
+    pub used: u32,
+    pub slot: u32,
+    pub unused: u32,
+}
+
+/// The weighted sum of some slots, added to that of the slots before them.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct ExpertSum {
+    pub weights: u64,
+    pub slots: [u64; MOST_SLOTS],
+    pub out: u64,
+    pub width: u32,
+    pub used: u32,
+    pub first: u32,
+    pub count: u32,
+}
+
+/// Rows after a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct Gate {
+    pub x: u64,
+    pub gated: u64,
+    pub gate: u64,
+    pub out: u64,
+    pub width: u32,
+    pub columns: u32,
+}
+
 /// Bytes of one part's result.
 pub(super) const CHOOSE_BYTES: usize = 16;
+
+/// Kernels that are compiled together, when they are first needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Part {
+    /// Those of no type of weights.
+    Plain,
+    /// Products, conversion and embedding of a type.
+    Type(TensorType),
+    /// Products of experts of a type.
+    Experts(TensorType),
+}
+
+impl Part {
+    /// Every part.
+    pub fn all() -> Vec<Part> {
+        let typed =
+            TensorType::ALL.into_iter().flat_map(|tensor_type| [Part::Type(tensor_type), Part::Experts(tensor_type)]);
+        [Part::Plain].into_iter().chain(typed).collect()
+    }
+
+    /// Its kernels.
+    pub fn kernels(self) -> Vec<Kernel> {
+        match self {
+            Part::Plain => PLAIN.map(Kernel::Plain).to_vec(),
+            Part::Type(t) => vec![Kernel::Matvec(t), Kernel::Dequantize(t), Kernel::Embedding(t)],
+            Part::Experts(t) => vec![Kernel::Experts(t)],
+        }
+    }
+}
 
 /// A kernel by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kernel {
+    /// Products of few rows with a weight.
     Matvec(TensorType),
+    /// Products of rows with the matrix of each one's expert.
+    Experts(TensorType),
+    /// Conversion of a weight for a product of many rows.
     Dequantize(TensorType),
+    /// Rows of a weight.
     Embedding(TensorType),
+    /// What reads no weight in its stored type.
     Plain(&'static str),
 }
 
@@ -253,32 +364,15 @@ impl Kernel {
     pub fn name(self) -> String {
         match self {
             Kernel::Matvec(tensor_type) => format!("matvec_{}", tensor_type.name()),
+            Kernel::Experts(tensor_type) => format!("experts_{}", tensor_type.name()),
             Kernel::Dequantize(tensor_type) => format!("dequantize_{}", tensor_type.name()),
             Kernel::Embedding(tensor_type) => format!("embedding_{}", tensor_type.name()),
             Kernel::Plain(name) => name.to_owned(),
         }
     }
-
-    /// Every kernel.
-    pub fn all() -> Vec<Kernel> {
-        let formats = FORMATS.into_iter();
-        let by_format = formats.flat_map(|t| [Kernel::Matvec(t), Kernel::Dequantize(t), Kernel::Embedding(t)]);
-        by_format.chain(PLAIN.map(Kernel::Plain)).collect()
-    }
 }
 
-/// Types of weights that kernels read.
-pub const FORMATS: [TensorType; 7] = [
-    TensorType::F32,
-    TensorType::F16,
-    TensorType::Bf16,
-    TensorType::Q8_0,
-    TensorType::Q4K,
-    TensorType::Q5K,
-    TensorType::Q6K,
-];
-
-const PLAIN: [&str; 11] = [
+const PLAIN: [&str; 16] = [
     "cast",
     "normalise",
     "pointwise",
@@ -286,6 +380,11 @@ const PLAIN: [&str; 11] = [
     "attention_scores",
     "attention_softmax",
     "attention_context",
+    "row_softmax",
+    "top_k",
+    "expert_weights",
+    "expert_sum",
+    "gate",
     "statistics",
     "statistics_merge",
     "choose_parts",
@@ -326,6 +425,31 @@ pub enum Work {
     },
     AttentionSoftmax(Attention),
     AttentionContext(Attention),
+    RowSoftmax {
+        rows: u32,
+        params: Router,
+    },
+    TopK {
+        rows: u32,
+        params: Router,
+    },
+    ExpertWeights {
+        rows: u32,
+        params: Router,
+    },
+    Experts {
+        tensor_type: TensorType,
+        rows: u32,
+        params: ExpertProduct,
+    },
+    ExpertSum {
+        rows: u32,
+        params: ExpertSum,
+    },
+    Gate {
+        rows: u32,
+        params: Gate,
+    },
     Statistics(Statistics),
     StatisticsMerge(Statistics),
     ChooseParts(Choose),
@@ -345,6 +469,12 @@ impl Work {
             Work::AttentionScores { .. } => Kernel::Plain("attention_scores"),
             Work::AttentionSoftmax(_) => Kernel::Plain("attention_softmax"),
             Work::AttentionContext(_) => Kernel::Plain("attention_context"),
+            Work::RowSoftmax { .. } => Kernel::Plain("row_softmax"),
+            Work::TopK { .. } => Kernel::Plain("top_k"),
+            Work::ExpertWeights { .. } => Kernel::Plain("expert_weights"),
+            Work::Experts { tensor_type, .. } => Kernel::Experts(*tensor_type),
+            Work::ExpertSum { .. } => Kernel::Plain("expert_sum"),
+            Work::Gate { .. } => Kernel::Plain("gate"),
             Work::Statistics(_) => Kernel::Plain("statistics"),
             Work::StatisticsMerge(_) => Kernel::Plain("statistics_merge"),
             Work::ChooseParts(_) => Kernel::Plain("choose_parts"),
@@ -361,7 +491,14 @@ impl Work {
                 (resident.map_or(tiles, |resident| tiles.min(resident)), *rows, 1)
             }
             Work::Dequantize { params, .. } => (blocks(params.rows, 1), params.columns.div_ceil(DEQUANTIZE_BLOCK), 1),
-            Work::Embedding { rows, .. } | Work::Norm { rows, .. } => (*rows, 1, 1),
+            Work::Embedding { rows, .. }
+            | Work::Norm { rows, .. }
+            | Work::RowSoftmax { rows, .. }
+            | Work::TopK { rows, .. }
+            | Work::ExpertWeights { rows, .. }
+            | Work::Gate { rows, .. } => (*rows, 1, 1),
+            Work::Experts { rows, params, .. } => (*rows, params.rows.div_ceil(MATVEC_TILE), 1),
+            Work::ExpertSum { rows, params } => (*rows, params.width.div_ceil(SUM_BLOCK), 1),
             Work::Cast(params) => (blocks(params.count, 1024), 1, 1),
             Work::Pointwise(params) => (pointwise_blocks(params), 1, 1),
             Work::AttentionFew(params) => (params.heads, params.rows, 1),
@@ -382,7 +519,9 @@ impl Work {
     pub fn block(&self) -> u32 {
         match self {
             Work::Matvec { .. } => self.q4_k().map_or(128, |plan| plan.warps * 32),
-            Work::AttentionSoftmax(_) => 128,
+            Work::AttentionSoftmax(_) | Work::RowSoftmax { .. } | Work::Experts { .. } => 128,
+            Work::TopK { .. } | Work::ExpertWeights { .. } => 32,
+            Work::ExpertSum { .. } => SUM_BLOCK,
             Work::Norm { .. } | Work::AttentionFew(_) => 1024,
             _ => 256,
         }
@@ -416,6 +555,12 @@ impl Work {
             | Work::AttentionScores { params, .. }
             | Work::AttentionSoftmax(params)
             | Work::AttentionContext(params) => (&raw const *params).cast(),
+            Work::RowSoftmax { params, .. } | Work::TopK { params, .. } | Work::ExpertWeights { params, .. } => {
+                (&raw const *params).cast()
+            }
+            Work::Experts { params, .. } => (&raw const *params).cast(),
+            Work::ExpertSum { params, .. } => (&raw const *params).cast(),
+            Work::Gate { params, .. } => (&raw const *params).cast(),
             Work::Statistics(params) | Work::StatisticsMerge(params) => (&raw const *params).cast(),
             Work::ChooseParts(params) | Work::Choose(params) => (&raw const *params).cast(),
         }
