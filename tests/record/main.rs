@@ -32,6 +32,7 @@ mod killed_while_recording;
 mod modules_use_only_what_stands_above;
 mod no_card_no_run;
 mod one_writer_at_a_time;
+mod operations_on_a_card;
 mod planted;
 mod planted_faults_show;
 mod power_loss_keeps_what_was_synced;
