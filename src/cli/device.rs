@@ -86,7 +86,9 @@ impl Wish {
         }
         let semantics = self.semantics.unwrap_or(match model.format() {
             Format::Gguf => Semantics::Ggml,
-            Format::Safetensors => Semantics::DequantizeF32,
+            // As the file with the same weights in the other formats, so that the two can be compared.
+            Format::Apr if model.weight_type().block_elements() > 1 => Semantics::Ggml,
+            Format::Apr | Format::Safetensors => Semantics::DequantizeF32,
         });
         Ok((Opened::Cpu(CpuBackend::new(semantics, self.threads)?), semantics))
     }

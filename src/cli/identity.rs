@@ -4,7 +4,7 @@ use super::prompt::Prompt;
 use crate::backend::{BackendIdentity, Semantics};
 use crate::capture::vocabulary_hash;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Model, ModelHash};
+use crate::model::{Fact, Model, ModelHash};
 use crate::record::{ModelFileV1, PairV1, RunV1};
 
 /// The facts that the command line adds to those of model and backend.
@@ -57,7 +57,7 @@ pub fn identity(model: &Model, hash: &ModelHash, backend: &BackendIdentity, give
         model_files: files(model, hash),
         model_hash: hash.model,
         architecture: model.architecture().name().to_owned(),
-        hyper_parameters: hyper_parameters(model),
+        hyper_parameters: pairs(model.facts()),
         tokenizer_hash: given.prompt.tokenizer.as_ref().map_or([0; 32], |tokenizer| tokenizer.hash()),
         prompt: given.prompt.text.clone().unwrap_or_default(),
         prompt_redacted: false,
@@ -65,7 +65,7 @@ pub fn identity(model: &Model, hash: &ModelHash, backend: &BackendIdentity, give
         generate: given.generate,
         selection: given.selection.into_iter().map(pair).collect(),
         vocabulary_hash: vocabulary_hash(),
-        extra: Vec::new(),
+        extra: given.prompt.tokenizer.as_ref().map_or_else(Vec::new, |tokenizer| pairs(tokenizer.facts())),
     })
 }
 
@@ -83,13 +83,13 @@ fn files(model: &Model, hash: &ModelHash) -> Vec<ModelFileV1> {
     files.map(|(file, blake3)| ModelFileV1 { name: file.name.clone(), size: file.size, blake3: *blake3 }).collect()
 }
 
-fn hyper_parameters(model: &Model) -> Vec<PairV1> {
-    let pair = |fact: &crate::model::Fact| PairV1 {
+fn pairs(facts: &[Fact]) -> Vec<PairV1> {
+    let pair = |fact: &Fact| PairV1 {
         key: fact.key.to_owned(),
         value: fact.value.clone(),
         source: fact.source.name().to_owned(),
     };
-    model.facts().iter().map(pair).collect()
+    facts.iter().map(pair).collect()
 }
 
 /// The processor's name as the kernel knows it; empty where it does not say.

@@ -1,5 +1,6 @@
 //! From what the user typed to token ids.
 
+use super::note;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Format, Model, Tokenizer};
 use std::io::Read;
@@ -37,16 +38,19 @@ pub struct Prompt {
 impl PromptSource {
     /// Reads the prompt for `model`.
     pub fn read(&self, model: &Model, tokenizer: Option<&Path>) -> Result<Prompt> {
-        let tokenizer = open_tokenizer(model, tokenizer)?;
+        let tokenizer = open_tokenizer(model, tokenizer);
         if let Some(text) = self.text()? {
             // Some tokenizers make a token of nothing; a run of that alone is asked for by --tokens.
             if text.is_empty() {
                 return Err(Error::usage("the prompt is empty: give at least one token"));
             }
-            let Some(tokenizer) = tokenizer else { return Err(no_tokenizer(model)) };
+            let Some(tokenizer) = tokenizer.map_err(|unusable| unusable.fatal(model))? else {
+                return Err(no_tokenizer(model, "a prompt as text needs a tokenizer"));
+            };
             let tokens = tokenizer.encode(&text)?;
             return Ok(Prompt { text: Some(text), tokens, tokenizer: Some(tokenizer) });
         }
+        let tokenizer = tokenizer.or_else(Unusable::passed_over)?;
         Ok(Prompt { text: None, tokens: self.ids()?, tokenizer })
     }
 
@@ -91,26 +95,57 @@ fn parse_ids(text: &str) -> Result<Vec<u32>> {
         .collect()
 }
 
-fn open_tokenizer(model: &Model, given: Option<&Path>) -> Result<Option<Tokenizer>> {
+/// Why there is no tokenizer although one should be there.
+enum Unusable {
+    /// A file that was named, or that lies in the model's folder.
+    File(Error),
+    /// The vocabulary of the model's file, which token ids do not need.
+    Vocabulary(Error),
+}
+
+impl Unusable {
+    fn fatal(self, model: &Model) -> Error {
+        match self {
+            Unusable::File(error) => error,
+            Unusable::Vocabulary(error) => {
+                let message = "a prompt as text needs a tokenizer, and the file's own vocabulary cannot be used";
+                no_tokenizer(model, message).because(error)
+            }
+        }
+    }
+
+    /// Token ids can run, and what they generate is shown without text.
+    fn passed_over(self) -> Result<Option<Tokenizer>> {
+        match self {
+            Unusable::File(error) => Err(error),
+            Unusable::Vocabulary(error) => {
+                note(&format!("tokenizer: none ({error})"));
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// The tokenizer that was named, or else the model's own: a file in its folder, or the vocabulary in its file.
+fn open_tokenizer(model: &Model, given: Option<&Path>) -> Result<Option<Tokenizer>, Unusable> {
     if let Some(path) = given {
-        return Tokenizer::open(path).map(Some);
+        return Tokenizer::open(path).map(Some).map_err(Unusable::File);
     }
     let beside = model.path().join("tokenizer.json");
     if model.format() == Format::Safetensors && beside.exists() {
-        return Tokenizer::open(&beside).map(Some);
+        return Tokenizer::open(&beside).map(Some).map_err(Unusable::File);
     }
-    Ok(None)
+    let vocabulary = model.vocabulary().map_err(Unusable::Vocabulary)?;
+    let tokenizer = vocabulary.map(|vocabulary| Tokenizer::of_vocabulary(&vocabulary, model.path()));
+    tokenizer.transpose().map_err(Unusable::Vocabulary)
 }
 
-/// A GGUF file's neighbour is not taken by itself: the wrong tokenizer is a wrong comparison. It is named instead.
-fn no_tokenizer(model: &Model) -> Error {
+/// A file's neighbour is not taken by itself: the wrong tokenizer is a wrong comparison. It is named instead.
+fn no_tokenizer(model: &Model, message: &str) -> Error {
     let beside = model.path().with_file_name("tokenizer.json");
     let hint = if beside.exists() { beside.display().to_string() } else { "tokenizer.json".to_owned() };
-    Error::new(
-        ErrorKind::Unsupported,
-        format!("a prompt as text needs a tokenizer: add --tokenizer {hint}, or give token ids with --tokens"),
-    )
-    .in_file(model.path())
+    let message = format!("{message}: add --tokenizer {hint}, or give token ids with --tokens");
+    Error::new(ErrorKind::Unsupported, message).in_file(model.path())
 }
 
 #[cfg(test)]

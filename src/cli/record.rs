@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::file::{Durability, FileHeader, FileStorage, Writer};
 use crate::forward::{Forward, Generation, Observer, Request, StepReport, Wanted};
 use crate::graph::SiteId;
-use crate::model::Model;
+use crate::model::{Model, Overrides};
 use crate::open::{Trace, append, hex};
 use crate::recorder::{Recorder, now_us};
 use std::ops::Range;
@@ -26,17 +26,23 @@ const MOST_THREADS: usize = 1024;
 /// Run a model and append what happened to a trace file
 #[derive(Debug, clap::Args)]
 #[command(
-    before_help = "Example:\n  actrace record --model model.gguf --tokenizer tokenizer.json --prompt \"What is 2+2?\" \\\n      --generate 8 --label before --out runs.actrace",
+    before_help = "Example:\n  actrace record --model model.gguf --prompt \"What is 2+2?\" \\\n      --generate 8 --label before --out runs.actrace",
     after_long_help = "SIGINT (Ctrl-C) and SIGTERM end the run at its next tensor and seal what is there: complete \
 steps stay, the run's end says `interrupted`, and the exit status is 3. A second signal ends the program at once."
 )]
 pub struct Record {
-    /// A GGUF file, or a folder with config.json and safetensors
+    /// A GGUF or .apr file, or a folder with config.json and safetensors
     #[arg(long, value_name = "PATH")]
     model: PathBuf,
+    /// A hyper-parameter in place of what the model's files say, for instance heads=4 (may be repeated)
+    ///
+    /// The names are those that a run's identity lists, layers, hidden, heads, kv_heads, head_dim, ffn, context, rope_base
+    /// and norm_epsilon among them; it also says what was set so.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     #[command(flatten)]
     prompt: PromptSource,
-    /// tokenizer.json (a safetensors folder's own is found by itself)
+    /// tokenizer.json in place of the model's own: the one in a safetensors folder, or the vocabulary in a GGUF or .apr file
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
     /// Tokens to generate, greedily; the prefill yields the first
@@ -48,7 +54,7 @@ pub struct Record {
     /// cpu, cuda[:N] or auto
     #[arg(long, default_value = "cpu")]
     device: Device,
-    /// ggml or dequantize-f32 [default: ggml for GGUF on the processor, else dequantize-f32]
+    /// ggml or dequantize-f32 [default on the processor: ggml for GGUF and quantised .apr; else dequantize-f32]
     #[arg(long, value_parser = device::semantics)]
     semantics: Option<Semantics>,
     /// What operands of large products are rounded to on CUDA: f32, f16 or bf16 [default: f32]
@@ -105,7 +111,7 @@ impl Record {
     /// Runs the command.
     pub fn run(&self) -> Result<u8> {
         let selection = self.selection()?;
-        let model = Model::open(&self.model)?;
+        let model = Model::open_with(&self.model, &Overrides::parse(self.set.iter().map(String::as_str))?)?;
         let prompt = self.prompt.read(&model, self.tokenizer.as_deref())?;
         let wish =
             Wish { device: self.device, semantics: self.semantics, compute: self.compute, threads: self.threads()? };

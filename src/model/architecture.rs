@@ -15,6 +15,39 @@ pub enum Activation {
     GeluQuick,
 }
 
+/// Every name of an activation in Hugging Face's configurations.
+const ACTIVATIONS: [(&str, Activation); 8] = [
+    ("silu", Activation::Silu),
+    ("swish", Activation::Silu),
+    ("gelu", Activation::GeluErf),
+    ("gelu_python", Activation::GeluErf),
+    ("gelu_new", Activation::GeluTanh),
+    ("gelu_fast", Activation::GeluTanh),
+    ("gelu_pytorch_tanh", Activation::GeluTanh),
+    ("quick_gelu", Activation::GeluQuick),
+];
+
+impl Activation {
+    /// The names that are not aliases, for messages.
+    pub(super) const ONE_OF: &'static str = "one of silu, gelu, gelu_new, gelu_pytorch_tanh, quick_gelu";
+
+    /// A name, if it is one of an activation.
+    pub(super) fn known_name(name: &str) -> Option<&'static str> {
+        ACTIVATIONS.into_iter().map(|(known, _)| known).find(|known| *known == name)
+    }
+
+    /// The activation that Hugging Face's configurations call `name`.
+    ///
+    /// # Errors
+    /// Unsupported, with the list of the known.
+    pub(super) fn from_name(name: &str) -> Result<Self> {
+        let known = ACTIVATIONS.into_iter().find(|(known, _)| *known == name);
+        known.map(|(_, activation)| activation).ok_or_else(|| {
+            Error::unsupported(format!("activation {name:?} is not supported, only {}", Activation::ONE_OF))
+        })
+    }
+}
+
 /// Family of models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Architecture {
@@ -124,9 +157,18 @@ impl Architecture {
         })
     }
 
-    /// Whether only a leading part of each head may turn.
-    pub(super) fn turns_in_part(self) -> bool {
-        matches!(self, Architecture::Phi3 | Architecture::GptNeox)
+    /// Refuses RoPE of a leading part of each head in families whose code turns all of it.
+    ///
+    /// # Errors
+    /// Unsupported, with the part.
+    pub(super) fn check_turning(self, rotary_dim: u32, head_dim: u32) -> Result<()> {
+        if rotary_dim == head_dim || matches!(self, Architecture::Phi3 | Architecture::GptNeox) {
+            return Ok(());
+        }
+        Err(Error::unsupported(format!(
+            "partial RoPE ({rotary_dim} of {head_dim} elements of a head) is not supported in {}",
+            self.name()
+        )))
     }
 
     /// Whether it is of the Gemma kind.

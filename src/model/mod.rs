@@ -1,14 +1,17 @@
-//! Model files: one [`Model`] from GGUF or safetensors, its weights by role, mapped and never copied whole; and GGUF
+//! Model files: one [`Model`] from GGUF, safetensors or .apr, its weights by role, mapped and never copied whole; and GGUF
 //! files written, among them models of random weights ([`synth`]).
 
+mod apr;
 mod architecture;
 mod bytes;
 mod config;
+mod cursor;
 mod fact;
 mod family;
 mod gguf;
 mod hyper;
 mod open;
+mod overrides;
 pub mod quant;
 mod role;
 mod rope;
@@ -20,6 +23,8 @@ mod tensor_type;
 mod tests;
 #[cfg(feature = "record")]
 mod tokenizer;
+#[cfg_attr(not(feature = "record"), allow(dead_code, reason = "only a tokenizer asks for the parts of a vocabulary"))]
+mod vocabulary;
 mod weight;
 
 pub use architecture::{Activation, Architecture};
@@ -28,9 +33,11 @@ pub use fact::{Fact, Source};
 pub use gguf::{GgufContents, GgufValue, GgufWriter, Replace};
 pub use hyper::{Experts, HyperParameters, Window};
 pub use open::{Format, Model, ModelFile, ModelHash};
+pub use overrides::Overrides;
 pub use role::{Role, WeightKey};
 pub use rope::{RopeParameters, RopeScaling};
 pub use tensor_type::TensorType;
 #[cfg(feature = "record")]
 pub use tokenizer::Tokenizer;
+pub use vocabulary::Vocabulary;
 pub use weight::{Layout, Weight};

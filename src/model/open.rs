@@ -1,11 +1,14 @@
 //! An open model: files, family, hyper-parameters, weights.
 
+use super::apr;
 use super::config::Config;
 use super::fact::Facts;
 use super::family::{Family, Naming};
 use super::gguf::{self, Metadata, Split};
 use super::stored::Tensors;
-use super::{Architecture, Bytes, Fact, HyperParameters, TensorType, Weight, WeightKey, safetensors};
+use super::{
+    Architecture, Bytes, Fact, HyperParameters, Overrides, TensorType, Vocabulary, Weight, WeightKey, safetensors,
+};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -19,14 +22,17 @@ pub enum Format {
     Gguf,
     /// A folder of config.json and safetensors files.
     Safetensors,
+    /// An .apr file, version 2.
+    Apr,
 }
 
 impl Format {
-    /// The name in records: `gguf`, `safetensors`.
+    /// The name in records: `gguf`, `safetensors`, `apr`.
     pub fn name(self) -> &'static str {
         match self {
             Format::Gguf => "gguf",
             Format::Safetensors => "safetensors",
+            Format::Apr => "apr",
         }
     }
 }
@@ -60,7 +66,17 @@ pub struct Model {
     path: PathBuf,
     format: Format,
     contents: Contents,
+    described: Described,
     files: Vec<ModelFile>,
+}
+
+/// Metadata that may hold a vocabulary.
+#[derive(Debug)]
+enum Described {
+    Gguf(Metadata),
+    Apr(apr::Metadata),
+    /// A safetensors folder keeps its tokenizer in a file of its own.
+    Apart,
 }
 
 /// What the bytes of a model say, wherever they come from.
@@ -74,24 +90,39 @@ pub(super) struct Contents {
 
 impl Contents {
     /// Joins GGUF metadata with the tensors of the model's files.
-    pub(super) fn of_gguf(metadata: &Metadata, tensors: &Tensors) -> Result<Contents> {
+    pub(super) fn of_gguf(metadata: &Metadata, tensors: &Tensors, overrides: &Overrides) -> Result<Contents> {
         let architecture = metadata.architecture()?;
         let family = Family::new(architecture, Naming::Gguf, tensors);
-        let mut facts = Facts::default();
-        let hyper = metadata.hyper(family.shapes(tensors)?, &mut facts)?;
+        let mut facts = Facts::new(overrides);
+        let hyper = metadata.hyper(family.shapes(tensors)?, &mut facts);
+        let hyper = facts.judge(hyper)?;
         let weights = family.assemble(&hyper, tensors)?;
         Ok(Contents { architecture, hyper, facts: facts.into_vec(), weights })
     }
 
     /// Joins a configuration with the tensors of its safetensors files.
-    pub(super) fn of_safetensors(config: &Config, tensors: &Tensors) -> Result<Contents> {
+    pub(super) fn of_safetensors(config: &Config, tensors: &Tensors, overrides: &Overrides) -> Result<Contents> {
         let architecture = config.architecture();
         let family = Family::new(architecture, Naming::HuggingFace, tensors);
-        let mut facts = Facts::default();
-        let hyper = config.hyper(family.shapes(tensors)?, &mut facts)?;
+        let mut facts = Facts::new(overrides);
+        let hyper = config.hyper(family.shapes(tensors)?, &mut facts);
+        let hyper = facts.judge(hyper)?;
         let weights = family.assemble(&hyper, tensors)?;
         config.check_biases(hyper.layers, |key| weights.contains_key(&key))?;
         Ok(Contents { architecture, hyper, facts: facts.into_vec(), weights })
+    }
+
+    /// Joins the metadata of the .apr file at `path` with its tensors, which have Hugging Face's names.
+    pub(super) fn of_apr(
+        metadata: &apr::Metadata,
+        path: &Path,
+        tensors: &Tensors,
+        overrides: &Overrides,
+    ) -> Result<Contents> {
+        let config = metadata.config(path, tensors, overrides)?;
+        let mut contents = Contents::of_safetensors(&config, tensors, overrides)?;
+        metadata.order_heads(contents.hyper.head_dim, contents.weights.values_mut())?;
+        Ok(contents)
     }
 
     pub(super) fn architecture(&self) -> Architecture {
@@ -112,14 +143,23 @@ impl Contents {
 }
 
 impl Model {
-    /// Opens a GGUF file (any part of a split one opens all), or a folder with config.json and safetensors. Every weight's shape is checked.
+    /// Opens a GGUF file (any part of a split one opens all), an .apr file, or a folder with config.json and
+    /// safetensors. Every weight's shape is checked.
     ///
     /// # Errors
     /// Environment where the path cannot be read; foreign where it is no model; malformed where a file breaks its
     /// format or contradicts itself; unsupported for an architecture, element type or feature that is not built.
     pub fn open(path: &Path) -> Result<Model> {
+        Model::open_with(path, &Overrides::default())
+    }
+
+    /// The same with hyper-parameters of the user's in place of the files'.
+    ///
+    /// # Errors
+    /// Those of [`Model::open`]; usage for settings that the model does not have or that make no sense.
+    pub fn open_with(path: &Path, overrides: &Overrides) -> Result<Model> {
         let metadata = std::fs::metadata(path).map_err(|cause| Error::io("open the model", path, cause))?;
-        if metadata.is_dir() { open_folder(path) } else { open_file(path) }
+        if metadata.is_dir() { open_folder(path, overrides) } else { open_file(path, overrides) }
     }
 
     /// The path that was opened.
@@ -163,6 +203,19 @@ impl Model {
     /// The weight with `key`, if the model has it.
     pub fn get(&self, key: WeightKey) -> Option<&Weight> {
         self.contents.weights.get(&key)
+    }
+
+    /// The vocabulary that the model's file holds; `None` where it holds none.
+    ///
+    /// # Errors
+    /// Malformed where it breaks its format, and unsupported for parts that are not built; either names the key.
+    pub fn vocabulary(&self) -> Result<Option<Vocabulary>> {
+        let vocabulary = match &self.described {
+            Described::Gguf(metadata) => metadata.vocabulary(),
+            Described::Apr(metadata) => metadata.vocabulary(),
+            Described::Apart => Ok(None),
+        };
+        vocabulary.map_err(|error| error.in_file(&self.path))
     }
 
     /// The type that holds most weight bytes, tied and fused tensors counted once.
@@ -235,13 +288,28 @@ impl ModelFile {
     }
 }
 
-fn open_file(path: &Path) -> Result<Model> {
+fn open_file(path: &Path, overrides: &Overrides) -> Result<Model> {
+    let file = ModelFile::open(path)?;
+    if file.bytes.starts_with(apr::MAGIC) {
+        return open_apr(file, overrides);
+    }
     let (files, metadata, tensors) = read_parts(path)?;
-    let contents = Contents::of_gguf(&metadata, &tensors).map_err(|error| match files.first() {
+    let contents = Contents::of_gguf(&metadata, &tensors, overrides).map_err(|error| match files.first() {
         Some(first) => error.in_file(&first.path),
         None => error,
     })?;
-    Ok(Model { path: path.to_path_buf(), format: Format::Gguf, contents, files })
+    Ok(Model { path: path.to_path_buf(), format: Format::Gguf, contents, described: Described::Gguf(metadata), files })
+}
+
+fn open_apr(file: ModelFile, overrides: &Overrides) -> Result<Model> {
+    let path = file.path.clone();
+    let mut tensors = Tensors::default();
+    let read = apr::read(&file.bytes, 0, &mut tensors).and_then(|metadata| {
+        let contents = Contents::of_apr(&metadata, &path, &tensors, overrides)?;
+        Ok((contents, Described::Apr(metadata)))
+    });
+    let (contents, described) = read.map_err(|error| error.in_file(&path))?;
+    Ok(Model { path, format: Format::Apr, contents, described, files: vec![file] })
 }
 
 /// The files, metadata and tensors of the model that `path` is, or is a part of.
@@ -286,9 +354,6 @@ fn add_file<T>(
 
 fn foreign(bytes: &[u8]) -> Error {
     let magic = &bytes[..bytes.len().min(4)];
-    if magic.starts_with(b"APR") {
-        return Error::unsupported(".apr models cannot be read by this version; use the GGUF or safetensors files");
-    }
     // A safetensors file begins with the length of its header, and the header with a brace.
     if bytes.get(8) == Some(&b'{') {
         return Error::usage("a safetensors file alone has no hyper-parameters; give its folder, with config.json");
@@ -296,26 +361,26 @@ fn foreign(bytes: &[u8]) -> Error {
     Error::new(
         ErrorKind::Foreign,
         format!(
-            "not a model file (it begins with \"{}\"); give a GGUF file, or a folder with config.json and safetensors",
+            "not a model file (it begins with \"{}\"); give a GGUF or .apr file, or a folder with config.json and safetensors",
             magic.escape_ascii()
         ),
     )
 }
 
-fn open_folder(path: &Path) -> Result<Model> {
+fn open_folder(path: &Path, overrides: &Overrides) -> Result<Model> {
     let config_path = path.join("config.json");
     if !config_path.exists() {
         return Err(Error::new(
             ErrorKind::Foreign,
-            "the folder has no config.json, so it is no model; give a folder with config.json and safetensors, or a GGUF file",
+            "the folder has no config.json, so it is no model; give a folder with config.json and safetensors, or a GGUF or .apr file",
         )
         .in_file(path));
     }
     let config_file = ModelFile::open(&config_path)?;
     let config = Config::parse(&config_file.bytes, &config_path)?;
     let (files, tensors) = read_shards(path, config_file)?;
-    let contents = Contents::of_safetensors(&config, &tensors).map_err(|error| error.in_file(path))?;
-    Ok(Model { path: path.to_path_buf(), format: Format::Safetensors, contents, files })
+    let contents = Contents::of_safetensors(&config, &tensors, overrides).map_err(|error| error.in_file(path))?;
+    Ok(Model { path: path.to_path_buf(), format: Format::Safetensors, contents, described: Described::Apart, files })
 }
 
 /// The tensors of model.safetensors, or of the shards that model.safetensors.index.json names.

@@ -1,7 +1,7 @@
 //! Bad input gets one clear line and a status of its own, and damages nothing.
 
 use crate::command::{Ground, actrace, run};
-use crate::support::{fixture, model};
+use crate::support::fixture;
 use std::path::Path;
 
 /// A copy of `from` with every `old` replaced by `new` of the same length.
@@ -35,6 +35,7 @@ fn models_that_are_none_or_cannot_run() {
     std::fs::write(ground.path("stub.gguf"), &whole[..10]).unwrap();
     std::fs::write(ground.path("notes.txt"), "dear diary").unwrap();
     std::fs::write(ground.path("model.apr"), b"APR\0\x02\0\0\0 and more").unwrap();
+    std::fs::write(ground.path("old.apr"), b"APR1 and more").unwrap();
     std::fs::write(ground.path("alone.safetensors"), &weights).unwrap();
     std::fs::create_dir(ground.path("bare")).unwrap();
     patched(&gguf, &ground.path("family.gguf"), b"llama", b"lhama");
@@ -61,6 +62,7 @@ fn models_that_are_none_or_cannot_run() {
         "cut.gguf",
         "notes.txt",
         "model.apr",
+        "old.apr",
         "alone.safetensors",
         "family.gguf",
         "type.gguf",
@@ -81,12 +83,13 @@ fn models_that_are_none_or_cannot_run() {
     empty: error: [dir]/empty: the file is empty
     stub.gguf: error: [dir]/stub.gguf: at byte 8: the file is cut short or damaged: 8 bytes should follow, 2 do
     cut.gguf: error: [dir]/cut.gguf: tensor blk.0.ffn_down.weight: the file is cut short: 24576 bytes from 131072 of its data end beyond its 157248 bytes
-    notes.txt: error: [dir]/notes.txt: not a model file (it begins with "dear"); give a GGUF file, or a folder with config.json and safetensors
-    model.apr: error: [dir]/model.apr: .apr models cannot be read by this version; use the GGUF or safetensors files
+    notes.txt: error: [dir]/notes.txt: not a model file (it begins with "dear"); give a GGUF or .apr file, or a folder with config.json and safetensors
+    model.apr: error: [dir]/model.apr: the file is cut short: its 17 bytes are no header of 64
+    old.apr: error: [dir]/old.apr: version 1 of .apr is another format and is not supported, only 2.0
     alone.safetensors: error: [dir]/alone.safetensors: a safetensors file alone has no hyper-parameters; give its folder, with config.json
     family.gguf: error: [dir]/family.gguf: architecture "lhama" is not known; this version runs gemma2, gemma3, gpt2, gptneox, llama, phi3, qwen2, qwen2moe, qwen3, qwen3moe
     type.gguf: error: [dir]/type.gguf: tensor blk.0.attn_q.weight: 99 is no element type of ggml; known are f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs, mxfp4
-    bare: error: [dir]/bare: the folder has no config.json, so it is no model; give a folder with config.json and safetensors, or a GGUF file
+    bare: error: [dir]/bare: the folder has no config.json, so it is no model; give a folder with config.json and safetensors, or a GGUF or .apr file
     cut: error: [dir]/cut/model.safetensors: tensor model.layers.0.self_attn.o_proj.weight: the file is cut short: data_offsets 147968..164352 end beyond its 157356 bytes
     family: error: [dir]/family/config.json: architecture "lhama" is not known; this version runs gemma2, gemma3_text, gpt2, gpt_neox, llama, mistral, mixtral, phi3, qwen2, qwen2_moe, qwen3, qwen3_moe
     syntax: error: [dir]/syntax/config.json: the configuration is no JSON object: EOF while parsing an object at line 1 column 1
@@ -176,9 +179,6 @@ fn prompts_that_are_none() {
     --tokens 1 --tokenizer [dir]/missing: error: [dir]/missing: cannot open the tokenizer: No such file or directory (os error 2)
     --tokens 1 --tokenizer [dir]/latin1: error: [dir]/latin1: not a tokenizer.json of Hugging Face tokenizers: expected value at line 1 column 1
     "#);
-    let beside = model("tiny-qwen2.q4_k_m");
-    let args = ["--model", beside.to_str().unwrap(), "--prompt", "one", "--out", "{out}"];
-    insta::assert_snapshot!(ground.refused("a tokenizer beside the file", &args), @"a tokenizer beside the file: error: [package]/models/tiny-qwen2/tiny-qwen2.q4_k_m.gguf: a prompt as text needs a tokenizer: add --tokenizer [package]/models/tiny-qwen2/tokenizer.json, or give token ids with --tokens");
 }
 
 #[test]

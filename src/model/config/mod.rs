@@ -207,20 +207,7 @@ impl Config {
             Architecture::Gemma2 | Architecture::Gemma3 => ("hidden_activation", "gelu_pytorch_tanh"),
             _ => ("hidden_act", "silu"),
         };
-        let name = Sourced::or(self.text(key)?, default);
-        let activation = match name.value {
-            "silu" | "swish" => Activation::Silu,
-            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Activation::GeluTanh,
-            "gelu" | "gelu_python" => Activation::GeluErf,
-            "quick_gelu" => Activation::GeluQuick,
-            other => {
-                return Err(Error::unsupported(format!(
-                    "activation {other:?} is not supported; known are silu, gelu, gelu_new, gelu_pytorch_tanh, quick_gelu"
-                )));
-            }
-        };
-        facts.note("activation", name);
-        Ok(activation)
+        Activation::from_name(facts.note("activation", Sourced::or(self.text(key)?, default)))
     }
 
     fn parallel_residual(&self, facts: &mut Facts) -> Result<bool> {

@@ -26,14 +26,15 @@ impl Config {
             None if self.architecture == Architecture::GptNeox => self.number("rotary_emb_base")?,
             given => given,
         };
-        let rope = self.one_rope(key, fields, Sourced::or(given, base), head_dim)?;
-        facts.note("rotary_dim", rope.1);
-        facts.note("rope_base", rope.0);
+        let (base, rotary_dim) = self.one_rope(key, fields, Sourced::or(given, base), head_dim)?;
+        let rotary_dim = facts.note("rotary_dim", rotary_dim);
+        self.architecture.check_turning(rotary_dim, head_dim)?;
+        let base = facts.note("rope_base", base);
         let scaling = self.scaling(key, fields)?;
         if scaling != RopeScaling::None {
-            facts.note("rope_scaling", Sourced::file(scaling));
+            facts.state("rope_scaling", &Sourced::file(scaling));
         }
-        Ok(Some(RopeParameters { base: rope.0.value, rotary_dim: rope.1.value, scaling }))
+        Ok(Some(RopeParameters { base, rotary_dim, scaling }))
     }
 
     /// The rotary embedding of layers with a window, where it is another one.
@@ -48,11 +49,14 @@ impl Config {
         let base = Sourced::or(self.number("rope_local_base_freq")?, 10_000.0);
         let (key, fields) = if by_type { self.rope_fields(LOCAL)? } else { ("", None) };
         let (base, rotary_dim) = self.one_rope(key, fields, base, head_dim)?;
+        let rotary_dim = facts.note("local_rotary_dim", rotary_dim);
+        self.architecture.check_turning(rotary_dim, head_dim)?;
+        let base = facts.note("local_rope_base", base);
         let scaling = self.scaling(key, fields)?;
         if scaling != RopeScaling::None {
-            facts.note("local_rope_scaling", Sourced::file(scaling));
+            facts.state("local_rope_scaling", &Sourced::file(scaling));
         }
-        Ok(Some(RopeParameters { base: facts.note("local_rope_base", base), rotary_dim: rotary_dim.value, scaling }))
+        Ok(Some(RopeParameters { base, rotary_dim, scaling }))
     }
 
     /// The object that describes the rotary embedding of a type of layers, and the key that it stands under.
@@ -102,9 +106,6 @@ impl Config {
         let rotary_dim = match part {
             None => Sourced::default(head_dim),
             Some(1.0) => Sourced::file(head_dim),
-            Some(part) if !self.architecture.turns_in_part() => {
-                return Err(Error::unsupported(format!("partial_rotary_factor = {part} is not supported")));
-            }
             // Rounded towards zero, as transformers does it.
             Some(part) => Sourced::file((f64::from(head_dim) * part) as u32),
         };

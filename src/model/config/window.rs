@@ -56,9 +56,9 @@ impl Config {
             return Ok(None);
         }
         let rope = self.local_rope(head_dim, facts)?;
-        facts.note("window", Sourced { value: positions, source: said.source });
+        let positions = facts.note("window", Sourced { value: positions, source: said.source });
         let numbers = layers.iter().zip(0..).filter(|(has, _)| **has).map(|(_, layer): (_, u32)| layer.to_string());
-        facts.note("window_layers", Sourced::file(numbers.collect::<Vec<_>>().join(",")));
+        facts.state("window_layers", &Sourced::file(numbers.collect::<Vec<_>>().join(",")));
         Ok(Some(Window { positions, layers, rope }))
     }
 

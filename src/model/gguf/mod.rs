@@ -2,17 +2,17 @@
 //!
 //! Every length in the file is checked against the bytes that are left before anything is read or allocated.
 
-mod cursor;
 mod ggml_type;
 mod metadata;
 mod split;
 mod value;
+mod vocabulary;
 mod write;
 
 use super::Bytes;
+use super::cursor::Cursor;
 use super::stored::{StoredTensor, Tensors, size_of};
 use crate::error::{Error, Result};
-use cursor::Cursor;
 pub(super) use metadata::Metadata;
 pub(super) use split::Split;
 use std::collections::BTreeMap;
@@ -49,7 +49,7 @@ pub(super) fn read(bytes: &Bytes, file: usize, tensors: &mut Tensors) -> Result<
     for _ in 0..pair_count {
         let at = cursor.position();
         let key = cursor.text()?;
-        let value = value::read(&mut cursor)?;
+        let value = value::read(&mut cursor, bytes)?;
         if pairs.insert(key.clone(), value).is_some() {
             return Err(Error::malformed(format!("metadata key {key} stands there twice")).at(at));
         }

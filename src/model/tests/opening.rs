@@ -35,7 +35,8 @@ fn paths_that_are_no_model_are_named() {
     for (name, bytes, kind, words) in [
         ("empty", b"".as_slice(), Malformed, "empty"),
         ("zip", b"PK\x03\x04 and more", Foreign, "begins with \"PK\\x03\\x04\""),
-        ("m.apr", b"APR\0\x02\0 and more", Unsupported, ".apr models"),
+        ("m.apr", b"APR\0\x02\0 and more", Malformed, "no header of 64"),
+        ("n.apr", b"APRN\x02\0 and more", Unsupported, "APRN files"),
         ("m.gguf", b"GGUF\x03\0\0", Malformed, "cut short"),
         ("m.safetensors", &safetensors(&llama_tensors("")), Usage, "give its folder"),
     ] {

@@ -7,7 +7,7 @@ use crate::model::Activation;
 use crate::model::config::Config;
 use crate::model::open::Contents;
 use crate::model::stored::Tensors;
-use crate::model::{Bytes, Role, WeightKey};
+use crate::model::{Bytes, Overrides, Role, WeightKey};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -16,7 +16,7 @@ pub(super) fn open(config: &[u8], file: Vec<u8>) -> crate::Result<Contents> {
     let mut tensors = Tensors::default();
     crate::model::safetensors::read(&Bytes::from(file), 0, &mut tensors)?;
     tensors.check_overlap()?;
-    Contents::of_safetensors(&config, &tensors)
+    Contents::of_safetensors(&config, &tensors, &Overrides::default())
 }
 
 fn llama_with(change: impl FnOnce(&mut Value)) -> crate::Result<Contents> {
@@ -116,7 +116,7 @@ fn features_that_are_not_built_are_refused_by_name() {
         ("rope_scaling", json!({"type": "longrope", "long_factor": [1.0]}), "RoPE type \"longrope\""),
         ("rope_scaling", json!({"rope_type": "linear", "factor": 2.0, "mrope_section": [1]}), "field mrope_section"),
         ("rope_parameters", json!({"full_attention": {}, "chunked_attention": {}}), "type chunked_attention"),
-        ("partial_rotary_factor", json!(0.5), "partial_rotary_factor"),
+        ("partial_rotary_factor", json!(0.5), "partial RoPE (2 of 4"),
         ("sliding_window", json!(16), "sliding window of 16"),
         ("layer_types", json!(["chunked_attention"]), "layer_types"),
         ("quantization_config", json!({"quant_method": "gptq"}), "quantization_config"),

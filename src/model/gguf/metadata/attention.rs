@@ -19,25 +19,20 @@ impl Fields<'_> {
         }
         let base = facts.note("rope_base", Sourced::or(self.number("rope.freq_base")?, 10_000.0));
         let rotary_dim = facts.note("rotary_dim", self.rotary_dim(head_dim)?);
+        self.architecture.check_turning(rotary_dim, head_dim)?;
         let scaling = match (self.scaling()?, factors) {
             (RopeScaling::None, true) => RopeScaling::Stored,
             (_, true) => return Err(Error::unsupported("the model scales RoPE by a factor and by a tensor at once")),
             (scaling, false) => scaling,
         };
         if scaling != RopeScaling::None {
-            facts.note("rope_scaling", Sourced::file(scaling));
+            facts.state("rope_scaling", &Sourced::file(scaling));
         }
         Ok(Some(RopeParameters { base, rotary_dim, scaling }))
     }
 
     fn rotary_dim(&self, head_dim: u32) -> Result<Sourced<u32>> {
-        let rotary_dim = Sourced::or(self.count("rope.dimension_count")?, head_dim);
-        match rotary_dim.value {
-            part if part != head_dim && !self.architecture.turns_in_part() => Err(Error::unsupported(format!(
-                "partial RoPE ({part} of {head_dim} elements of a head) is not supported in this family"
-            ))),
-            _ => Ok(rotary_dim),
-        }
+        Ok(Sourced::or(self.count("rope.dimension_count")?, head_dim))
     }
 
     fn scaling(&self) -> Result<RopeScaling> {
@@ -68,19 +63,21 @@ impl Fields<'_> {
         if positions.value == 0 {
             return Ok(None);
         }
+        let positions = facts.note("window", positions);
         let layers = self.window_layers(layers)?;
         let rope = match self.architecture {
             Architecture::Gemma3 => {
                 let base = Sourced::or(self.number("rope.freq_base_swa")?, 10_000.0);
                 let base = facts.note("local_rope_base", base);
-                Some(RopeParameters { base, rotary_dim: self.rotary_dim(head_dim)?.value, scaling: RopeScaling::None })
+                let rotary_dim = facts.note("local_rotary_dim", self.rotary_dim(head_dim)?);
+                self.architecture.check_turning(rotary_dim, head_dim)?;
+                Some(RopeParameters { base, rotary_dim, scaling: RopeScaling::None })
             }
             _ => None,
         };
         let numbers = layers.iter().zip(0..).filter(|(has, _)| **has).map(|(_, layer): (_, u32)| layer.to_string());
         let numbers = numbers.collect::<Vec<_>>().join(",");
-        let positions = facts.note("window", positions);
-        facts.note("window_layers", Sourced::file(numbers));
+        facts.state("window_layers", &Sourced::file(numbers));
         Ok(Some(Window { positions, layers, rope }))
     }
 
@@ -91,9 +88,11 @@ impl Fields<'_> {
             Architecture::Gemma3 => 6,
             _ => return Ok(vec![true; layers as usize]),
         };
-        if let Some(Value::Flags(flags)) = self.get(name) {
+        if let Some(Value::Array(array)) = self.get(name) {
+            let wrong = |cause| Error::malformed(format!("{} should be flags", self.key(name))).because(cause);
+            let flags = array.flags().map_err(wrong)?;
             return match u32::try_from(flags.len()) == Ok(layers) {
-                true => Ok(flags.clone()),
+                true => Ok(flags),
                 false => Err(Error::malformed(format!("{} has {} layers", self.key(name), flags.len()))),
             };
         }

@@ -47,6 +47,7 @@ const NEUTRAL: [(&str, &[f64]); 9] = [
 ];
 
 /// The metadata of a file.
+#[derive(Debug)]
 pub(in crate::model) struct Metadata {
     pub(super) pairs: BTreeMap<String, Value>,
 }
@@ -124,7 +125,7 @@ impl Metadata {
             attn_softcap: facts.note_some("attn_softcap", fields.softcap("attn_logit_softcapping", 50.0)?),
             logit_softcap: facts.note_some("logit_softcap", fields.softcap("final_logit_softcapping", 30.0)?),
             embedding_scale: facts.note_some("embedding_scale", embedding_scale(architecture, hidden)),
-            activation: activation(architecture, facts),
+            activation: activation(architecture, facts)?,
             gated: facts.note("gated", Sourced::default(!architecture.is_gpt())),
             parallel_residual: fields.parallel_residual(facts)?,
             experts: fields.experts(layers, ffn, facts)?,
@@ -138,15 +139,14 @@ impl Metadata {
 }
 
 /// The format names no activation: it belongs to the architecture, as Hugging Face's model of it computes it.
-fn activation(architecture: Architecture, facts: &mut Facts) -> Activation {
-    let (name, activation) = match architecture {
-        Architecture::Gpt2 => ("gelu_new", Activation::GeluTanh),
-        Architecture::Gemma2 | Architecture::Gemma3 => ("gelu_pytorch_tanh", Activation::GeluTanh),
-        Architecture::GptNeox => ("gelu", Activation::GeluErf),
-        _ => ("silu", Activation::Silu),
+fn activation(architecture: Architecture, facts: &mut Facts) -> Result<Activation> {
+    let name = match architecture {
+        Architecture::Gpt2 => "gelu_new",
+        Architecture::Gemma2 | Architecture::Gemma3 => "gelu_pytorch_tanh",
+        Architecture::GptNeox => "gelu",
+        _ => "silu",
     };
-    facts.note("activation", Sourced::default(name));
-    activation
+    Activation::from_name(facts.note("activation", Sourced::default(name)))
 }
 
 struct Fields<'a> {

@@ -12,6 +12,11 @@ impl<'a> Cursor<'a> {
         Cursor { bytes, position: 0 }
     }
 
+    /// Reads from `position` on, or nothing where the bytes end before.
+    pub(super) fn starting(bytes: &'a [u8], position: usize) -> Self {
+        Cursor { bytes, position: position.min(bytes.len()) }
+    }
+
     /// Bytes read so far.
     pub(super) fn position(&self) -> u64 {
         self.position as u64
