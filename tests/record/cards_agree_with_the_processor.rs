@@ -2,7 +2,7 @@
 
 use crate::planted_faults_show::every_fault_is_named;
 use crate::running::{Capture, capture, json, open, place, prompt, untraced};
-use crate::support::{families, rel_l2};
+use crate::support::{apr, families, rel_l2};
 use actrace::backend::cuda::{ComputeType, CudaBackend};
 use actrace::backend::{Backend, Batch, Captured, CpuBackend, Semantics};
 use actrace::forward::{Forward, Observer, Request, StepReport, Wanted};
@@ -17,7 +17,7 @@ use std::path::Path;
 /// softmax makes a relative error of it: a single row of its attn_probs may be 3e-4 off between two right runs.
 const TOLERANCE: f64 = 1e-4;
 
-const FILES: [&str; 8] = [
+pub const FILES: [&str; 8] = [
     "tiny-qwen2.safetensors",
     "tiny-qwen2.f16",
     "tiny-qwen2.q8_0",
@@ -106,6 +106,20 @@ fn every_family_agrees(suffix: &str, names: Vec<String>, open: fn(&str) -> Model
         let tokens = crate::running::ids(&prompt["token_ids"]);
         let file = format!("{name}{suffix}");
         assert_eq!(both(&file, &open(&name), &tokens, continuation.len(), &mut beyond), continuation, "{file}");
+    }
+    assert!(beyond.is_empty(), "{} points beyond {TOLERANCE:e}: {beyond:#?}", beyond.len());
+}
+
+/// The .apr files that the `apr` tool made of tiny-qwen2.
+#[test]
+fn apr_files_agree() {
+    if card(ComputeType::F32).is_none() {
+        return;
+    }
+    let mut beyond = Vec::new();
+    for file in ["tiny-qwen2.q4_k_m", "tiny-qwen2.bf16"] {
+        let model = Model::open(&apr::rebuilt(file).0).unwrap();
+        both(&format!("{file}.apr"), &model, &prompt(), 8, &mut beyond);
     }
     assert!(beyond.is_empty(), "{} points beyond {TOLERANCE:e}: {beyond:#?}", beyond.len());
 }

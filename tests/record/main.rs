@@ -40,6 +40,7 @@ mod power_loss_keeps_what_was_synced;
 mod products_match_llama_cpp;
 mod prompts_are_split_by_the_model_s_vocabulary;
 mod quantised_models_are_their_values;
+mod readme_says_what_is_tested;
 mod recover_keeps_what_is_whole;
 mod results_do_not_depend_on_scheduling;
 mod runs_that_are_refused;
