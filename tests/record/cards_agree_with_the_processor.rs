@@ -52,7 +52,7 @@ fn both(name: &str, model: &Model, tokens: &[u32], generate: usize, beyond: &mut
         let whole = |run: &Capture| steps.clone().flat_map(|step| run.values(step, site.id)).collect::<Vec<_>>();
         let error = rel_l2(&whole(&expected), &whole(&shown));
         let at = format!("{} #{}", place(site), site.occurrence);
-        if !(error <= TOLERANCE) {
+        if error.is_nan() || error > TOLERANCE {
             beyond.push(format!("{name}: {error:e} at {at}"));
         }
         if error > worst.0 {

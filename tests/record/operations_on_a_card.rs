@@ -26,6 +26,9 @@ fn floats(role: Role, rows: usize, columns: usize, next: &mut impl FnMut() -> u6
     weight(role, TensorType::F32, rows, columns, data)
 }
 
+/// An operation, its inputs with their widths, its weights, and the width of its result.
+type Case<'a> = (Operation, Vec<(&'a [f32], usize)>, Vec<Weight>, usize);
+
 #[test]
 fn operations_of_elements_and_rows() {
     let Some(mut backend) = card(ComputeType::F32) else { return };
@@ -40,7 +43,7 @@ fn operations_of_elements_and_rows() {
         let two = || vec![(a.as_slice(), width), (b.as_slice(), width)];
         let three = || vec![(a.as_slice(), width), (b.as_slice(), width), (c.as_slice(), width)];
         let head_norm = |weight_offset, groups| Operation::RmsNorm { epsilon: 1e-6, weight_offset, groups };
-        let cases: Vec<(Operation, Vec<(&[f32], usize)>, Vec<Weight>, usize)> = vec![
+        let cases: Vec<Case<'_>> = vec![
             (Operation::Sum, three(), vec![], width),
             (Operation::Scale { factor: 5.65625 }, one(), vec![], width),
             (Operation::SoftCap { cap: 2.5 }, one(), vec![], width),

@@ -117,7 +117,8 @@ fn source(part: Part) -> String {
 /// # Errors
 /// Environment where NVRTC does not know the card; internal, with NVRTC's log, where the source is wrong.
 pub fn compile(part: Part, capability: (i32, i32)) -> Result<Ptx> {
-    static COMPILED: Mutex<BTreeMap<(Part, (i32, i32)), Ptx>> = Mutex::new(BTreeMap::new());
+    type Compiled = BTreeMap<(Part, (i32, i32)), Ptx>;
+    static COMPILED: Mutex<Compiled> = Mutex::new(BTreeMap::new());
     let mut compiled = COMPILED.lock().unwrap_or_else(|poison| poison.into_inner());
     if let Some(ptx) = compiled.get(&(part, capability)) {
         return Ok(ptx.clone());
