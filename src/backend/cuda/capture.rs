@@ -99,13 +99,21 @@ impl Captures {
         let partials = if several { units as usize * size_of::<RowRecord>() } else { 0 };
         let partials = memory.take(partials, "statistics")?;
         let count = count(self.parked.len())?;
-        let (partials, entries) = (partials.1, table.1);
-        let params = Statistics { step, partials, out: out.1, entries, count, unit: unit as u32, units, unused: 0 };
+        let params = Statistics {
+            step,
+            partials: partials.1,
+            out: out.1,
+            entries: table.1,
+            count,
+            unit: unit as u32,
+            units,
+            unused: 0,
+        };
         queue.push(Work::Statistics(params));
         if several {
             queue.push(Work::StatisticsMerge(params));
         }
-        Ok(Source { memory: out.0, address: out.1 })
+        Ok(Source { memory: out.0, address: out.1, _read: [table.0, partials.0] })
     }
 
     /// Brings a table to the card, unless the step before the last left the same one at the same address.
@@ -154,6 +162,8 @@ impl Captures {
 pub(super) struct Source {
     memory: Arc<DeviceMemory>,
     address: u64,
+    /// What the launches read, which are not made yet: memory that is freed now could be another backend's by then.
+    _read: [Arc<DeviceMemory>; 2],
 }
 
 fn entry_of(tensor: &CudaTensor, unit: usize, first_unit: u32, first_row: usize) -> Result<StatisticsEntry> {

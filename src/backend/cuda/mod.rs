@@ -241,6 +241,8 @@ impl CudaBackend {
         if x.elements() != out.elements() {
             return Err(Error::internal(format!("`{}` has another width than its input", site.point)));
         }
+        // The input may be of this operation alone, and the launch is put off.
+        self.hold(x.memory());
         let (y, number) = match operand {
             Operand::None => (0, 0.0),
             Operand::At(address) => (address, 0.0),
