@@ -474,6 +474,30 @@ fn long_prompts_agree_with_the_processor() {
     }
 }
 
+/// Several backends of one process at once: memory that one gives back is the others' to take, and what one does can
+/// spoil a graph that another captures.
+#[test]
+fn backends_of_one_process_leave_each_other_alone() {
+    let Some(backend) = card(ComputeType::F32) else { return };
+    let model = open("tiny-qwen2.q8_0");
+    let (expected, generation) = capture(&mut Forward::new(&model, backend).unwrap(), &prompt(), 6);
+    let run = || {
+        for _ in 0..4 {
+            let mut forward = Forward::new(&model, card(ComputeType::F32).unwrap()).unwrap();
+            let (shown, again) = capture(&mut forward, &prompt(), 6);
+            assert_eq!(again.tokens, generation.tokens);
+            for ((step, site), statistics) in &shown.statistics {
+                let at = format!("{} of step {step}", place(&forward.graph().sites[*site as usize]));
+                let error = rel_l2(&expected.values(*step, *site), &shown.values(*step, *site));
+                assert!(error <= TOLERANCE, "{error:e} at {at}");
+                let rows = shown.rows[&(*step, *site)].iter().flat_map(|rows| (0..rows.len()).map(|row| rows.row(row)));
+                rows.zip(statistics).for_each(|(row, shown)| agree(&RowStatistics::of(row), shown, &at));
+            }
+        }
+    };
+    std::thread::scope(|threads| (0..4).for_each(|_| drop(threads.spawn(run))));
+}
+
 #[test]
 fn faults_planted_on_a_card_are_named() {
     if card(ComputeType::F32).is_none() {

@@ -1,7 +1,8 @@
 //! Attention over the cache: whole for a few rows, stage by stage for many.
 
+use super::params::{Attention, NO_WINDOW, stage};
 use super::tensor::CudaTensor;
-use super::work::{Attention, NO_WINDOW, Work, stage};
+use super::work::Work;
 use super::{CudaBackend, count, missing};
 use crate::backend::Batch;
 use crate::error::{Error, Result};

@@ -4,10 +4,11 @@
 use super::count;
 use super::device::{Device, DeviceMemory};
 use super::memory::Memory;
+use super::params::{RowRecord, Statistics, StatisticsEntry};
 use super::queue::Queue;
 use super::tensor::{CudaTensor, Shape};
 use super::transfer::{Arrival, Delivery, Parked, Ring, ship};
-use super::work::{RowRecord, Statistics, StatisticsEntry, Work};
+use super::work::Work;
 use crate::backend::Captured;
 use crate::error::Result;
 use cudarc::driver::CudaEvent;

@@ -404,7 +404,7 @@ unsafe impl Delivered for f32 {}
 // SAFETY: any 64 bits are a u64.
 unsafe impl Delivered for u64 {}
 // SAFETY: made of integers and floats without padding.
-unsafe impl Delivered for super::work::RowRecord {}
+unsafe impl Delivered for super::params::RowRecord {}
 
 /// Lets the kernel that asks for much shared memory have what the card can give.
 fn allow_shared_memory(card: &Card, function: &CudaFunction) -> Result<()> {

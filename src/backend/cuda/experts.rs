@@ -2,8 +2,9 @@
 //!
 //! Which expert a row has is known on the card alone, so a product gets the addresses of all experts' matrices.
 
+use super::params::{ExpertProduct, ExpertSum, Gate, MOST_SLOTS, Router};
 use super::tensor::{CudaTensor, CudaWeight};
-use super::work::{ExpertProduct, ExpertSum, Gate, MOST_SLOTS, Router, Work};
+use super::work::Work;
 use super::{CudaBackend, count, misplaced, missing};
 use crate::backend::Batch;
 use crate::error::{Error, Result};

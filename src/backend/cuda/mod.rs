@@ -8,6 +8,7 @@ mod experts;
 mod library;
 mod limits;
 mod memory;
+mod params;
 mod product;
 mod q4k;
 mod queue;
@@ -30,15 +31,14 @@ use crate::model::{Activation, RopeParameters, Weight};
 use capture::Captures;
 use device::{Device, DeviceMemory, Pinned, check};
 use memory::Memory;
+use params::{CHOOSE_BYTES, Choose, ElementOperation, Embedding, MatvecJob, NO_WINDOW, Norm, PointwiseJob};
 use product::Products;
 use queue::{FUSED, Queue};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use tensor::Shape;
-use work::{
-    CHOOSE_BYTES, CHOOSE_PART, Choose, ElementOperation, Embedding, MatvecJob, NO_WINDOW, Norm, PointwiseJob, Work,
-};
+use work::{CHOOSE_PART, Work};
 
 /// Rows up to which products are made on the stored blocks, and a batch is collected into few launches.
 const FEW: usize = 4;

@@ -1,7 +1,8 @@
 //! The kernels' source, and its compilation by NVRTC: part by part, because a model needs a few of the types of weights.
 
+use super::params;
 use super::q4k;
-use super::work::{self, Part};
+use super::work::Part;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::TensorType;
 use cudarc::nvrtc::{CompileError, CompileOptions, Ptx, compile_ptx_with_opts};
@@ -16,18 +17,21 @@ struct File {
     constants: &'static [(&'static str, u64)],
 }
 
-const COMMON: File =
-    File { text: include_str!("kernels/common.cu"), structs: &[], constants: &[("NO_WINDOW", work::NO_WINDOW as u64)] };
+const COMMON: File = File {
+    text: include_str!("kernels/common.cu"),
+    structs: &[],
+    constants: &[("NO_WINDOW", params::NO_WINDOW as u64)],
+};
 
 const FORMATS: File = File {
     text: include_str!("kernels/formats.cu"),
-    structs: &[("Dequantize", size_of::<work::Dequantize>()), ("Embedding", size_of::<work::Embedding>())],
+    structs: &[("Dequantize", size_of::<params::Dequantize>()), ("Embedding", size_of::<params::Embedding>())],
     constants: &[],
 };
 
 const MATVEC: File = File {
     text: include_str!("kernels/matvec.cu"),
-    structs: &[("Matvec", size_of::<work::Matvec>())],
+    structs: &[("Matvec", size_of::<params::Matvec>())],
     constants: &[("TILE", work::MATVEC_TILE as u64)],
 };
 
@@ -44,44 +48,44 @@ const MATVEC_Q4_K: File = File {
 
 const EXPERTS: File = File {
     text: include_str!("kernels/experts.cu"),
-    structs: &[("ExpertProduct", size_of::<work::ExpertProduct>())],
+    structs: &[("ExpertProduct", size_of::<params::ExpertProduct>())],
     constants: &[],
 };
 
 const ROWWISE: File = File {
     text: include_str!("kernels/rowwise.cu"),
     structs: &[
-        ("Norm", size_of::<work::Norm>()),
-        ("Pointwise", size_of::<work::Pointwise>()),
-        ("Cast", size_of::<work::Cast>()),
+        ("Norm", size_of::<params::Norm>()),
+        ("Pointwise", size_of::<params::Pointwise>()),
+        ("Cast", size_of::<params::Cast>()),
     ],
     constants: &[("POINTWISE_BLOCK", work::POINTWISE_BLOCK)],
 };
 
 const ATTENTION: File = File {
     text: include_str!("kernels/attention.cu"),
-    structs: &[("Attention", size_of::<work::Attention>())],
+    structs: &[("Attention", size_of::<params::Attention>())],
     constants: &[],
 };
 
 const ROUTER: File = File {
     text: include_str!("kernels/router.cu"),
     structs: &[
-        ("Router", size_of::<work::Router>()),
-        ("ExpertSum", size_of::<work::ExpertSum>()),
-        ("Gate", size_of::<work::Gate>()),
+        ("Router", size_of::<params::Router>()),
+        ("ExpertSum", size_of::<params::ExpertSum>()),
+        ("Gate", size_of::<params::Gate>()),
     ],
-    constants: &[("MOST_SLOTS", work::MOST_SLOTS as u64)],
+    constants: &[("MOST_SLOTS", params::MOST_SLOTS as u64)],
 };
 
 const STATISTICS: File = File {
     text: include_str!("kernels/statistics.cu"),
     structs: &[
-        ("Statistics", size_of::<work::Statistics>()),
-        ("RowStatistics", size_of::<work::RowRecord>()),
-        ("StatisticsEntry", size_of::<work::StatisticsEntry>()),
-        ("Choose", size_of::<work::Choose>()),
-        ("Best", work::CHOOSE_BYTES),
+        ("Statistics", size_of::<params::Statistics>()),
+        ("RowStatistics", size_of::<params::RowRecord>()),
+        ("StatisticsEntry", size_of::<params::StatisticsEntry>()),
+        ("Choose", size_of::<params::Choose>()),
+        ("Best", params::CHOOSE_BYTES),
     ],
     constants: &[("CHOOSE_PART", work::CHOOSE_PART as u64)],
 };
