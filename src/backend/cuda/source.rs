@@ -1,8 +1,7 @@
 //! The kernels' source, and its compilation by NVRTC: part by part, because a model needs a few of the types of weights.
 
-use super::params;
-use super::q4k;
-use super::work::Part;
+use super::work::{self, Part};
+use super::{params, q4k};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::TensorType;
 use cudarc::nvrtc::{CompileError, CompileOptions, Ptx, compile_ptx_with_opts};
