@@ -36,6 +36,7 @@ pub mod error;
 pub mod file;
 pub mod forward;
 pub mod graph;
+pub mod import;
 pub mod layout;
 pub mod model;
 pub mod open;

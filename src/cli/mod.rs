@@ -1,10 +1,13 @@
 //! The command line: one file per verb. Results go to stdout, everything else to stderr.
 
+mod convert;
 mod device;
 mod exit;
 mod identity;
+mod import;
 mod info;
 mod interrupt;
+mod progress;
 mod prompt;
 #[cfg(feature = "query")]
 pub mod query;
@@ -38,12 +41,16 @@ pub struct Recorder {
 enum Verb {
     /// Run a model and append what happened to a trace file
     Record(Box<record::Record>),
+    /// Make a run of the tensors that another engine dumped
+    Import(Box<import::Import>),
     /// Say what trace files hold
     Info(info::Info),
     /// Check every byte of trace files
     Verify(verify::Verify),
     /// Copy everything whole of a torn or damaged trace into a new, sealed file
     Recover(recover::Recover),
+    /// Write a model as a GGUF file of another element type
+    Convert(convert::Convert),
     /// Write a GGUF model of a known shape with random weights, for benchmarks
     Synth(synth::Synth),
 }
@@ -53,9 +60,11 @@ impl Recorder {
     pub fn run(&self) -> Result<u8> {
         match &self.verb {
             Verb::Record(record) => record.run(),
+            Verb::Import(import) => import.run(),
             Verb::Info(info) => info.run(),
             Verb::Verify(verify) => verify.run(),
             Verb::Recover(recover) => recover.run(),
+            Verb::Convert(convert) => convert.run(),
             Verb::Synth(synth) => synth.run(),
         }
     }

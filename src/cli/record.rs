@@ -295,7 +295,7 @@ impl Record {
 }
 
 /// The labels that `out` has; none where it is not there or empty.
-fn labels(out: &Path) -> Result<Vec<String>> {
+pub(super) fn labels(out: &Path) -> Result<Vec<String>> {
     match std::fs::metadata(out) {
         Ok(metadata) if metadata.is_dir() => {
             Err(Error::usage("this is a folder: give --out a file in it").in_file(out))
@@ -307,7 +307,8 @@ fn labels(out: &Path) -> Result<Vec<String>> {
     }
 }
 
-fn open_out(out: &Path) -> Result<(Writer<FileStorage>, Vec<String>)> {
+/// Opens the trace for appending, and says which labels it has.
+pub(super) fn open_out(out: &Path) -> Result<(Writer<FileStorage>, Vec<String>)> {
     let mut uuid = [0; 16];
     fill_random(&mut uuid)?;
     append(out, FileHeader { uuid, created_us: now_us() })

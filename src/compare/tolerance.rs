@@ -91,6 +91,11 @@ pub fn unlike(reference: &RunV1, target: &RunV1) -> Vec<String> {
     fields
         .into_iter()
         .filter(|(_, reference, target)| reference != target)
-        .map(|(name, reference, target)| format!("{name} ({reference} against {target})"))
+        .map(|(name, reference, target)| format!("{name} ({} against {})", said(reference), said(target)))
         .collect()
+}
+
+/// What a run says of itself; an import need not know.
+fn said(text: &str) -> &str {
+    if text.is_empty() { "unknown" } else { text }
 }

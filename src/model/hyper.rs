@@ -109,6 +109,39 @@ impl HyperParameters {
         self.experts.as_ref().filter(|experts| experts.layers.get(layer as usize) == Some(&true))
     }
 
+    /// The name of the first number that differs from `other`'s.
+    pub(super) fn difference(&self, other: &HyperParameters) -> Option<&'static str> {
+        // Taken apart, so that a new number cannot be forgotten.
+        let HyperParameters { layers, hidden, heads, kv_heads, head_dim, ffn, vocabulary, context, .. } = self;
+        let HyperParameters { norm_epsilon, norm_weight_offset, rope, window, attn_scale, attn_softcap, .. } = self;
+        let HyperParameters { logit_softcap, embedding_scale, activation, gated, parallel_residual, .. } = self;
+        let HyperParameters { experts, tied_embeddings, .. } = self;
+        let equal = [
+            ("number of layers", *layers == other.layers),
+            ("width", *hidden == other.hidden),
+            ("number of heads", *heads == other.heads),
+            ("number of key heads", *kv_heads == other.kv_heads),
+            ("width of a head", *head_dim == other.head_dim),
+            ("width of the FFN", *ffn == other.ffn),
+            ("vocabulary", *vocabulary == other.vocabulary),
+            ("context", *context == other.context),
+            ("norm epsilon", *norm_epsilon == other.norm_epsilon),
+            ("offset of norm weights", *norm_weight_offset == other.norm_weight_offset),
+            ("rotary embedding", *rope == other.rope),
+            ("sliding window", *window == other.window),
+            ("attention scale", *attn_scale == other.attn_scale),
+            ("cap of scores", *attn_softcap == other.attn_softcap),
+            ("cap of logits", *logit_softcap == other.logit_softcap),
+            ("embedding scale", *embedding_scale == other.embedding_scale),
+            ("activation", *activation == other.activation),
+            ("gate of the FFN", *gated == other.gated),
+            ("place of the FFN", *parallel_residual == other.parallel_residual),
+            ("experts", *experts == other.experts),
+            ("output head", *tied_embeddings == other.tied_embeddings),
+        ];
+        equal.into_iter().find(|(_, equal)| !equal).map(|(name, _)| name)
+    }
+
     /// Refuses numbers that no model can have.
     ///
     /// # Errors

@@ -48,7 +48,7 @@ pub struct ModelFile {
     pub size: u64,
     /// When it was last written.
     pub modified: SystemTime,
-    bytes: Bytes,
+    pub(super) bytes: Bytes,
 }
 
 /// Hashes of a model's files.
@@ -103,6 +103,7 @@ impl Contents {
     /// Joins a configuration with the tensors of its safetensors files.
     pub(super) fn of_safetensors(config: &Config, tensors: &Tensors, overrides: &Overrides) -> Result<Contents> {
         let architecture = config.architecture();
+        let tensors = &*config.scaled(tensors)?;
         let family = Family::new(architecture, Naming::HuggingFace, tensors);
         let mut facts = Facts::new(overrides);
         let hyper = config.hyper(family.shapes(tensors)?, &mut facts);

@@ -187,6 +187,12 @@ impl Role {
         )
     }
 
+    /// Whether it is the weight of a norm.
+    pub fn is_norm(self) -> bool {
+        use Role::*;
+        matches!(self, AttnNorm | AttnPostNorm | FfnNorm | FfnPostNorm | FinalNorm | QNorm | KNorm)
+    }
+
     /// Whether each expert of a layer has one.
     pub fn is_expert(self) -> bool {
         matches!(self, Role::ExpertGate | Role::ExpertUp | Role::ExpertDown)

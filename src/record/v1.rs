@@ -295,9 +295,9 @@ pub struct StepV1 {
     pub token: Vec<u32>,
     /// Per row: fingerprint of the token ids from position 0 up to this one.
     pub prefix: Vec<u64>,
-    /// Greedy choice after the last row.
+    /// Greedy choice after the last row; 2^32 - 1 where the logits were not seen.
     pub next_token: u32,
-    /// Fingerprint of the last row's logits.
+    /// Fingerprint of the last row's logits; 0 where they were not seen.
     pub logits_fingerprint: u64,
     /// Wall-clock time.
     pub elapsed_us: u64,

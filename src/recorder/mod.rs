@@ -225,12 +225,14 @@ fn spawn_ledger<S: Storage + 'static>(
 fn coverage(plan: &Plan, positions: usize, captured: &[u64], with_tensor: &[u64]) -> CoverageV1 {
     use crate::capture::Status;
     let sites = &plan.record().sites;
-    let wanted = plan.positions();
-    let selected = wanted.end.min(positions).saturating_sub(wanted.start) as u64;
+    let selected = |site: SiteId| {
+        let wanted = plan.positions_of(site);
+        wanted.end.min(positions).saturating_sub(wanted.start) as u64
+    };
     let mut coverage = CoverageV1::default();
     for (number, site) in sites.iter().enumerate() {
         let planned = site.status == Status::Captured as u8;
-        let expected = if planned { selected } else { 0 };
+        let expected = if planned { selected(site.site) } else { 0 };
         let rows = captured.get(number).copied().unwrap_or(0);
         let complete = rows == expected;
         coverage.site.push(site.site);

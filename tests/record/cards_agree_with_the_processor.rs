@@ -3,7 +3,7 @@
 use crate::planted_faults_show::every_fault_is_named;
 use crate::running::{Capture, capture, json, open, place, prompt, untraced};
 use crate::support::{apr, families, rel_l2};
-use actrace::backend::cuda::{ComputeType, CudaBackend};
+use actrace::backend::cuda::{ComputeType, CudaBackend, FORMATS};
 use actrace::backend::{Backend, Batch, Captured, CpuBackend, Semantics};
 use actrace::forward::{Forward, Observer, Request, StepReport, Wanted};
 use actrace::graph::{Operation, RowAxes, Site, SiteId};
@@ -179,6 +179,7 @@ fn statistics_of_the_card_are_those_of_the_host() {
 
 pub fn weight(role: Role, tensor_type: TensorType, rows: usize, columns: usize, data: Vec<u8>) -> Weight {
     Weight {
+        scales: None,
         stored_name: "planted".into(),
         key: WeightKey::outside(role),
         tensor_type,
@@ -335,7 +336,7 @@ pub fn same_bits(expected: &[f32], shown: &[f32], what: &str) {
 fn blocks_of_every_type_have_the_library_s_values_bit_for_bit() {
     for compute in [ComputeType::F32, ComputeType::F16, ComputeType::Bf16] {
         let Some(mut backend) = card(compute) else { return };
-        for tensor_type in TensorType::ALL {
+        for tensor_type in FORMATS {
             let name = tensor_type.name();
             let path = format!("quant/{name}.blocks");
             let packed = match tensor_type {
@@ -387,7 +388,7 @@ fn products_of_every_type_agree_with_f64_sums() {
         (ComputeType::Bf16, 37),
     ] {
         let Some(mut backend) = card(compute) else { return };
-        for tensor_type in TensorType::ALL {
+        for tensor_type in FORMATS {
             let mut next = random(tensor_type as u64 + 11);
             let data = blocks(tensor_type, n * k, &mut next);
             let mut w = vec![0f32; n * k];

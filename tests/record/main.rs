@@ -9,6 +9,7 @@ static COUNTED: support::memory::Counting = support::memory::Counting;
 
 mod cards_agree_with_the_processor;
 mod command;
+mod imports;
 mod running;
 mod traces;
 
@@ -17,6 +18,7 @@ mod activations_match_hugging_face;
 mod appended_after_a_crash;
 mod apr_files_run_as_their_originals;
 mod bad_input;
+mod converted_models_keep_their_values;
 mod damaged_bytes_are_detected;
 mod damaged_models_never_panic;
 mod durable_levels;
@@ -28,6 +30,7 @@ mod families_match_hugging_face;
 mod fixtures_are_reproducible;
 mod golden_trace_stays_readable;
 mod hostile_files_are_refused;
+mod imported_runs_are_what_was_dumped;
 mod kernels_compile;
 mod killed_while_recording;
 mod modules_use_only_what_stands_above;

@@ -3,7 +3,7 @@
 
 use crate::cards_agree_with_the_processor::{agree, blocks, card, made, random, same_bits, site, weight};
 use crate::support::rel_l2;
-use actrace::backend::cuda::ComputeType;
+use actrace::backend::cuda::{ComputeType, FORMATS};
 use actrace::backend::{Backend, Batch, CpuBackend, Landed, Semantics};
 use actrace::graph::{Operation, RowAxes, Site};
 use actrace::model::{Activation, Role, TensorType, Weight};
@@ -106,7 +106,7 @@ fn experts_of_every_type() {
     let Some(mut backend) = card(ComputeType::F32) else { return };
     let (n, k, used) = (61usize, 256 * 5, 4usize);
     let mut next = random(3);
-    let matrices: Vec<Weight> = TensorType::ALL
+    let matrices: Vec<Weight> = FORMATS
         .into_iter()
         .map(|tensor_type| {
             let data = blocks(tensor_type, n * k, &mut next);

@@ -3,9 +3,9 @@
 
 use crate::cards_agree_with_the_processor::FILES;
 use crate::running::open;
-use crate::support::quantise::FORMATS;
+use crate::support::quantise;
 use crate::support::{families, package};
-use actrace::backend::cuda::{check_site, check_weight};
+use actrace::backend::cuda::{FORMATS, check_site, check_weight};
 use actrace::graph::Graph;
 use actrace::model::{Architecture, Model, TensorType};
 use std::collections::{BTreeMap, BTreeSet};
@@ -99,17 +99,31 @@ fn type_table() -> String {
         };
         run.entry(letter).or_default().extend(types);
     }
+    let of_families = |open: fn(&str) -> Model, names: Vec<String>| -> BTreeSet<TensorType> {
+        names.into_iter().flat_map(|name| matrices(&open(&name))).collect()
+    };
+    for (letter, on_a_card, types) in [
+        ('A', 'P', of_families(families::folder, families::names())),
+        ('B', 'Q', of_families(families::gguf, families::gguf_names())),
+    ] {
+        run.insert(on_a_card, types.clone());
+        run.insert(letter, types);
+    }
     // That test holds blocks against runs in F32, and the one on a card runs both.
-    let blocks = TensorType::ALL
-        .into_iter()
-        .filter(|tensor_type| *tensor_type == TensorType::F32 || FORMATS.iter().any(|f| f.name == tensor_type.name()));
+    let blocks = TensorType::ALL.into_iter().filter(|tensor_type| {
+        *tensor_type == TensorType::F32 || quantise::FORMATS.iter().any(|f| f.name == tensor_type.name())
+    });
     run.insert('F', blocks.clone().collect());
     run.insert('T', blocks.collect());
     let mut rows: Vec<(Vec<&str>, [String; 3])> = Vec::new();
     for tensor_type in TensorType::ALL {
         let letters =
             |letters: &[char]| cell(&letters.iter().map(|l| (*l, run[l].contains(&tensor_type))).collect::<Vec<_>>());
-        let cells = [letters(&['C', 'D', 'F', 'G']), "U".to_owned(), letters(&['R', 'T'])];
+        let cells = [
+            letters(&['A', 'B', 'C', 'D', 'F', 'G']),
+            cell(&[('U', FORMATS.contains(&tensor_type))]),
+            letters(&['P', 'Q', 'R', 'T']),
+        ];
         match rows.iter_mut().find(|(_, same)| *same == cells) {
             Some((types, _)) => types.push(tensor_type.name()),
             None => rows.push((vec![tensor_type.name()], cells)),
@@ -117,7 +131,7 @@ fn type_table() -> String {
     }
     let mut table = "| types of weights | runs | values, card | runs, card |\n|---|---|---|---|\n".to_owned();
     for (types, cells) in rows {
-        assert!(cells.iter().all(|cell| cell != "-"), "{types:?}: {cells:?}");
+        assert!(cells[0] != "-" && cells[2] != "-", "{types:?}: {cells:?}");
         writeln!(table, "| {} | {} |", types.join(", "), cells.join(" | ")).unwrap();
     }
     table

@@ -83,6 +83,7 @@ mod tests {
             file: 0,
             offset: 0,
             data: vec![0; 4 * columns].into(),
+            scales: None,
         };
         assert!(check_weight(&weight(Role::Q, 8)).is_ok());
         assert!(check_weight(&weight(Role::FinalNorm, 6)).is_ok(), "vectors are read one by one");

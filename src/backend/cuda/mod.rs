@@ -22,7 +22,7 @@ pub use library::require_nvrtc;
 pub use limits::{check_site, check_weight};
 pub use source::compile;
 pub use tensor::{CudaTensor, CudaWeight};
-pub use work::{Kernel, Part};
+pub use work::{FORMATS, Kernel, Part};
 
 use super::{Backend, BackendIdentity, Batch, Captured, Choice};
 use crate::error::{Error, Result};

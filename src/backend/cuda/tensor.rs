@@ -2,7 +2,7 @@
 
 use super::device::{Device, DeviceMemory};
 use super::limits;
-use super::work::Part;
+use super::work::{FORMATS, Part};
 use crate::backend::Batch;
 use crate::error::{Error, Result};
 use crate::model::{Role, TensorType, Weight};
@@ -102,7 +102,8 @@ impl CudaTensor {
     }
 }
 
-/// A weight in device memory: the stored blocks of a matrix in canonical order, the f32 values of a vector.
+/// A weight in device memory: the stored blocks of a matrix in canonical order; the f32 values of a vector, and of a matrix
+/// that kernels do not read as it is stored.
 pub struct CudaWeight {
     memory: Arc<DeviceMemory>,
     pub(super) tensor_type: TensorType,
@@ -122,35 +123,23 @@ impl CudaWeight {
             return Err(Error::malformed("a weight without elements").of(&weight.stored_name));
         }
         limits::check_weight(weight)?;
+        let as_stored = is_matrix && weight.scales.is_none() && FORMATS.contains(&weight.tensor_type);
+        let tensor_type = if as_stored { weight.tensor_type } else { TensorType::F32 };
         if is_matrix {
             let in_expert = weight.key.expert.is_some();
-            device.prepare(if in_expert {
-                Part::Experts(weight.tensor_type)
-            } else {
-                Part::Type(weight.tensor_type)
-            })?;
+            device.prepare(if in_expert { Part::Experts(tensor_type) } else { Part::Type(tensor_type) })?;
         }
-        let what = format!("weight {}", weight.stored_name);
+        let bytes = if as_stored { weight.canonical_bytes()? } else { values(weight)?.into() };
+        let memory = device.alloc(bytes.len(), &format!("weight {}", weight.stored_name))?;
+        device.upload(&memory, 0, &bytes)?;
         let mut factors = Vec::new();
-        let memory = if is_matrix {
-            let bytes = weight.canonical_bytes()?;
-            let memory = device.alloc(bytes.len(), &what)?;
-            device.upload(&memory, 0, &bytes)?;
-            memory
-        } else {
-            let mut values = vec![0f32; weight.columns];
-            weight.dequantize_row(0, &mut values)?;
-            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            let memory = device.alloc(bytes.len(), &what)?;
-            device.upload(&memory, 0, &bytes)?;
-            if weight.key.role == Role::RopeFactors {
-                factors = values;
-            }
-            memory
-        };
+        if weight.key.role == Role::RopeFactors {
+            factors.resize(weight.columns, 0.0);
+            weight.dequantize_row(0, &mut factors)?;
+        }
         Ok(CudaWeight {
             memory,
-            tensor_type: weight.tensor_type,
+            tensor_type,
             rows: weight.rows,
             columns: weight.columns,
             is_matrix,
@@ -176,4 +165,17 @@ impl CudaWeight {
             Err(Error::malformed(format!("not a vector of {width} elements")).of(&self.stored_name))
         }
     }
+}
+
+/// The values of a weight, row after row, as little-endian f32.
+fn values(weight: &Weight) -> Result<Vec<u8>> {
+    let elements = weight.rows.checked_mul(weight.columns);
+    let size = elements.and_then(|elements| elements.checked_mul(size_of::<f32>()));
+    let size = size.ok_or_else(|| Error::malformed("more elements than memory can hold").of(&weight.stored_name))?;
+    let (mut bytes, mut row) = (Vec::with_capacity(size), vec![0f32; weight.columns]);
+    for number in 0..weight.rows {
+        weight.dequantize_row(number, &mut row)?;
+        bytes.extend(row.iter().flat_map(|value| value.to_le_bytes()));
+    }
+    Ok(bytes)
 }

@@ -22,6 +22,27 @@ const SUM_BLOCK: u32 = 256;
 /// Rows and columns of a tile of attention.
 const SQUARE: u32 = 64;
 
+/// Types of weights that kernels read as they are stored. What a weight of another type holds, in several tensors perhaps,
+/// comes to the card as F32.
+pub const FORMATS: [TensorType; 16] = [
+    TensorType::F32,
+    TensorType::F16,
+    TensorType::Bf16,
+    TensorType::Q4_0,
+    TensorType::Q4_1,
+    TensorType::Q5_0,
+    TensorType::Q5_1,
+    TensorType::Q8_0,
+    TensorType::Q2K,
+    TensorType::Q3K,
+    TensorType::Q4K,
+    TensorType::Q5K,
+    TensorType::Q6K,
+    TensorType::Iq4Nl,
+    TensorType::Iq4Xs,
+    TensorType::Mxfp4,
+];
+
 /// Kernels that are compiled together, when they are first needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Part {
@@ -36,8 +57,7 @@ pub enum Part {
 impl Part {
     /// Every part.
     pub fn all() -> Vec<Part> {
-        let typed =
-            TensorType::ALL.into_iter().flat_map(|tensor_type| [Part::Type(tensor_type), Part::Experts(tensor_type)]);
+        let typed = FORMATS.into_iter().flat_map(|tensor_type| [Part::Type(tensor_type), Part::Experts(tensor_type)]);
         [Part::Plain].into_iter().chain(typed).collect()
     }
 
