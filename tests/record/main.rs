@@ -23,6 +23,7 @@ mod damaged_bytes_are_detected;
 mod damaged_models_never_panic;
 mod durable_levels;
 mod equal_content_is_stored_once;
+mod every_model_on_a_card;
 mod evidence_of_the_card;
 mod experts_are_recorded_by_slot;
 mod failed_writes_are_reported;

@@ -20,12 +20,12 @@ const TESTS: [(char, &str); 13] = [
     ('E', "apr_files_run_as_their_originals::bf16_runs_as_its_safetensors"),
     ('F', "quantised_models_are_their_values::a_quantised_model_runs_as_its_values_in_f32_do"),
     ('G', "activations_match_hugging_face::half_precision_gguf_weights"),
-    ('P', "cards_agree_with_the_processor::every_family_agrees_from_safetensors"),
-    ('Q', "cards_agree_with_the_processor::every_family_agrees_from_gguf"),
+    ('P', "every_model_on_a_card::every_family_agrees_from_safetensors"),
+    ('Q', "every_model_on_a_card::every_family_agrees_from_gguf"),
     ('R', "cards_agree_with_the_processor::every_point_of_every_file_agrees_with_the_processor"),
-    ('S', "cards_agree_with_the_processor::apr_files_agree"),
-    ('T', "cards_agree_with_the_processor::every_block_type_agrees"),
-    ('U', "cards_agree_with_the_processor::blocks_of_every_type_have_the_library_s_values_bit_for_bit"),
+    ('S', "every_model_on_a_card::apr_files_agree"),
+    ('T', "every_model_on_a_card::every_block_type_agrees"),
+    ('U', "every_model_on_a_card::blocks_of_every_type_have_the_library_s_values_bit_for_bit"),
 ];
 
 const SHIPPED: [&str; 2] = ["tiny-gpt2", "tiny-qwen2"];
