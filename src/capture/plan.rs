@@ -91,6 +91,14 @@ impl Plan {
         &self.record
     }
 
+    /// Leaves out a site that was to be captured: it is there, and for `reason` it cannot be shown.
+    pub fn refuse(&mut self, site: SiteId, reason: &str) {
+        if let Some(site) = self.record.sites.get_mut(site as usize) {
+            (site.status, site.tensor) = (Status::Unsupported as u8, false);
+            reason.clone_into(&mut site.reason);
+        }
+    }
+
     /// Selected positions of the run.
     pub fn positions(&self) -> Range<usize> {
         self.positions.clone()
@@ -147,7 +155,7 @@ fn planned(
     selection: &Selection,
     weights: &mut Weights,
 ) -> Result<SiteV1> {
-    let reason = if !selection.points.contains(site.point) {
+    let reason = if !selection.points.contains(site) {
         "point not selected"
     } else if !selection.layers.contains(site.layer) {
         "layer not selected"
@@ -158,7 +166,7 @@ fn planned(
     Ok(SiteV1 {
         status: status as u8,
         reason: reason.to_owned(),
-        tensor: status == Status::Captured && selection.tensors.contains(site.point),
+        tensor: status == Status::Captured && selection.tensors.contains(site),
         ..described(model, site, number, layers, weights)?
     })
 }

@@ -1,7 +1,7 @@
 //! Everything about a run that may later explain a difference.
 
 use super::prompt::Prompt;
-use crate::backend::{BackendIdentity, Semantics};
+use crate::backend::BackendIdentity;
 use crate::capture::vocabulary_hash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Fact, Model, ModelHash};
@@ -12,7 +12,7 @@ pub struct Given<'a> {
     /// Name of the run.
     pub label: String,
     /// Rounding.
-    pub semantics: Semantics,
+    pub semantics: &'a str,
     /// The prompt.
     pub prompt: &'a Prompt,
     /// Tokens to generate.
@@ -33,7 +33,7 @@ pub fn identity(model: &Model, hash: &ModelHash, backend: &BackendIdentity, give
         cuda: backend.cuda.clone(),
         kernel_path: backend.kernel_path.clone(),
         fused: backend.fused.clone(),
-        semantics: given.semantics.name().to_owned(),
+        semantics: given.semantics.to_owned(),
         compute_type: backend.compute_type.clone(),
         kv_type: backend.kv_type.clone(),
         attention: backend.attention.clone(),

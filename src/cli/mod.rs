@@ -14,6 +14,7 @@ pub mod query;
 mod record;
 mod recording;
 mod recover;
+mod replay;
 mod space;
 mod synth;
 mod verify;
@@ -49,6 +50,8 @@ enum Verb {
     Verify(verify::Verify),
     /// Copy everything whole of a torn or damaged trace into a new, sealed file
     Recover(recover::Recover),
+    /// Make every operation of a recorded run again, each from its own recorded inputs
+    Replay(Box<replay::Replay>),
     /// Write a model as a GGUF file of another element type
     Convert(convert::Convert),
     /// Write a GGUF model of a known shape with random weights, for benchmarks
@@ -64,6 +67,7 @@ impl Recorder {
             Verb::Info(info) => info.run(),
             Verb::Verify(verify) => verify.run(),
             Verb::Recover(recover) => recover.run(),
+            Verb::Replay(replay) => replay.run(),
             Verb::Convert(convert) => convert.run(),
             Verb::Synth(synth) => synth.run(),
         }

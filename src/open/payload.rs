@@ -1,11 +1,11 @@
-//! Decoded rows of one captured tensor.
+//! Decoded rows.
 
 use crate::codec::Decoder;
 use crate::error::{Error, Result};
 use crate::record::{PayloadV1, Shape};
 use crate::tensor::Dtype;
 
-/// Values of consecutive rows of one captured tensor, as f32 (exact for every captured type).
+/// Values of captured rows, as f32 (exact for every captured type).
 #[derive(Debug)]
 pub struct Payload {
     values: Vec<f32>,

@@ -255,7 +255,7 @@ pub struct PlaneV1 {
     pub length: u32,
 }
 
-/// Values of consecutive rows of one captured tensor.
+/// Values of rows: consecutive ones of one captured tensor, or those that one layer showed in a step, each content once.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
 pub struct PayloadV1 {
     /// Number in the file, from 1; statistics rows name it.

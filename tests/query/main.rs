@@ -6,6 +6,7 @@ mod command_line;
 mod comparing;
 mod documented_tables;
 mod following_a_live_trace;
+mod pages_show_what_commands_print;
 mod payloads;
 mod ratio;
 #[path = "../support/mod.rs"]

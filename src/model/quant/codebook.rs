@@ -3,11 +3,11 @@
 use super::{K_BLOCK, half_at, part, spread};
 
 /// The 16 values of IQ4_NL and IQ4_XS: `kvalues_iq4nl` in ggml-common.h.
-const NON_LINEAR: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+pub(super) const NON_LINEAR: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// The 16 values of E2M1 (sign, two bits of exponent, one of mantissa), doubled so that they are integers:
 /// `kvalues_mxfp4` in ggml-common.h, after the OCP Microscaling Formats specification 1.0, section 5.3.3.
-const E2M1_DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+pub(super) const E2M1_DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 /// A parsed IQ4_NL block, 18 bytes: f16 `d`, 16 bytes of nibbles laid out as in [`super::Q4_0`] (`block_iq4_nl` in
 /// ggml-common.h).

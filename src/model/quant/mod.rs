@@ -15,6 +15,7 @@ mod k_low;
 mod q4;
 mod q5;
 mod q8;
+mod step;
 
 pub use codebook::{Iq4Nl, Iq4Xs, Mxfp4};
 pub use encode::{ENCODED, encode};
@@ -23,6 +24,7 @@ pub use k_low::{Q2K, Q3K};
 pub use q4::{Q4_0, Q4_1};
 pub use q5::{Q5_0, Q5_1};
 pub use q8::{Q8_0, Q8_BLOCK};
+pub use step::{scale_elements, scales, step, steps};
 
 use super::TensorType;
 use crate::error::{Error, Result};
