@@ -26,6 +26,7 @@
 #[cfg(not(all(target_os = "linux", target_endian = "little", target_pointer_width = "64")))]
 compile_error!("actrace runs on 64-bit little-endian Linux: x86-64, and aarch64 with plain kernels");
 
+pub mod audit;
 pub mod backend;
 pub mod capture;
 #[cfg(feature = "record")]
@@ -36,12 +37,14 @@ pub mod error;
 pub mod file;
 pub mod forward;
 pub mod graph;
+pub mod import;
 pub mod layout;
 pub mod model;
 pub mod open;
 pub mod record;
 #[cfg(feature = "record")]
 pub mod recorder;
+pub mod replay;
 pub mod report;
 #[cfg(feature = "query")]
 pub mod sql;

@@ -13,7 +13,7 @@ use crate::ROUNDS;
 use actrace::backend::{Captured, Landed, Landing};
 use actrace::capture::{Layers, Names, Plan, Positions, Selection};
 use actrace::codec::Encoder;
-use actrace::file::{DetachedSync, Durability, FileStorage, Storage, Writer};
+use actrace::file::{DetachedSync, Durability, FileStorage, Kind, Storage, Writer};
 use actrace::forward::{Observer, Phase, StepReport};
 use actrace::graph::{Graph, SiteId};
 use actrace::model::Model;
@@ -24,26 +24,44 @@ use actrace::tensor::{Dtype, Extent, Rows, Values};
 use std::fs::OpenOptions;
 use std::hint::black_box;
 use std::io::Write;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Rows and width of a piece: 4 MiB, as a card hands over.
-const ROWS: usize = 512;
-const WIDTH: usize = 2048;
-const PIECE: usize = ROWS * WIDTH * size_of::<f32>();
+/// The rows of a capture, all of one width.
+#[derive(Clone, Copy)]
+struct Piece {
+    rows: usize,
+    width: usize,
+}
+
+/// Of a prompt: 4 MiB, as a card hands over.
+const OF_A_PROMPT: Piece = Piece { rows: 512, width: 2048 };
+/// Of a decoded token, as wide as a model of 7 billion parameters.
+const OF_A_TOKEN: Piece = Piece { rows: 1, width: 3584 };
+
+impl Piece {
+    fn elements(self) -> usize {
+        self.rows * self.width
+    }
+    fn bytes(self) -> usize {
+        self.elements() * size_of::<f32>()
+    }
+}
+
 /// Elements from one window to the next; a prime, so that windows meet no place twice.
 const STRIDE: usize = 1_000_003;
 
 struct Window {
     values: Arc<Vec<f32>>,
-    start: usize,
+    range: Range<usize>,
 }
 
 impl Values for Window {
     fn values(&self) -> &[f32] {
-        &self.values[self.start..self.start + ROWS * WIDTH]
+        &self.values[self.range.clone()]
     }
 }
 
@@ -64,7 +82,7 @@ impl Landing for Arrived {
     fn land(self: Box<Self>) -> actrace::Result<Landed> {
         let scale = 1.0 + self.number as f64 * 1e-6;
         let value = |value: f64| f64::from((value * scale) as f32);
-        let statistics = self.statistics.iter().map(|row| {
+        let statistics = self.statistics.iter().take(self.rows.len()).map(|row| {
             let mut row = *row;
             row.fingerprint = row.fingerprint.wrapping_mul(2 * self.number as u64 + 1);
             row.moments.mean *= scale;
@@ -90,6 +108,11 @@ struct Times {
     last_piece: Mutex<Option<Instant>>,
 }
 
+/// Whether these are the first bytes of a payload's frame (schema/trace-file.md).
+fn is_payload(frame: &[u8]) -> bool {
+    frame.get(4..6) == Some(&Kind::Payload.code().to_le_bytes())
+}
+
 struct Metered<S> {
     storage: Option<S>,
     times: Arc<Times>,
@@ -100,7 +123,7 @@ impl<S: Storage> Storage for Metered<S> {
         let start = Instant::now();
         let done = self.storage.as_mut().map_or(Ok(()), |storage| storage.append(parts));
         self.times.appending.fetch_add(start.elapsed().as_nanos() as u64, Relaxed);
-        if parts.iter().map(|part| part.len()).sum::<usize>() > PIECE / 2 {
+        if parts.first().is_some_and(|header| is_payload(header)) {
             *self.times.last_piece.lock().unwrap() = Some(Instant::now());
         }
         done
@@ -144,11 +167,13 @@ impl Run {
 }
 
 /// What all rounds share.
+#[derive(Clone)]
 pub struct Pipeline<'a> {
     model: &'a Model,
     graph: &'a Graph,
     values: Arc<Vec<f32>>,
     statistics: Arc<Vec<RowStatistics>>,
+    piece: Piece,
     pieces: usize,
     packers: usize,
     folder: PathBuf,
@@ -163,13 +188,15 @@ impl<'a> Pipeline<'a> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let gigabytes: f64 = option("--gigabytes").map_or(4.0, |word| word.parse().expect("--gigabytes is a number"));
         let values: Vec<f32> = tensors.iter().flat_map(|rows| rows.values()).copied().collect();
-        assert!(values.len() > 2 * ROWS * WIDTH, "the run has too few values");
+        let piece = OF_A_PROMPT;
+        assert!(values.len() > 2 * piece.elements(), "the run has too few values");
         Pipeline {
             model,
             graph,
-            statistics: Arc::new(values.chunks_exact(WIDTH).take(ROWS).map(RowStatistics::of).collect()),
+            statistics: Arc::new(values.chunks_exact(piece.width).take(piece.rows).map(RowStatistics::of).collect()),
             values: Arc::new(values),
-            pieces: ((gigabytes * 1e9) as usize / PIECE).max(1),
+            piece,
+            pieces: ((gigabytes * 1e9) as usize / piece.bytes()).max(1),
             packers: option("--packers").map_or(cores, |word| word.parse().expect("--packers is a number")),
             folder: option("--folder").map_or_else(std::env::temp_dir, PathBuf::from),
         }
@@ -181,6 +208,25 @@ impl<'a> Pipeline<'a> {
         for _ in 0..ROUNDS {
             self.round();
         }
+        let tokens = Pipeline {
+            piece: OF_A_TOKEN,
+            pieces: self.pieces * OF_A_PROMPT.bytes() / OF_A_TOKEN.bytes(),
+            ..self.clone()
+        };
+        println!("pipeline: rows of single tokens, {} bytes each; GB/s of values", OF_A_TOKEN.bytes());
+        for _ in 0..ROUNDS {
+            let codec = self.codec(false).0;
+            self.report("codec, pieces of 4 MiB", codec, None);
+            tokens.token_by_token(codec);
+        }
+    }
+
+    /// What a capture costs beside the codec, which takes large pieces in the time `codec`.
+    fn token_by_token(&self, codec: Duration) {
+        self.report("codec, row by row", self.codec(false).0, Some(codec));
+        let run = self.run(true, Durability::None, None::<FileStorage>);
+        self.report("device rows, nowhere", run.written, Some(codec));
+        println!("  {:42} {:6.2} us a row", "", run.written.as_secs_f64() * 1e6 / self.pieces as f64);
     }
 
     fn round(&self) {
@@ -193,7 +239,7 @@ impl<'a> Pipeline<'a> {
         for (what, arrived, bound) in [("device rows, nowhere", true, codec), ("host rows, nowhere", false, counted)] {
             self.report(what, self.run(arrived, Durability::None, nowhere()).written, Some(bound));
         }
-        let block = (PIECE as f64 * ratio) as usize;
+        let block = (self.piece.bytes() as f64 * ratio) as usize;
         let path = self.folder.join(format!("actrace-pipeline-{}.actrace", std::process::id()));
         self.writing(block, &path, true);
         for (what, fresh, durability) in [
@@ -217,7 +263,7 @@ impl<'a> Pipeline<'a> {
     }
 
     fn gigabytes(&self) -> f64 {
-        (self.pieces * PIECE) as f64 / 1e9
+        (self.pieces * self.piece.bytes()) as f64 / 1e9
     }
 
     fn report(&self, what: &str, time: Duration, bound: Option<Duration>) {
@@ -227,13 +273,18 @@ impl<'a> Pipeline<'a> {
     }
 
     fn piece(&self, number: usize) -> Rows {
-        let start = number * STRIDE % (self.values.len() - ROWS * WIDTH);
-        let window = Window { values: Arc::clone(&self.values), start };
-        Rows::new(Arc::new(window), Extent::Width(WIDTH), ROWS).unwrap()
+        let window = Window { values: Arc::clone(&self.values), range: self.window(number) };
+        Rows::new(Arc::new(window), Extent::Width(self.piece.width), self.piece.rows).unwrap()
+    }
+
+    /// Where the values of a piece are.
+    fn window(&self, number: usize) -> Range<usize> {
+        let start = number * STRIDE % (self.values.len() - self.piece.elements());
+        start..start + self.piece.elements()
     }
 
     fn copying(&self) -> Duration {
-        let mut to = vec![0.0; ROWS * WIDTH];
+        let mut to = vec![0.0; self.piece.elements()];
         let start = Instant::now();
         for number in 0..self.pieces {
             to.copy_from_slice(self.piece(number).values());
@@ -255,10 +306,10 @@ impl<'a> Pipeline<'a> {
                 }
                 if statistics {
                     let rows = self.piece(number);
-                    (0..ROWS).for_each(|row| _ = black_box(RowStatistics::of(rows.row(row))));
+                    (0..rows.len()).for_each(|row| _ = black_box(RowStatistics::of(rows.row(row))));
                 }
-                let start = number * STRIDE % (self.values.len() - ROWS * WIDTH) * size_of::<f32>();
-                let raw = &raw[start..start + PIECE];
+                let window = self.window(number);
+                let raw = &raw[window.start * size_of::<f32>()..window.end * size_of::<f32>()];
                 let shape = Shape { captured: Dtype::F32, stored: Dtype::F32, rows: 1, width: 0, offsets: &[] };
                 black_box(shape.content_hash(raw));
                 encoder.encode(Dtype::F32, raw, &mut out).unwrap();
@@ -267,7 +318,7 @@ impl<'a> Pipeline<'a> {
         };
         let start = Instant::now();
         std::thread::scope(|scope| (0..self.packers).for_each(|_| _ = scope.spawn(work)));
-        (start.elapsed(), stored.into_inner() as f64 / (self.pieces * PIECE) as f64)
+        (start.elapsed(), stored.into_inner() as f64 / (self.pieces * self.piece.bytes()) as f64)
     }
 
     /// Writing `block` bytes for each piece, one after the other, and handing them to stable storage. A file that is
@@ -303,14 +354,14 @@ impl<'a> Pipeline<'a> {
             } else {
                 Captured::Host(rows)
             };
-            recorder.capture(step as u32, sites[number % sites.len()], step * ROWS, rows).unwrap();
+            recorder.capture(step as u32, sites[number % sites.len()], step * self.piece.rows, rows).unwrap();
             if (number + 1) % sites.len() == 0 || number + 1 == self.pieces {
-                recorder.step(&report(step)).unwrap();
+                recorder.step(&self.step(step)).unwrap();
             }
         }
         let summary = recorder.finish(&Outcome::Finished).unwrap();
         let sealed = start.elapsed();
-        assert_eq!(summary.payloads, self.pieces as u64, "no two pieces are equal");
+        assert_eq!(summary.tensor_bytes, (self.pieces * self.piece.bytes()) as u64, "every piece was kept");
         let written = times.last_piece.lock().unwrap().unwrap() - start;
         let seconds = |nanoseconds: &AtomicU64| nanoseconds.load(Relaxed) as f64 / 1e9;
         Run { written, sealed, appending: seconds(&times.appending), syncing: seconds(&times.syncing) }
@@ -319,19 +370,19 @@ impl<'a> Pipeline<'a> {
     fn plan(&self) -> Plan {
         let all = || Names::parse("all").unwrap();
         let selection = Selection { points: all(), layers: Layers::ALL, positions: Positions::All, tensors: all() };
-        let positions = self.pieces * ROWS;
+        let positions = self.pieces * self.piece.rows;
         Plan::new(self.model, self.graph, &selection, positions, positions).unwrap()
     }
-}
 
-fn report(step: usize) -> StepReport {
-    StepReport {
-        step: step as u32,
-        phase: if step == 0 { Phase::Prefill } else { Phase::Decode },
-        first_position: (step * ROWS) as u32,
-        tokens: vec![1; ROWS],
-        next_token: 1,
-        logits_fingerprint: 0,
-        elapsed: Duration::ZERO,
+    fn step(&self, step: usize) -> StepReport {
+        StepReport {
+            step: step as u32,
+            phase: if step == 0 { Phase::Prefill } else { Phase::Decode },
+            first_position: (step * self.piece.rows) as u32,
+            tokens: vec![1; self.piece.rows],
+            next_token: 1,
+            logits_fingerprint: 0,
+            elapsed: Duration::ZERO,
+        }
     }
 }

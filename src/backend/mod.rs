@@ -4,9 +4,11 @@ mod captured;
 mod cpu;
 #[cfg(feature = "record")]
 pub mod cuda;
+mod reference;
 
 pub use captured::{Captured, Landed, Landing};
 pub use cpu::{CpuBackend, CpuWeight};
+pub use reference::{ActivationFormula, Arithmetic, CacheType, ProductRounding, ReferenceBackend, ReferenceWeight};
 
 use crate::error::Result;
 use crate::graph::Site;

@@ -1,9 +1,11 @@
 //! What can be captured, what a user selects of it, and what a run is expected to hold.
 
+mod imported;
 mod plan;
 mod points;
 mod selection;
 
+pub use imported::Imported;
 pub use plan::{Plan, Status, weight_ref};
-pub use points::{Point, Scope, vocabulary, vocabulary_hash};
+pub use points::{Point, Scope, Side, vocabulary, vocabulary_hash};
 pub use selection::{Layers, Names, Positions, Selection};

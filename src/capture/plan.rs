@@ -1,6 +1,6 @@
 //! Every capture point that a run is expected to have, each with a status and a reason.
 
-use crate::capture::{Scope, Selection, vocabulary};
+use crate::capture::{Point, Scope, Selection, vocabulary};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, RowAxes, Site, SiteId};
 use crate::model::{Model, Weight, WeightKey};
@@ -47,9 +47,11 @@ impl Status {
 /// The plan of one run. Its first sites are the graph's, in the graph's order; what does not apply follows.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    record: PlanV1,
-    positions: Range<usize>,
-    axes: Vec<RowAxes>,
+    pub(super) record: PlanV1,
+    pub(super) positions: Range<usize>,
+    pub(super) axes: Vec<RowAxes>,
+    /// Positions of the sites that have others than the run: an import may hold the last row alone.
+    pub(super) own_positions: BTreeMap<SiteId, Range<usize>>,
 }
 
 impl Plan {
@@ -76,7 +78,12 @@ impl Plan {
             return Err(Error::usage("nothing is selected: this model has none of the selected points and layers"));
         }
         let axes = graph.sites.iter().map(|site| site.axes).collect();
-        Ok(Plan { record: PlanV1 { sites, weights: weights.list }, positions: wanted, axes })
+        Ok(Plan {
+            record: PlanV1 { sites, weights: weights.list },
+            positions: wanted,
+            axes,
+            own_positions: BTreeMap::new(),
+        })
     }
 
     /// The plan as it is recorded.
@@ -84,16 +91,30 @@ impl Plan {
         &self.record
     }
 
+    /// Leaves out a site that was to be captured: it is there, and for `reason` it cannot be shown.
+    pub fn refuse(&mut self, site: SiteId, reason: &str) {
+        if let Some(site) = self.record.sites.get_mut(site as usize) {
+            (site.status, site.tensor) = (Status::Unsupported as u8, false);
+            reason.clone_into(&mut site.reason);
+        }
+    }
+
     /// Selected positions of the run.
     pub fn positions(&self) -> Range<usize> {
         self.positions.clone()
     }
 
+    /// Positions at which `site` is captured, if it is.
+    pub fn positions_of(&self, site: SiteId) -> Range<usize> {
+        self.own_positions.get(&site).unwrap_or(&self.positions).clone()
+    }
+
     /// Rows of a batch of `positions` that are captured from `site`, by row number.
     pub fn wanted(&self, site: SiteId, positions: Range<usize>) -> Option<Range<usize>> {
         let captured = self.record.sites.get(site as usize)?.status == Status::Captured as u8;
-        let start = self.positions.start.max(positions.start);
-        let end = self.positions.end.min(positions.end);
+        let wanted = self.positions_of(site);
+        let start = wanted.start.max(positions.start);
+        let end = wanted.end.min(positions.end);
         (captured && start < end).then(|| start - positions.start..end - positions.start)
     }
 
@@ -134,7 +155,7 @@ fn planned(
     selection: &Selection,
     weights: &mut Weights,
 ) -> Result<SiteV1> {
-    let reason = if !selection.points.contains(site.point) {
+    let reason = if !selection.points.contains(site) {
         "point not selected"
     } else if !selection.layers.contains(site.layer) {
         "layer not selected"
@@ -142,62 +163,82 @@ fn planned(
         ""
     };
     let status = if reason.is_empty() { Status::Captured } else { Status::Filtered };
-    let (axes, heads) = match site.axes {
-        RowAxes::Flat { .. } => ("width", 0),
-        RowAxes::Heads { heads, .. } => ("heads,dim", heads),
-        RowAxes::Keys { heads, .. } => ("heads,keys", heads),
-    };
     Ok(SiteV1 {
-        site: number,
-        layer: layer_code(site.layer),
-        point: site.point.to_owned(),
+        status: status as u8,
+        reason: reason.to_owned(),
+        tensor: status == Status::Captured && selection.tensors.contains(site),
+        ..described(model, site, number, layers, weights)?
+    })
+}
+
+/// A site of the graph as a plan has it: captured, with its tensor.
+pub(super) fn described(model: &Model, site: &Site, number: u32, layers: u32, weights: &mut Weights) -> Result<SiteV1> {
+    let mut described = unknown(number, site.layer, site.point, layers);
+    set_axes(&mut described, site.axes);
+    Ok(SiteV1 {
         occurrence: site.occurrence,
-        ordinal: ordinal(site.point, site.layer, layers),
         operation: site.operation.name().to_owned(),
         inputs: site.inputs.clone(),
         weights: site.weights.iter().map(|key| weights.number(model, *key)).collect::<Result<_>>()?,
         dtype: "f32".to_owned(),
-        axes: axes.to_owned(),
-        width: site.axes.width().unwrap_or(0),
-        heads,
-        status: status as u8,
-        reason: reason.to_owned(),
-        tensor: status == Status::Captured && selection.tensors.contains(site.point),
-        source_name: String::new(),
-        confidence: 100,
+        status: Status::Captured as u8,
+        reason: String::new(),
+        tensor: true,
+        ..described
     })
 }
 
-/// Adds the vocabulary's points that the graph does not have.
-fn not_applicable(graph: &Graph, sites: &mut Vec<SiteV1>) {
-    let has = |point: &str, layer: Option<u32>| graph.sites.iter().any(|s| s.point == point && s.layer == layer);
-    for point in vocabulary() {
-        let layers: Vec<Option<u32>> = match point.scope {
-            Scope::Layer | Scope::Expert => (0..graph.layers).map(Some).collect(),
-            Scope::Model => vec![None],
-        };
-        for layer in layers.into_iter().filter(|layer| !has(&point.name, *layer)) {
-            sites.push(SiteV1 {
-                site: sites.len() as u32,
-                layer: layer_code(layer),
-                point: point.name.clone(),
-                occurrence: 0,
-                ordinal: ordinal(&point.name, layer, graph.layers),
-                operation: String::new(),
-                inputs: Vec::new(),
-                weights: Vec::new(),
-                dtype: String::new(),
-                axes: String::new(),
-                width: 0,
-                heads: 0,
-                status: Status::NotApplicable as u8,
-                reason: "the model has no such operation".to_owned(),
-                tensor: false,
-                source_name: String::new(),
-                confidence: 100,
-            });
-        }
+/// A point of which nothing is known but its place: not applicable, for no reason yet.
+pub(super) fn unknown(number: u32, layer: Option<u32>, point: &str, layers: u32) -> SiteV1 {
+    SiteV1 {
+        site: number,
+        layer: layer_code(layer),
+        point: point.to_owned(),
+        occurrence: 0,
+        ordinal: ordinal(point, layer, layers),
+        operation: String::new(),
+        inputs: Vec::new(),
+        weights: Vec::new(),
+        dtype: String::new(),
+        axes: String::new(),
+        width: 0,
+        heads: 0,
+        status: Status::NotApplicable as u8,
+        reason: String::new(),
+        tensor: false,
+        source_name: String::new(),
+        confidence: 100,
     }
+}
+
+/// Says of `site` what a row is.
+pub(super) fn set_axes(site: &mut SiteV1, axes: RowAxes) {
+    let (name, heads) = match axes {
+        RowAxes::Flat { .. } => ("width", 0),
+        RowAxes::Heads { heads, .. } => ("heads,dim", heads),
+        RowAxes::Keys { heads, .. } => ("heads,keys", heads),
+    };
+    (site.axes, site.heads, site.width) = (name.to_owned(), heads, axes.width().unwrap_or(0));
+}
+
+/// Adds the vocabulary's points that the graph does not have.
+pub(super) fn not_applicable(graph: &Graph, sites: &mut Vec<SiteV1>) {
+    let has = |point: &str, layer: Option<u32>| graph.sites.iter().any(|s| s.point == point && s.layer == layer);
+    for (point, layer) in every_place(graph.layers).filter(|(point, layer)| !has(&point.name, *layer)) {
+        let reason = "the model has no such operation".to_owned();
+        sites.push(SiteV1 { reason, ..unknown(sites.len() as u32, layer, &point.name, graph.layers) });
+    }
+}
+
+/// Every point of the vocabulary in every layer that it can be in.
+pub(super) fn every_place(layers: u32) -> impl Iterator<Item = (&'static Point, Option<u32>)> {
+    vocabulary().iter().flat_map(move |point| {
+        let (outside, inside) = match point.scope {
+            Scope::Layer | Scope::Expert => (None, 0..layers),
+            Scope::Model => (Some(None), 0..0),
+        };
+        outside.into_iter().chain(inside.map(Some)).map(move |layer| (point, layer))
+    })
 }
 
 fn layer_code(layer: Option<u32>) -> i32 {
@@ -218,10 +259,11 @@ fn ordinal(point: &str, layer: Option<u32>, layers: u32) -> u32 {
     block * points.len() as u32 + place as u32
 }
 
+/// Weights of a plan, each once.
 #[derive(Default)]
-struct Weights {
+pub(super) struct Weights {
     numbers: BTreeMap<WeightKey, u32>,
-    list: Vec<WeightRefV1>,
+    pub(super) list: Vec<WeightRefV1>,
 }
 
 impl Weights {

@@ -2,6 +2,7 @@
 
 use crate::capture::vocabulary;
 use crate::error::{Error, Result, nearest};
+use crate::graph::{Operation, Site};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use std::ops::Range;
 
@@ -37,10 +38,12 @@ impl Positions {
     }
 }
 
-/// A set of names by glob patterns; `all` and `none` are patterns too.
+/// A set of names by glob patterns; `all`, `none` and `replay` are patterns too.
 #[derive(Debug, Clone)]
 pub struct Names {
     set: GlobSet,
+    /// Whether points are in the set too that a replay needs.
+    replay: bool,
 }
 
 impl Names {
@@ -50,7 +53,8 @@ impl Names {
     /// Usage, for a pattern that matches no point of the vocabulary.
     pub fn parse(text: &str) -> Result<Self> {
         let mut set = GlobSetBuilder::new();
-        for pattern in text.split(',').map(str::trim).filter(|pattern| *pattern != "none") {
+        let patterns = || text.split(',').map(str::trim);
+        for pattern in patterns().filter(|pattern| !matches!(*pattern, "none" | "replay")) {
             let glob = if pattern == "all" { "*" } else { pattern };
             let glob = Glob::new(glob)
                 .map_err(|cause| Error::usage(format!("`{pattern}` is no pattern for points")).because(cause))?;
@@ -62,12 +66,14 @@ impl Names {
             set.add(glob);
         }
         let set = set.build().map_err(|cause| Error::usage("too many patterns").because(cause))?;
-        Ok(Names { set })
+        Ok(Names { set, replay: patterns().any(|pattern| pattern == "replay") })
     }
 
-    /// Whether `name` is in the set.
-    pub fn contains(&self, name: &str) -> bool {
-        self.set.is_match(name)
+    /// Whether the point of `site` is in the set. `replay` has every point but those that only give another one's values
+    /// a second name: each operation can be judged from them.
+    pub fn contains(&self, site: &Site) -> bool {
+        let copy = matches!(site.operation, Operation::Identity | Operation::CacheStore);
+        self.set.is_match(site.point) || self.replay && !copy
     }
 }
 
@@ -138,6 +144,20 @@ pub struct Selection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::RowAxes;
+
+    fn site(point: &'static str, operation: Operation) -> Site {
+        let axes = RowAxes::Flat { width: 1 };
+        Site { id: 0, layer: None, point, occurrence: 0, operation, inputs: vec![], weights: vec![], axes }
+    }
+
+    #[test]
+    fn a_replay_needs_every_point_but_second_names() {
+        let has = |names: &str, point, operation| Names::parse(names).unwrap().contains(&site(point, operation));
+        assert!(has("replay", "q", Operation::MatMul) && !has("replay", "k_cache", Operation::CacheStore));
+        assert!(has("replay,k_*", "k_cache", Operation::CacheStore));
+        assert!(has("replay", "embed", Operation::Add) && !has("replay", "embed", Operation::Identity));
+    }
 
     #[test]
     fn ranges_end_before_their_end() {
@@ -158,9 +178,9 @@ mod tests {
 
     #[test]
     fn names_are_globs_and_a_slip_gets_a_suggestion() {
-        let names = Names::parse("ffn_*,logits").unwrap();
-        assert!(names.contains("ffn_gate") && names.contains("logits") && !names.contains("q"));
-        assert!(!Names::parse("none").unwrap().contains("q"));
+        let has = |names: &str, point| Names::parse(names).unwrap().contains(&site(point, Operation::MatMul));
+        assert!(has("ffn_*,logits", "ffn_gate") && has("ffn_*,logits", "logits") && !has("ffn_*,logits", "q"));
+        assert!(has("all", "q") && !has("none", "q"));
         let error = Names::parse("ffn_gat").unwrap_err().to_string();
         assert!(error.contains("did you mean `ffn_gate`?"), "{error}");
     }

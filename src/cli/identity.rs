@@ -1,7 +1,7 @@
 //! Everything about a run that may later explain a difference.
 
 use super::prompt::Prompt;
-use crate::backend::{BackendIdentity, Semantics};
+use crate::backend::BackendIdentity;
 use crate::capture::vocabulary_hash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Fact, Model, ModelHash};
@@ -12,7 +12,7 @@ pub struct Given<'a> {
     /// Name of the run.
     pub label: String,
     /// Rounding.
-    pub semantics: Semantics,
+    pub semantics: &'a str,
     /// The prompt.
     pub prompt: &'a Prompt,
     /// Tokens to generate.
@@ -23,8 +23,8 @@ pub struct Given<'a> {
 
 /// The identity of a run that begins now.
 pub fn identity(model: &Model, hash: &ModelHash, backend: &BackendIdentity, given: Given<'_>) -> Result<RunV1> {
-    Ok(RunV1 {
-        kind: "record".to_owned(),
+    let run = RunV1 {
+        cpu: cpu_name(),
         instruction_set: backend.instruction_set.clone(),
         threads: u32::try_from(backend.threads).unwrap_or(u32::MAX),
         device_kind: backend.device_kind.clone(),
@@ -33,33 +33,30 @@ pub fn identity(model: &Model, hash: &ModelHash, backend: &BackendIdentity, give
         cuda: backend.cuda.clone(),
         kernel_path: backend.kernel_path.clone(),
         fused: backend.fused.clone(),
-        semantics: given.semantics.name().to_owned(),
+        semantics: given.semantics.to_owned(),
         compute_type: backend.compute_type.clone(),
         kv_type: backend.kv_type.clone(),
         attention: backend.attention.clone(),
+        engine: "actrace".to_owned(),
+        engine_version: env!("CARGO_PKG_VERSION").to_owned(),
         tokenizer_hash: given.prompt.tokenizer.as_ref().map_or([0; 32], |tokenizer| tokenizer.hash()),
         prompt: given.prompt.text.clone().unwrap_or_default(),
         prompt_tokens: given.prompt.tokens.clone(),
         generate: given.generate,
+        selection: given.selection.into_iter().map(|(key, value)| pair(key, value)).collect(),
         extra: given.prompt.tokenizer.as_ref().map_or_else(Vec::new, |tokenizer| pairs(tokenizer.facts())),
-        ..of_model(model, hash, given.label, given.selection)?
-    })
+        ..unsaid("record", given.label)?
+    };
+    Ok(of_model(run, model, hash))
 }
 
-/// The identity of a run that begins now and runs nothing: its weights are all that it holds of the model.
-pub fn of_model(
-    model: &Model,
-    hash: &ModelHash,
-    label: String,
-    selection: Vec<(&'static str, String)>,
-) -> Result<RunV1> {
+/// The identity of a run of which nothing is known but what this program does.
+pub fn unsaid(kind: &str, label: String) -> Result<RunV1> {
     let mut run_id = [0; 16];
     fill_random(&mut run_id)?;
-    let pair = |(key, value): (&'static str, String)| PairV1 { key: key.to_owned(), value, source: String::new() };
-    let none = String::new;
     Ok(RunV1 {
         run_id,
-        kind: "weights".to_owned(),
+        kind: kind.to_owned(),
         label,
         parents: Vec::new(),
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -67,21 +64,42 @@ pub fn of_model(
         started_us: crate::recorder::now_us(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         pid: std::process::id(),
-        cpu: cpu_name(),
-        instruction_set: none(),
-        threads: u32::try_from(rayon::current_num_threads()).unwrap_or(u32::MAX),
-        device_kind: none(),
-        device_name: none(),
-        driver: none(),
-        cuda: none(),
-        kernel_path: none(),
+        cpu: String::new(),
+        instruction_set: String::new(),
+        threads: 0,
+        device_kind: String::new(),
+        device_name: String::new(),
+        driver: String::new(),
+        cuda: String::new(),
+        kernel_path: String::new(),
         fused: Vec::new(),
-        semantics: none(),
-        compute_type: none(),
-        kv_type: none(),
-        attention: none(),
-        engine: "actrace".to_owned(),
-        engine_version: env!("CARGO_PKG_VERSION").to_owned(),
+        semantics: String::new(),
+        compute_type: String::new(),
+        kv_type: String::new(),
+        attention: String::new(),
+        engine: String::new(),
+        engine_version: String::new(),
+        model_path: String::new(),
+        model_format: String::new(),
+        weight_type: String::new(),
+        model_files: Vec::new(),
+        model_hash: [0; 32],
+        architecture: String::new(),
+        hyper_parameters: Vec::new(),
+        tokenizer_hash: [0; 32],
+        prompt: String::new(),
+        prompt_redacted: false,
+        prompt_tokens: Vec::new(),
+        generate: 0,
+        selection: Vec::new(),
+        vocabulary_hash: vocabulary_hash(),
+        extra: Vec::new(),
+    })
+}
+
+/// The identity with everything that the model's files say.
+pub fn of_model(run: RunV1, model: &Model, hash: &ModelHash) -> RunV1 {
+    RunV1 {
         model_path: model.path().display().to_string(),
         model_format: model.format().name().to_owned(),
         weight_type: model.weight_type().name().to_owned(),
@@ -89,15 +107,13 @@ pub fn of_model(
         model_hash: hash.model,
         architecture: model.architecture().name().to_owned(),
         hyper_parameters: pairs(model.facts()),
-        tokenizer_hash: [0; 32],
-        prompt: none(),
-        prompt_redacted: false,
-        prompt_tokens: Vec::new(),
-        generate: 0,
-        selection: selection.into_iter().map(pair).collect(),
-        vocabulary_hash: vocabulary_hash(),
-        extra: Vec::new(),
-    })
+        ..run
+    }
+}
+
+/// A key and a value without a source.
+pub fn pair(key: &str, value: impl Into<String>) -> PairV1 {
+    PairV1 { key: key.to_owned(), value: value.into(), source: String::new() }
 }
 
 /// Fills `bytes` from the system's random source.

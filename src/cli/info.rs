@@ -4,6 +4,7 @@ use super::space::bytes_text;
 use super::{json, print, printable};
 use crate::error::Result;
 use crate::open::{RunView, State, Trace, hex};
+use crate::record::RunV1;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -65,24 +66,31 @@ fn run_status(run: &RunView) -> &'static str {
     }
 }
 
+/// What a run says of itself: `; qwen2 gguf q4_k, ggml, cpu`. An import does not know everything.
+fn identity_text(run: &RunV1) -> String {
+    let said = |parts: &[&str], between: &str| {
+        let parts = parts.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>();
+        printable(&parts.join(between))
+    };
+    let model = said(&[&run.architecture, &run.model_format, &run.weight_type], " ");
+    let origin = if run.kind == "record" { String::new() } else { said(&[&run.kind, &run.engine], " of ") };
+    let parts = [origin, said(&[&model, &run.semantics, &run.device_kind], ", ")];
+    parts.iter().filter(|part| !part.is_empty()).map(|part| format!("; {part}")).collect()
+}
+
 fn file_text(trace: &Trace) -> Result<String> {
     let mut text = format!("{}: {}, {}\n", trace.path().display(), trace.state().name(), bytes_text(trace.end()));
     for (start, end) in trace.holes() {
         text += &format!("  bytes {start} to {end} hold no whole frame\n");
     }
     for run in trace.runs() {
-        let id = &run.identity;
         text += &format!(
-            "  run {} ({}): {}, {} steps; {} {} {}, {}, {}\n",
-            printable(&id.label),
+            "  run {} ({}): {}, {} steps{}\n",
+            printable(&run.identity.label),
             run.id(),
             run_status(run),
             run.steps.len(),
-            printable(&id.architecture),
-            printable(&id.model_format),
-            printable(&id.weight_type),
-            printable(&id.semantics),
-            printable(&id.device_kind),
+            identity_text(&run.identity),
         );
         if let Some(end) = &run.end {
             text += &format!("    {} rows, {} of values", end.rows, bytes_text(end.tensor_bytes));

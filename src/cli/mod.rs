@@ -1,17 +1,21 @@
 //! The command line: one file per verb. Results go to stdout, everything else to stderr.
 
+mod convert;
 mod destination;
 mod device;
 mod exit;
 mod identity;
+mod import;
 mod info;
 mod interrupt;
+mod progress;
 mod prompt;
 #[cfg(feature = "query")]
 pub mod query;
 mod record;
 mod recording;
 mod recover;
+mod replay;
 mod space;
 mod synth;
 mod verify;
@@ -42,12 +46,18 @@ enum Verb {
     Record(Box<record::Record>),
     /// Record the weights of a model, without running it
     Weights(weights::Weights),
+    /// Make a run of the tensors that another engine dumped
+    Import(Box<import::Import>),
     /// Say what trace files hold
     Info(info::Info),
     /// Check every byte of trace files
     Verify(verify::Verify),
     /// Copy everything whole of a torn or damaged trace into a new, sealed file
     Recover(recover::Recover),
+    /// Make every operation of a recorded run again, each from its own recorded inputs
+    Replay(Box<replay::Replay>),
+    /// Write a model as a GGUF file of another element type
+    Convert(convert::Convert),
     /// Write a GGUF model of a known shape with random weights, for benchmarks
     Synth(synth::Synth),
 }
@@ -58,9 +68,12 @@ impl Recorder {
         match &self.verb {
             Verb::Record(record) => record.run(),
             Verb::Weights(weights) => weights.run(),
+            Verb::Import(import) => import.run(),
             Verb::Info(info) => info.run(),
             Verb::Verify(verify) => verify.run(),
             Verb::Recover(recover) => recover.run(),
+            Verb::Replay(replay) => replay.run(),
+            Verb::Convert(convert) => convert.run(),
             Verb::Synth(synth) => synth.run(),
         }
     }

@@ -73,7 +73,8 @@ impl PromptSource {
     }
 }
 
-fn read_text(file: &Path) -> Result<String> {
+/// The text of a file, or of stdin.
+pub(super) fn read_text(file: &Path) -> Result<String> {
     let mut text = String::new();
     let read = if file == Path::new("-") {
         std::io::stdin().read_to_string(&mut text)
@@ -84,7 +85,8 @@ fn read_text(file: &Path) -> Result<String> {
     Ok(text)
 }
 
-fn parse_ids(text: &str) -> Result<Vec<u32>> {
+/// Token ids out of text.
+pub(super) fn parse_ids(text: &str) -> Result<Vec<u32>> {
     text.split(|c: char| c == ',' || c.is_whitespace())
         .filter(|part| !part.is_empty())
         .map(|part| {

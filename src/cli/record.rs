@@ -224,7 +224,7 @@ impl Record {
         let (writer, labels) = open_out(out)?;
         let given = Given {
             label: self.label(&labels)?,
-            semantics,
+            semantics: semantics.name(),
             prompt,
             generate: self.generate,
             selection: self.selected(),

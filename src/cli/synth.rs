@@ -2,11 +2,10 @@
 
 use super::interrupt::Interrupt;
 use super::space::{bytes_text, check_space};
-use super::{json, print};
+use super::{json, print, progress};
 use crate::error::{Error, Result, nearest};
 use crate::model::synth::{DRAWN, Shape, Synthetic};
 use crate::model::{Replace, TensorType};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -50,7 +49,7 @@ impl Synth {
         check_space(&self.out, model.file_bytes()?, "set smaller dimensions, choose a smaller type, or make room")?;
         let replace = if self.force { Replace::Yes } else { Replace::No };
         let interrupt = Interrupt::watch()?;
-        let bar = progress(model.file_bytes()?);
+        let bar = progress::writing(model.file_bytes()?);
         let written = model.write(&self.out, replace, |done| {
             bar.set_position(done);
             interrupt.check()
@@ -85,9 +84,4 @@ impl Synth {
             "bytes": bytes,
         }))?)
     }
-}
-
-fn progress(bytes: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("writing {bar:30} {bytes}/{total_bytes} {bytes_per_sec}");
-    ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

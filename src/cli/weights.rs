@@ -1,15 +1,15 @@
 //! `actrace weights`: what a model's weights are, without running it.
 
 use super::destination::{label, labels, open_out};
-use super::identity::of_model;
+use super::identity::{of_model, pair, unsaid};
 use super::interrupt::Interrupt;
 use super::space::{bytes_text, check_space};
-use super::{json, note, print};
+use super::{json, note, print, progress};
 use crate::error::Result;
 use crate::model::{Model, Overrides};
 use crate::open::hex;
+use crate::record::RunV1;
 use crate::recorder::{Summary, Weights as Recorded, expected_weight_bytes, record_weights, weight_elements};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -59,7 +59,8 @@ impl Weights {
         let hash = model.hash()?;
         let (writer, labels) = open_out(&self.out)?;
         let label = label(self.label.as_deref(), &self.model, &labels)?;
-        let run = of_model(&model, &hash, label, vec![("weights", weights_kept(self.values).to_owned())])?;
+        let selection = vec![pair("weights", weights_kept(self.values))];
+        let run = of_model(RunV1 { selection, ..unsaid("weights", label)? }, &model, &hash);
         let interrupt = Interrupt::watch()?;
         let recorded = walked(&model, self.values, &interrupt, |weights| record_weights(writer, &run, weights));
         let (summary, weights) = recorded?;
@@ -101,9 +102,7 @@ pub fn walked<T>(
     interrupt: &Interrupt,
     record: impl FnOnce(Recorded<'_>) -> Result<T>,
 ) -> Result<T> {
-    let style = ProgressStyle::with_template("weights {bar:30} {percent}% {elapsed}");
-    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::new(weight_elements(model)).with_style(style);
+    let bar = progress::weights(weight_elements(model));
     let mut progress = |done| {
         bar.set_position(done);
         interrupt.check()

@@ -8,6 +8,9 @@ use crate::open::RunRef;
 use crate::record::SiteV1;
 use std::collections::BTreeMap;
 
+/// Why a row is left out whose counterpart was never to be captured.
+const ONE_RUN_ONLY: &str = "position captured by one run only";
+
 /// A place that two runs share: layer (-1 outside), point, occurrence.
 type Place = (i32, String, u32);
 
@@ -214,6 +217,9 @@ fn pair(
             }
             (Some(_), Some(_)) => left_out.add("rows of different width", 1),
             (None, None) => {}
+            // An import may hold the last row of one point and all rows of another.
+            (Some(_), None) if target.is_whole(other.site) => left_out.add(ONE_RUN_ONLY, 1),
+            (None, Some(_)) if reference.is_whole(site.site) => left_out.add(ONE_RUN_ONLY, 1),
             _ => pair.missing.push(*position),
         }
     }
@@ -263,7 +269,7 @@ fn unshared_reason(reference: &RunRows, target: &RunRows, position: u32) -> &'st
         (Some(r), Some(t)) if r.prefix != t.prefix => "other tokens up to the position",
         (Some(_), None) => "position only in the reference",
         (None, Some(_)) => "position only in the target",
-        _ => "position captured by one run only",
+        _ => ONE_RUN_ONLY,
     }
 }
 

@@ -97,18 +97,28 @@ impl<'a> RowComparer<'a> {
                 logits: None,
             });
         }
-        let place = |error: Error| error.of(&site.point);
-        let reference = values(&mut self.reference, &self.pairing.reference, r).map_err(place)?;
-        let target = values(&mut self.target, &self.pairing.target, t).map_err(place)?;
-        let (sums, worst) = Sums::of(reference, target, self.detail.rule);
+        let detail = self.detail;
+        let (reference, target) = self.values(site, pair)?;
+        let (sums, worst) = Sums::of(reference, target, detail.rule);
         let bit_equal = r.fingerprint == t.fingerprint;
         Ok(RowComparison {
             evidence: if bit_equal { Evidence::Fingerprint } else { Evidence::Tensor },
             sums: Some(sums),
             worst,
-            quantiles: if self.detail.quantiles { Quantiles::of(reference, target) } else { None },
+            quantiles: if detail.quantiles { Quantiles::of(reference, target) } else { None },
             logits: if wants_logits { LogitsMetrics::of(reference, target) } else { None },
         })
+    }
+
+    /// The values of a pair of rows of `site`, the reference's first.
+    ///
+    /// # Errors
+    /// Damaged, where a file does not hold what its statistics name, or never kept it.
+    pub fn values(&mut self, site: &SitePair, pair: &RowPair) -> Result<(&[f32], &[f32])> {
+        let place = |error: Error| error.of(&site.point);
+        let reference = values(&mut self.reference, &self.pairing.reference, &pair.reference).map_err(place)?;
+        let target = values(&mut self.target, &self.pairing.target, &pair.target).map_err(place)?;
+        Ok((reference, target))
     }
 }
 

@@ -45,6 +45,8 @@ pub struct RunRows {
     pub tokens: BTreeMap<u32, Token>,
     /// Rows by site number and position.
     pub sites: BTreeMap<u32, BTreeMap<u32, Row>>,
+    /// How many rows each site was to have, of a run that ended.
+    expected: BTreeMap<u32, u64>,
 }
 
 impl RunRows {
@@ -60,7 +62,18 @@ impl RunRows {
                 read_frame(&run, frame, &mut sites)?;
             }
         }
-        Ok(RunRows { run, tokens, sites })
+        let mut expected = BTreeMap::new();
+        if run.view().end.is_some() {
+            let coverage = run.trace().coverage(run.view())?;
+            expected.extend(coverage.site.into_iter().zip(coverage.rows_expected));
+        }
+        Ok(RunRows { run, tokens, sites, expected })
+    }
+
+    /// Whether a site has every row that it was to have: a position without one was never asked for.
+    pub fn is_whole(&self, site: u32) -> bool {
+        let rows = self.sites.get(&site).map_or(0, |rows| rows.len() as u64);
+        self.expected.get(&site) == Some(&rows)
     }
 
     /// The plan's entry for a site.

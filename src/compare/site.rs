@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::stats::Moments;
 use rayon::prelude::*;
 
-/// Rows that are compared at a time by one thread.
+/// Rows of each place that are compared at a time by one thread.
 const CHUNK: usize = 256;
 
 /// One place, compared over all rows that both runs hold.
@@ -53,21 +53,46 @@ impl SiteComparison {
 
 /// Compares every place of `pairing`, on all cores; memory is bounded by a few payloads a core.
 pub fn compare_sites(pairing: &Pairing) -> Result<Vec<SiteComparison>> {
-    pairing.sites.par_iter().map(|site| compare_site(pairing, site)).collect()
+    let layers: Vec<&[SitePair]> = pairing.sites.chunk_by(|a, b| a.layer == b.layer).collect();
+    let compared = layers.par_iter().map(|sites| compare_layer(pairing, sites)).collect::<Result<Vec<_>>>()?;
+    Ok(compared.into_iter().flatten().collect())
 }
 
-fn compare_site(pairing: &Pairing, site: &SitePair) -> Result<SiteComparison> {
-    let median = median_norm(&site.rows);
-    let partial = |rows: &[RowPair]| {
-        let mut comparer = RowComparer::new(pairing, Detail::default());
-        let mut total = Total::new(median);
-        for pair in rows {
-            total.add(pair, &comparer.compare(site, pair)?);
-        }
-        Ok(total)
+fn compare_layer(pairing: &Pairing, sites: &[SitePair]) -> Result<Vec<SiteComparison>> {
+    let medians: Vec<f64> = sites.iter().map(|site| median_norm(&site.rows)).collect();
+    let chunks = sites.iter().map(|site| site.rows.len().div_ceil(CHUNK)).max().unwrap_or(0);
+    let partial = |chunk: usize| {
+        let rows: Vec<&[RowPair]> =
+            sites.iter().map(|site| site.rows.chunks(CHUNK).nth(chunk).unwrap_or_default()).collect();
+        let compared = compare_rows(pairing, sites, &rows)?;
+        let total = |((median, rows), compared): ((&f64, &&[RowPair]), &Vec<RowComparison>)| {
+            let mut total = Total::new(*median);
+            rows.iter().zip(compared).for_each(|(pair, row)| total.add(pair, row));
+            total
+        };
+        Ok(medians.iter().zip(&rows).zip(&compared).map(total).collect::<Vec<_>>())
     };
-    let totals = site.rows.par_chunks(CHUNK).map(partial).collect::<Result<Vec<_>>>()?;
-    Ok(totals.into_iter().fold(Total::new(median), Total::merge).site)
+    let partials = (0..chunks).into_par_iter().map(partial).collect::<Result<Vec<_>>>()?;
+    let none = medians.iter().map(|median| Total::new(*median)).collect();
+    let merge = |ours: Vec<Total>, theirs: Vec<Total>| ours.into_iter().zip(theirs).map(|(a, b)| a.merge(b)).collect();
+    let totals: Vec<Total> = partials.into_iter().fold(none, merge);
+    Ok(totals.into_iter().map(|total| total.site).collect())
+}
+
+/// Compares the rows of each place of a layer, payload by payload: a payload that they share is decoded once.
+fn compare_rows(pairing: &Pairing, sites: &[SitePair], rows: &[&[RowPair]]) -> Result<Vec<Vec<RowComparison>>> {
+    let pairs = sites.iter().zip(rows).enumerate();
+    let mut order: Vec<(usize, &SitePair, &RowPair)> =
+        pairs.flat_map(|(at, (site, rows))| rows.iter().map(move |pair| (at, site, pair))).collect();
+    order.sort_by_key(|(.., pair)| (pair.reference.payload, pair.target.payload));
+    let mut comparer = RowComparer::new(pairing, Detail::default());
+    let mut compared = order
+        .iter()
+        .map(|(at, site, pair)| Ok((*at, pair.position, comparer.compare(site, pair)?)))
+        .collect::<Result<Vec<_>>>()?;
+    compared.sort_by_key(|(at, position, _)| (*at, *position));
+    let mut compared = compared.into_iter().map(|(.., row)| row);
+    Ok(rows.iter().map(|rows| compared.by_ref().take(rows.len()).collect()).collect())
 }
 
 fn median_norm(rows: &[RowPair]) -> f64 {

@@ -58,6 +58,11 @@ pub struct Wanted {
     pub values: bool,
 }
 
+impl StepReport {
+    /// [`StepReport::next_token`] of a step whose logits were not seen: an import without them.
+    pub const NO_TOKEN: u32 = u32::MAX;
+}
+
 /// Sees a run as it happens. Observing never changes a value.
 pub trait Observer {
     /// What is wanted from `site` of a batch at `positions`; `None` (or no row) where nothing is. Asked once for every

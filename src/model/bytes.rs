@@ -29,7 +29,7 @@ impl Bytes {
     ///
     /// # Errors
     /// The operating system's, when the file cannot be mapped.
-    pub(super) fn map(file: &File, path: &Path) -> Result<Bytes> {
+    pub(crate) fn map(file: &File, path: &Path) -> Result<Bytes> {
         // SAFETY: the mapping is private and only read. Another process may change the file meanwhile; the bytes
         // are plain numbers for which every value is valid, so the worst case is wrong numbers or SIGBUS.
         let map = unsafe { Mmap::map(file) }.map_err(|cause| Error::io("map", path, cause))?;

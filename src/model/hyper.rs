@@ -1,7 +1,7 @@
 //! Hyper-parameters: typed and checked.
 
 use super::fact::Sourced;
-use super::{Activation, Architecture, RopeParameters};
+use super::{Activation, Architecture, Role, RopeParameters};
 use crate::error::{Error, Result};
 
 /// The numbers that shape a model.
@@ -80,6 +80,11 @@ pub struct Experts {
 }
 
 impl HyperParameters {
+    /// What is added to each stored value of weights of `role`: [`HyperParameters::norm_weight_offset`] to norms, else 0.
+    pub fn offset_of(&self, role: Role) -> f32 {
+        if role.is_norm() { self.norm_weight_offset } else { 0.0 }
+    }
+
     /// Width of all query heads. It fits: opening a model checks the product.
     pub fn q_width(&self) -> u32 {
         self.heads.saturating_mul(self.head_dim)
@@ -107,6 +112,39 @@ impl HyperParameters {
     /// The experts of layer `layer`; `None` where it has a plain FFN.
     pub fn experts_of(&self, layer: u32) -> Option<&Experts> {
         self.experts.as_ref().filter(|experts| experts.layers.get(layer as usize) == Some(&true))
+    }
+
+    /// The name of the first number that differs from `other`'s.
+    pub(super) fn difference(&self, other: &HyperParameters) -> Option<&'static str> {
+        // Taken apart, so that a new number cannot be forgotten.
+        let HyperParameters { layers, hidden, heads, kv_heads, head_dim, ffn, vocabulary, context, .. } = self;
+        let HyperParameters { norm_epsilon, norm_weight_offset, rope, window, attn_scale, attn_softcap, .. } = self;
+        let HyperParameters { logit_softcap, embedding_scale, activation, gated, parallel_residual, .. } = self;
+        let HyperParameters { experts, tied_embeddings, .. } = self;
+        let equal = [
+            ("number of layers", *layers == other.layers),
+            ("width", *hidden == other.hidden),
+            ("number of heads", *heads == other.heads),
+            ("number of key heads", *kv_heads == other.kv_heads),
+            ("width of a head", *head_dim == other.head_dim),
+            ("width of the FFN", *ffn == other.ffn),
+            ("vocabulary", *vocabulary == other.vocabulary),
+            ("context", *context == other.context),
+            ("norm epsilon", *norm_epsilon == other.norm_epsilon),
+            ("offset of norm weights", *norm_weight_offset == other.norm_weight_offset),
+            ("rotary embedding", *rope == other.rope),
+            ("sliding window", *window == other.window),
+            ("attention scale", *attn_scale == other.attn_scale),
+            ("cap of scores", *attn_softcap == other.attn_softcap),
+            ("cap of logits", *logit_softcap == other.logit_softcap),
+            ("embedding scale", *embedding_scale == other.embedding_scale),
+            ("activation", *activation == other.activation),
+            ("gate of the FFN", *gated == other.gated),
+            ("place of the FFN", *parallel_residual == other.parallel_residual),
+            ("experts", *experts == other.experts),
+            ("output head", *tied_embeddings == other.tied_embeddings),
+        ];
+        equal.into_iter().find(|(_, equal)| !equal).map(|(name, _)| name)
     }
 
     /// Refuses numbers that no model can have.

@@ -1,10 +1,12 @@
 //! Model files: one [`Model`] from GGUF, safetensors or .apr, its weights by role, mapped and never copied whole; and GGUF
-//! files written, among them models of random weights ([`synth`]).
+//! files written: models in another element type ([`convert`]), models of random weights ([`synth`]).
 
 mod apr;
 mod architecture;
 mod bytes;
 mod config;
+#[cfg(feature = "record")]
+pub mod convert;
 mod cursor;
 mod fact;
 mod family;
@@ -16,6 +18,7 @@ pub mod quant;
 mod role;
 mod rope;
 mod safetensors;
+mod scales;
 mod stored;
 pub mod synth;
 mod tensor_type;
@@ -36,6 +39,8 @@ pub use open::{Format, Model, ModelFile, ModelHash};
 pub use overrides::Overrides;
 pub use role::{Role, WeightKey};
 pub use rope::{RopeParameters, RopeScaling};
+pub use safetensors::{SafetensorsEntry, safetensors_entries};
+pub use scales::Scales;
 pub use tensor_type::TensorType;
 #[cfg(feature = "record")]
 pub use tokenizer::Tokenizer;

@@ -7,7 +7,7 @@ use super::family::{Family, Naming};
 use super::gguf::{self, Metadata, Split};
 use super::stored::Tensors;
 use super::{
-    Architecture, Bytes, Fact, HyperParameters, Overrides, Role, TensorType, Vocabulary, Weight, WeightKey, safetensors,
+    Architecture, Bytes, Fact, HyperParameters, Overrides, TensorType, Vocabulary, Weight, WeightKey, safetensors,
 };
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,7 +48,7 @@ pub struct ModelFile {
     pub size: u64,
     /// When it was last written.
     pub modified: SystemTime,
-    bytes: Bytes,
+    pub(super) bytes: Bytes,
 }
 
 /// Hashes of a model's files.
@@ -103,6 +103,7 @@ impl Contents {
     /// Joins a configuration with the tensors of its safetensors files.
     pub(super) fn of_safetensors(config: &Config, tensors: &Tensors, overrides: &Overrides) -> Result<Contents> {
         let architecture = config.architecture();
+        let tensors = &*config.scaled(tensors)?;
         let family = Family::new(architecture, Naming::HuggingFace, tensors);
         let mut facts = Facts::new(overrides);
         let hyper = config.hyper(family.shapes(tensors)?, &mut facts);
@@ -203,12 +204,6 @@ impl Model {
     /// The weight with `key`, if the model has it.
     pub fn get(&self, key: WeightKey) -> Option<&Weight> {
         self.contents.weights.get(&key)
-    }
-
-    /// What is added to each stored value of weights of `role`: 1 to the norms of Gemma's safetensors, else 0. With it,
-    /// and in the order of [`Weight::dequantize_row`], a weight is the same whichever format it is read from.
-    pub fn offset_of(&self, role: Role) -> f32 {
-        if role.is_norm() { self.hyper().norm_weight_offset } else { 0.0 }
     }
 
     /// The vocabulary that the model's file holds; `None` where it holds none.

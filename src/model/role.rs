@@ -187,10 +187,10 @@ impl Role {
         )
     }
 
-    /// Whether it is the weight, not the bias, of a norm.
+    /// Whether it is the weight of a norm.
     pub fn is_norm(self) -> bool {
         use Role::*;
-        matches!(self, AttnNorm | QNorm | KNorm | AttnPostNorm | FfnNorm | FfnPostNorm | FinalNorm)
+        matches!(self, AttnNorm | AttnPostNorm | FfnNorm | FfnPostNorm | FinalNorm | QNorm | KNorm)
     }
 
     /// Whether each expert of a layer has one.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 /// The longest header that is read, as in the format's own reader.
 const LONGEST_HEADER: usize = 100_000_000;
@@ -23,6 +24,37 @@ pub(super) fn read(bytes: &Bytes, file: usize, tensors: &mut Tensors) -> Result<
         tensors.insert(name, tensor)?;
     }
     Ok(())
+}
+
+/// A tensor as the header of a safetensors file has it.
+#[derive(Debug)]
+pub struct SafetensorsEntry {
+    /// Name.
+    pub name: String,
+    /// Element type by the format's name: `F32`, `I64`.
+    pub dtype: String,
+    /// Outermost axis first.
+    pub shape: Vec<usize>,
+    /// Its bytes, which the file has.
+    pub place: Range<usize>,
+}
+
+/// Every tensor of a safetensors file, of whatever element type. Whether type, shape and length agree is not checked.
+///
+/// # Errors
+/// Malformed for a header that breaks the format.
+pub fn safetensors_entries(bytes: &Bytes) -> Result<Vec<SafetensorsEntry>> {
+    let (header, data_start) = header(bytes)?;
+    let tensors = header.0.into_iter().filter_map(|(name, entry)| match entry {
+        Entry::Metadata => None,
+        Entry::Tensor(info) => Some((name, info)),
+    });
+    let entry = |(name, info): (String, Info)| {
+        let place = info.place(bytes, data_start).and_then(|place| Ok((place, info.shape()?)));
+        let (place, shape) = place.map_err(|error| error.of(&name))?;
+        Ok(SafetensorsEntry { name, dtype: info.dtype, shape, place })
+    };
+    tensors.map(entry).collect()
 }
 
 /// Which file of a sharded model holds each tensor.
@@ -112,14 +144,14 @@ impl Info {
             "F32" => TensorType::F32,
             "F16" => TensorType::F16,
             "BF16" => TensorType::Bf16,
+            "F8_E4M3" => TensorType::F8E4M3,
             other => {
                 return Err(Error::unsupported(format!(
-                    "element type {other} is not supported in safetensors files; known are F32, F16, BF16"
+                    "element type {other} is not supported in safetensors files; known are F32, F16, BF16, F8_E4M3"
                 )));
             }
         };
-        let shape = self.shape.iter().map(|axis| usize::try_from(*axis)).collect::<Result<Vec<_>, _>>();
-        let shape = shape.map_err(|cause| Error::malformed("its shape is too large").because(cause))?;
+        let shape = self.shape()?;
         let size = size_of(tensor_type, &shape)?;
         let (start, end) = self.data_offsets;
         if end.checked_sub(start) != Some(size as u64) {
@@ -128,15 +160,30 @@ impl Info {
                 self.dtype
             )));
         }
-        let range = usize::try_from(start).ok().and_then(|start| data_start.checked_add(start));
-        let range = range.and_then(|start| Some(start..start.checked_add(size)?));
-        let data = range.clone().and_then(|range| bytes.slice(range)).ok_or_else(|| {
+        let place = self.place(bytes, data_start)?;
+        let offset = place.start as u64;
+        let data = bytes.slice(place).ok_or_else(|| Error::internal("a checked place is outside the file"))?;
+        Ok(StoredTensor { tensor_type, shape, file, offset, data, scales: None })
+    }
+
+    fn shape(&self) -> Result<Vec<usize>> {
+        let shape = self.shape.iter().map(|axis| usize::try_from(*axis)).collect::<Result<Vec<_>, _>>();
+        shape.map_err(|cause| Error::malformed("its shape is too large").because(cause))
+    }
+
+    /// Where its bytes are in the file, all of which are there.
+    fn place(&self, bytes: &Bytes, data_start: usize) -> Result<Range<usize>> {
+        let (start, end) = self.data_offsets;
+        if start > end {
+            return Err(Error::malformed(format!("data_offsets {start}..{end} end before they begin")));
+        }
+        let at = |offset: u64| usize::try_from(offset).ok().and_then(|offset| data_start.checked_add(offset));
+        let place = at(start).zip(at(end)).map(|(start, end)| start..end);
+        place.filter(|place| place.end <= bytes.len()).ok_or_else(|| {
             Error::malformed(format!(
                 "the file is cut short: data_offsets {start}..{end} end beyond its {} bytes",
                 bytes.len()
             ))
-        })?;
-        let offset = range.map_or(0, |range| range.start as u64);
-        Ok(StoredTensor { tensor_type, shape, file, offset, data })
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! Tensors as a file holds them, before they get a role.
 
-use super::{Bytes, TensorType};
+use super::{Bytes, Scales, TensorType};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 
@@ -15,10 +15,12 @@ pub(super) struct StoredTensor {
     /// Where it begins in that file.
     pub offset: u64,
     pub data: Bytes,
+    /// The factors of its elements, where they lie in a tensor of their own.
+    pub scales: Option<Scales>,
 }
 
 /// All tensors of a model by name.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Tensors(BTreeMap<String, StoredTensor>);
 
 impl Tensors {
@@ -35,6 +37,18 @@ impl Tensors {
 
     pub(super) fn get(&self, name: &str) -> Option<&StoredTensor> {
         self.0.get(name)
+    }
+
+    pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut StoredTensor> {
+        self.0.get_mut(name)
+    }
+
+    pub(super) fn remove(&mut self, name: &str) -> Option<StoredTensor> {
+        self.0.remove(name)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &StoredTensor)> {
+        self.0.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
 
     pub(super) fn len(&self) -> usize {

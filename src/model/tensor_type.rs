@@ -11,6 +11,8 @@ pub enum TensorType {
     F16,
     /// Upper half of a binary32.
     Bf16,
+    /// 8-bit float of 4 exponent and 3 mantissa bits without infinities (OCP E4M3); its factors lie in another tensor.
+    F8E4M3,
     /// 32 nibbles with an f16 scale.
     Q4_0,
     /// 32 nibbles with an f16 scale and minimum.
@@ -41,10 +43,11 @@ pub enum TensorType {
 
 impl TensorType {
     /// Every supported type.
-    pub const ALL: [TensorType; 16] = [
+    pub const ALL: [TensorType; 17] = [
         TensorType::F32,
         TensorType::F16,
         TensorType::Bf16,
+        TensorType::F8E4M3,
         TensorType::Q4_0,
         TensorType::Q4_1,
         TensorType::Q5_0,
@@ -66,6 +69,7 @@ impl TensorType {
             TensorType::F32 => "f32",
             TensorType::F16 => "f16",
             TensorType::Bf16 => "bf16",
+            TensorType::F8E4M3 => "f8_e4m3",
             TensorType::Q4_0 => "q4_0",
             TensorType::Q4_1 => "q4_1",
             TensorType::Q5_0 => "q5_0",
@@ -90,7 +94,7 @@ impl TensorType {
     /// Elements of a block; 1 for plain elements.
     pub fn block_elements(self) -> usize {
         match self {
-            TensorType::F32 | TensorType::F16 | TensorType::Bf16 => 1,
+            TensorType::F32 | TensorType::F16 | TensorType::Bf16 | TensorType::F8E4M3 => 1,
             TensorType::Q4_0 | TensorType::Q4_1 | TensorType::Q5_0 | TensorType::Q5_1 | TensorType::Q8_0 => 32,
             TensorType::Iq4Nl | TensorType::Mxfp4 => 32,
             TensorType::Q2K | TensorType::Q3K | TensorType::Q4K | TensorType::Q5K | TensorType::Q6K => 256,
@@ -103,6 +107,7 @@ impl TensorType {
         match self {
             TensorType::F32 => 4,
             TensorType::F16 | TensorType::Bf16 => 2,
+            TensorType::F8E4M3 => 1,
             TensorType::Q4_0 | TensorType::Iq4Nl => 18,
             TensorType::Q4_1 => 20,
             TensorType::Q5_0 => 22,

@@ -56,6 +56,18 @@ pub(super) enum TokenKind {
 }
 
 impl TokenKind {
+    /// Its `llama_token_type`.
+    pub(super) fn number(self) -> i32 {
+        match self {
+            TokenKind::Normal => 1,
+            TokenKind::Unknown => 2,
+            TokenKind::Control => 3,
+            TokenKind::UserDefined => 4,
+            TokenKind::Unused => 5,
+            TokenKind::Byte => 6,
+        }
+    }
+
     fn from_number(number: f64) -> TokenKind {
         let kinds = [TokenKind::Normal, TokenKind::Unknown, TokenKind::Control, TokenKind::UserDefined];
         let kinds = kinds.into_iter().chain([TokenKind::Unused, TokenKind::Byte]);

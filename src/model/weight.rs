@@ -1,6 +1,6 @@
 //! Where a matrix or vector of the model lies in its file, and how to read its rows.
 
-use super::{Bytes, TensorType, WeightKey, quant};
+use super::{Bytes, Scales, TensorType, WeightKey, quant};
 use crate::error::{Error, Result};
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -66,6 +66,19 @@ impl Layout {
         }
     }
 
+    /// Which canonical row (of a vector: element) is stored at `index` of the weight's own; `None` where rows of other
+    /// weights lie between, or none are stored.
+    pub(super) fn canonical(self, index: usize) -> Option<usize> {
+        match self {
+            Layout::Rows { first } => index.checked_sub(first),
+            Layout::HeadPairs { head_dim } => {
+                let within = index.checked_rem(head_dim)?;
+                Some(index - within + (within % 2) * (head_dim / 2) + within / 2)
+            }
+            Layout::Columns { .. } | Layout::HeadThirds { .. } => None,
+        }
+    }
+
     /// Whether the elements of a vector are in another order than the canonical.
     fn shuffles(self) -> bool {
         matches!(self, Layout::HeadPairs { .. } | Layout::HeadThirds { .. })
@@ -93,10 +106,12 @@ pub struct Weight {
     pub offset: u64,
     /// The stored tensor's bytes.
     pub data: Bytes,
+    /// The factors of the stored tensor's elements, where they lie in a tensor of their own.
+    pub scales: Option<Scales>,
 }
 
 impl Weight {
-    /// The packed bytes of canonical row `row`.
+    /// The packed bytes of canonical row `row`, without [`Weight::scales`].
     ///
     /// `None` where they are not consecutive ([`Layout::Columns`], a vector in [`Layout::HeadPairs`] or
     /// [`Layout::HeadThirds`]) and past the last row. [`Weight::dequantize_row`] reads every layout.
@@ -123,7 +138,8 @@ impl Weight {
             _ if self.is_shuffled_vector() => self.dequantize_shuffled(out),
             _ => {
                 let packed = self.row_bytes(row).ok_or_else(|| self.misread(&format!("row {row}")))?;
-                quant::dequantize(self.tensor_type, packed, out)
+                quant::dequantize(self.tensor_type, packed, out)?;
+                self.scale(row, out)
             }
         }
     }
@@ -166,10 +182,18 @@ impl Weight {
         self.layout.shuffles() && !self.key.role.is_matrix()
     }
 
-    /// The packed bytes of all rows in canonical order: those of the file where it stores them so, else a copy.
+    /// Multiplies the elements of canonical row `row` by their factors, where they have any.
+    fn scale(&self, row: usize, out: &mut [f32]) -> Result<()> {
+        let Some(scales) = &self.scales else { return Ok(()) };
+        let scaled = self.layout.stored(row).and_then(|stored| scales.scale(stored, out));
+        scaled.ok_or_else(|| self.misread(&format!("the factors of row {row}")))
+    }
+
+    /// The packed bytes of all rows in canonical order, without [`Weight::scales`]: those of the file where it stores them
+    /// so, else a copy.
     ///
     /// # Errors
-    /// Unsupported for blocks that are stored transposed; internal where layout or length do not fit.
+    /// Unsupported for blocks and 8-bit floats that are stored transposed; internal where layout or length do not fit.
     pub fn canonical_bytes(&self) -> Result<Bytes> {
         let row_bytes = self.tensor_type.row_bytes(self.columns)?;
         let size = row_bytes.checked_mul(self.rows).ok_or_else(|| self.misread("more than memory can hold"))?;
@@ -201,8 +225,8 @@ impl Weight {
                     TensorType::F32 => store(bytes, values, f32::to_le_bytes),
                     TensorType::F16 => store(bytes, values, |x| f16::from_f32(x).to_le_bytes()),
                     TensorType::Bf16 => store(bytes, values, |x| bf16::from_f32(x).to_le_bytes()),
-                    blocks => {
-                        let message = format!("blocks of {} cannot be stored transposed", blocks.name());
+                    other => {
+                        let message = format!("weights of type {} cannot be stored transposed", other.name());
                         return Err(Error::unsupported(message).of(&self.stored_name));
                     }
                 }
@@ -272,6 +296,7 @@ mod tests {
             file: 0,
             offset: 0,
             data: Bytes::from(data),
+            scales: None,
         }
     }
 
@@ -314,6 +339,16 @@ mod tests {
         let bias = weight(Role::QBias, 1, 8, layout, &stored);
         assert_eq!(row(&bias, 0), canonical);
         assert!(bias.row_bytes(0).is_none());
+    }
+
+    #[test]
+    fn what_is_stored_where_is_known_both_ways() {
+        for layout in [Layout::Rows { first: 5 }, Layout::HeadPairs { head_dim: 6 }] {
+            for row in 0..12 {
+                assert_eq!(layout.stored(row).and_then(|stored| layout.canonical(stored)), Some(row), "{layout:?}");
+            }
+        }
+        assert_eq!(Layout::Rows { first: 5 }.canonical(4), None);
     }
 
     #[test]

@@ -82,7 +82,11 @@ impl Directory {
     pub fn read(input: &Input) -> Result<Self> {
         let length = input.length()?;
         let Some((header, seal)) = seal_at_end(input, length)? else {
-            return Self::walked(input, length, u64::MAX);
+            return match Self::walked(input, length, u64::MAX) {
+                // The next writer of a torn file has just cut the beginning of a frame off its end.
+                Err(error) if error.kind() == ErrorKind::Damaged => Self::walked(input, input.length()?, u64::MAX),
+                walked => walked,
+            };
         };
         match Self::indexed(input, length, &header, &seal) {
             Err(error) if error.kind() == ErrorKind::Damaged => Self::damaged(input),
@@ -127,6 +131,9 @@ impl Directory {
     }
 
     /// Walks the first `length` bytes of `input`; payloads from byte `payloads_from` on are read and checked too.
+    ///
+    /// # Errors
+    /// Damaged, where the file has become shorter than `length`; Environment.
     pub fn walked(input: &Input, length: u64, payloads_from: u64) -> Result<Self> {
         let start = FileHeader::BYTES as u64;
         let mut directory = Directory {

@@ -1,11 +1,11 @@
-//! Decoded rows of one captured tensor.
+//! Decoded rows.
 
 use crate::codec::Decoder;
 use crate::error::{Error, Result};
 use crate::record::{PayloadV1, Shape};
 use crate::tensor::Dtype;
 
-/// Values of consecutive rows of one captured tensor, as f32 (exact for every captured type).
+/// Values of captured rows, as f32 (exact for every captured type).
 #[derive(Debug)]
 pub struct Payload {
     values: Vec<f32>,
@@ -40,6 +40,11 @@ impl Payload {
     /// How many rows.
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// Bytes of memory that the values take.
+    pub fn held_bytes(&self) -> usize {
+        size_of_val(self.values.as_slice())
     }
 
     /// Number format when captured.

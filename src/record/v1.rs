@@ -307,7 +307,7 @@ pub struct PlaneV1 {
     pub length: u32,
 }
 
-/// Values of consecutive rows of one captured tensor.
+/// Values of rows: consecutive ones of one captured tensor, or those that one layer showed in a step, each content once.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
 pub struct PayloadV1 {
     /// Number in the file, from 1; statistics rows name it.
@@ -347,9 +347,9 @@ pub struct StepV1 {
     pub token: Vec<u32>,
     /// Per row: fingerprint of the token ids from position 0 up to this one.
     pub prefix: Vec<u64>,
-    /// Greedy choice after the last row.
+    /// Greedy choice after the last row; 2^32 - 1 where the logits were not seen.
     pub next_token: u32,
-    /// Fingerprint of the last row's logits.
+    /// Fingerprint of the last row's logits; 0 where they were not seen.
     pub logits_fingerprint: u64,
     /// Wall-clock time.
     pub elapsed_us: u64,

@@ -1,6 +1,6 @@
 //! The ledger of one run: what the packers hand over, in forward order, is counted, hashed and written as frames.
 
-use super::pack::{Content, Packed, Shown};
+use super::pack::{Content, Packed, Shown, Tensor};
 use super::spare::Spare;
 use super::weights::Written;
 use super::{Outcome, Summary, coverage, end};
@@ -86,18 +86,25 @@ impl<S: Storage> Ledger<S> {
     pub fn write(&mut self, packed: Packed) -> Result<()> {
         match packed {
             Packed::Step { report, .. } => self.step(&report),
-            Packed::Tensor { step, site, first_position, content, .. } => {
+            Packed::Rows { step, content, .. } => {
                 self.stats.step = step;
-                let Shown { statistics, hashed, payloads } = content?;
+                let Shown { tensors, hashed, payloads, kept_bytes } = content?;
                 let places = self.payloads(step, payloads)?;
                 self.counts.content.update(&hashed);
-                for (row, statistics) in statistics.iter().enumerate() {
-                    let place = places.get(row).copied().unwrap_or((0, 0));
-                    self.row(site, (first_position + row) as u32, statistics, place)?;
-                }
-                Ok(())
+                self.counts.tensor_bytes += kept_bytes;
+                tensors.iter().try_for_each(|tensor| self.tensor(tensor, &places))
             }
         }
+    }
+
+    /// Adds the statistics of a tensor, the rows of which are among those at `places`.
+    fn tensor(&mut self, tensor: &Tensor, places: &[(u64, u32)]) -> Result<()> {
+        for (row, statistics) in tensor.statistics.iter().enumerate() {
+            let place = tensor.places.get(row).and_then(|place| places.get(*place as usize));
+            let position = (tensor.first_position + row) as u32;
+            self.row(tensor.site, position, statistics, place.copied().unwrap_or((0, 0)))?;
+        }
+        Ok(())
     }
 
     /// Stores payloads, each content once, and gives each row's payload number and row.
@@ -106,7 +113,6 @@ impl<S: Storage> Ledger<S> {
         for content in contents {
             let (rows, blake3) = (content.record.rows, content.record.blake3);
             self.counts.content.update(&blake3);
-            self.counts.tensor_bytes += content.record.raw_length;
             let number = match self.writer.known_payload(&blake3) {
                 Some(number) => number,
                 None => {

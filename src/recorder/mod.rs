@@ -2,6 +2,8 @@
 //! in forward order, memory bounded by a budget that blocks the forward pass rather than dropping anything.
 
 mod budget;
+mod gather;
+mod joined;
 mod known;
 mod ledger;
 mod pack;
@@ -16,9 +18,10 @@ use crate::forward::{Observer, StepReport, Wanted};
 use crate::graph::SiteId;
 use crate::record::{CoverageV1, EndV1, RunV1};
 use budget::Budget;
+use gather::{Gather, Group};
 use known::Known;
 use ledger::Ledger;
-use pack::{Job, Packed};
+use pack::{Capture, Job, Packed};
 use spare::Spare;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -31,6 +34,9 @@ pub use weights::{Weights, expected_weight_bytes, record_weights, weight_element
 
 /// Raw bytes that may wait between the forward pass and the file.
 const BUDGET_BYTES: usize = 256 << 20;
+/// Which part of the budget captures may hold beside it while they are gathered: 256 KiB
+/// (docs/decisions/rows-of-a-layer.md).
+const GATHERED_PART: usize = 1024;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +78,7 @@ pub struct Recorder<S: Storage> {
     plan: Arc<Plan>,
     jobs: Option<Sender<Job>>,
     next: u64,
+    gather: Gather,
     budget: Arc<Budget>,
     failure: Arc<Mutex<Option<Error>>>,
     packers: Vec<JoinHandle<()>>,
@@ -122,6 +129,7 @@ impl<S: Storage + 'static> Recorder<S> {
         written: &Written,
     ) -> Result<Self> {
         let plan = Arc::new(plan);
+        let gather = Gather::new(budget / GATHERED_PART);
         let budget = Arc::new(Budget::new(budget));
         let known = Arc::new(Known::new(writer.known_hashes()));
         let failure = Arc::new(Mutex::new(None));
@@ -137,7 +145,7 @@ impl<S: Storage + 'static> Recorder<S> {
             .collect::<Result<Vec<_>>>()?;
         let ledger = Ledger::new(writer, ordinal, plan.record(), spare, written);
         let ledger = spawn_ledger(ledger, ready, Arc::clone(&budget), Arc::clone(&failure))?;
-        Ok(Recorder { plan, jobs: Some(jobs), next: 0, budget, failure, packers, ledger: Some(ledger) })
+        Ok(Recorder { plan, jobs: Some(jobs), next: 0, gather, budget, failure, packers, ledger: Some(ledger) })
     }
 
     /// Waits for everything that was handed over, ends the run as `outcome` says, and seals the file.
@@ -145,6 +153,8 @@ impl<S: Storage + 'static> Recorder<S> {
     /// # Errors
     /// What the writer ran into; Usage, where nothing was captured at all.
     pub fn finish(mut self, outcome: &Outcome) -> Result<Summary> {
+        // Rows of a step that was not completed; where they cannot be handed over, what failed is reported below.
+        let sent = self.send_gathered();
         self.jobs = None;
         for packer in self.packers.drain(..) {
             packer.join().map_err(|_| Error::internal("a thread that packs values ended in a panic"))?;
@@ -153,13 +163,23 @@ impl<S: Storage + 'static> Recorder<S> {
         let Some(Ok(ledger)) = ledger else {
             return Err(Error::internal("the thread that writes ended in a panic"));
         };
-        if let Err(error) = self.failed() {
+        if let Err(error) = sent.and_then(|()| self.failed()) {
             // The first error is the one to report. Where only a value could not be packed, the run is ended as failed;
             // a poisoned writer refuses that, and nothing is sealed.
             drop(ledger.finish(&self.plan, &Outcome::Failed(error.to_string())));
             return Err(error);
         }
         ledger.finish(&self.plan, outcome)
+    }
+
+    /// Hands over what is gathered.
+    fn send_gathered(&mut self) -> Result<()> {
+        match self.gather.take() {
+            Some(Group { step, captures, bytes }) => {
+                self.send(bytes, |number| Job::Rows { number, step, captures, bytes })
+            }
+            None => Ok(()),
+        }
     }
 
     fn send(&mut self, bytes: usize, job: impl FnOnce(u64) -> Job) -> Result<()> {
@@ -186,11 +206,17 @@ impl<S: Storage + 'static> Observer for Recorder<S> {
 
     fn capture(&mut self, step: u32, site: SiteId, first_position: usize, rows: Captured) -> Result<()> {
         let bytes = rows.held_bytes();
+        let layer = self.plan.record().sites.get(site as usize).map_or(-1, |site| site.layer);
+        if !self.gather.accepts(step, layer, bytes) {
+            self.send_gathered()?;
+        }
         let keep = self.plan.keeps_tensor(site);
-        self.send(bytes, |number| Job::Tensor { number, step, site, first_position, rows, keep, bytes })
+        self.gather.add(step, layer, Capture { site, first_position, rows, keep }, bytes);
+        if self.gather.is_full() { self.send_gathered() } else { Ok(()) }
     }
 
     fn step(&mut self, report: &StepReport) -> Result<()> {
+        self.send_gathered()?;
         let report = Box::new(report.clone());
         self.send(0, |number| Job::Step { number, report })
     }
@@ -275,12 +301,14 @@ fn spawn_ledger<S: Storage + 'static>(
 fn coverage(plan: &Plan, positions: usize, captured: &[u64], with_tensor: &[u64]) -> CoverageV1 {
     use crate::capture::Status;
     let sites = &plan.record().sites;
-    let wanted = plan.positions();
-    let selected = wanted.end.min(positions).saturating_sub(wanted.start) as u64;
+    let selected = |site: SiteId| {
+        let wanted = plan.positions_of(site);
+        wanted.end.min(positions).saturating_sub(wanted.start) as u64
+    };
     let mut coverage = CoverageV1::default();
     for (number, site) in sites.iter().enumerate() {
         let planned = site.status == Status::Captured as u8;
-        let expected = if planned { selected } else { 0 };
+        let expected = if planned { selected(site.site) } else { 0 };
         let rows = captured.get(number).copied().unwrap_or(0);
         let complete = rows == expected;
         coverage.site.push(site.site);

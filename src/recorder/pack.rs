@@ -1,5 +1,6 @@
 //! The work that runs off the inference thread: statistics, content hashes, byte planes.
 
+use super::joined::Joined;
 use super::known::Known;
 use super::spare::Spare;
 use crate::backend::{Captured, Landed};
@@ -20,28 +21,55 @@ const HASHED_BYTES: usize = 8 * 4 + 4 * 8;
 
 /// What the forward pass hands over, numbered in its order.
 pub enum Job {
-    /// Rows of one site.
-    Tensor { number: u64, step: u32, site: SiteId, first_position: usize, rows: Captured, keep: bool, bytes: usize },
+    /// Rows that travel together, holding so many bytes of the budget.
+    Rows { number: u64, step: u32, captures: Vec<Capture>, bytes: usize },
     /// A step is complete.
     Step { number: u64, report: Box<StepReport> },
+}
+
+/// Consecutive rows of one site.
+pub struct Capture {
+    /// Number in the plan.
+    pub site: SiteId,
+    /// Position of the first row.
+    pub first_position: usize,
+    /// The rows.
+    pub rows: Captured,
+    /// Whether their values go to the file.
+    pub keep: bool,
 }
 
 /// A job, done.
 pub enum Packed {
-    /// Rows of one site.
-    Tensor { number: u64, step: u32, site: SiteId, first_position: usize, bytes: usize, content: Result<Shown> },
+    /// Rows that travelled together.
+    Rows { number: u64, step: u32, bytes: usize, content: Result<Shown> },
     /// A step is complete.
     Step { number: u64, report: Box<StepReport> },
 }
 
-/// Statistics of every row; payloads of all rows where they are kept.
+/// Statistics of every row; payloads of those that are kept.
+#[derive(Default)]
 pub struct Shown {
-    /// One for each row.
-    pub statistics: Vec<RowStatistics>,
-    /// What the run's content root covers of them, one row after the other.
+    /// In forward order.
+    pub tensors: Vec<Tensor>,
+    /// What the run's content root covers of their statistics, one row after the other.
     pub hashed: Vec<u8>,
     /// Empty where no tensor is kept.
     pub payloads: Vec<Content>,
+    /// Raw bytes of the kept tensors.
+    pub kept_bytes: u64,
+}
+
+/// Statistics of consecutive rows of one site.
+pub struct Tensor {
+    /// Number in the plan.
+    pub site: SiteId,
+    /// Position of the first row.
+    pub first_position: usize,
+    /// One for each row.
+    pub statistics: Vec<RowStatistics>,
+    /// Where each row is among the rows of all payloads; empty where the tensor is not kept.
+    pub places: Vec<u32>,
 }
 
 /// The values of consecutive rows, on their way to the file.
@@ -58,14 +86,14 @@ impl Packed {
     /// Place in the order of the forward pass.
     pub fn number(&self) -> u64 {
         match self {
-            Packed::Tensor { number, .. } | Packed::Step { number, .. } => *number,
+            Packed::Rows { number, .. } | Packed::Step { number, .. } => *number,
         }
     }
 
     /// Bytes of budget that it holds.
     pub fn bytes(&self) -> usize {
         match self {
-            Packed::Tensor { bytes, .. } => *bytes,
+            Packed::Rows { bytes, .. } => *bytes,
             Packed::Step { .. } => 0,
         }
     }
@@ -94,38 +122,51 @@ impl<'a> Packer<'a> {
     pub fn pack(&mut self, job: Job) -> Packed {
         match job {
             Job::Step { number, report } => Packed::Step { number, report },
-            Job::Tensor { number, step, site, first_position, rows, keep, bytes } => Packed::Tensor {
-                number,
-                step,
-                site,
-                first_position,
-                bytes,
-                content: self.content(site, first_position, rows, keep),
-            },
+            Job::Rows { number, step, captures, bytes } => {
+                Packed::Rows { number, step, bytes, content: self.content(captures) }
+            }
         }
     }
 
-    fn content(&mut self, site: SiteId, first_position: usize, rows: Captured, keep: bool) -> Result<Shown> {
-        let Landed { statistics, values } = rows.land()?;
-        let payloads = match (keep, values) {
-            (false, _) => Vec::new(),
-            (true, Some(rows)) => self.payloads(site, &rows)?,
-            (true, None) => return Err(Error::internal("values that were asked for did not arrive")),
-        };
-        Ok(Shown { hashed: hashed(site, first_position as u32, &statistics), statistics, payloads })
+    fn content(&mut self, captures: Vec<Capture>) -> Result<Shown> {
+        let mut shown = Shown::default();
+        let several = captures.iter().filter(|capture| capture.keep).count() > 1;
+        let mut joined = Joined::default();
+        for Capture { site, first_position, rows, keep } in captures {
+            let Landed { statistics, values } = rows.land()?;
+            shown.hashed.extend(hashed(site, first_position as u32, &statistics));
+            let mut places = Vec::new();
+            if keep {
+                let rows = values.ok_or_else(|| Error::internal("values that were asked for did not arrive"))?;
+                shown.kept_bytes += size_of_val(rows.values()) as u64;
+                if several {
+                    places = joined.add(&rows, &statistics);
+                } else {
+                    places = (0..rows.len() as u32).collect();
+                    shown.payloads = self.payloads(&rows).map_err(|error| self.of_site(error, site))?;
+                }
+            }
+            shown.tensors.push(Tensor { site, first_position, statistics, places });
+        }
+        if several {
+            shown.payloads = self.payloads(&joined.rows()?)?;
+        }
+        Ok(shown)
     }
 
-    fn payloads(&mut self, site: SiteId, rows: &Rows) -> Result<Vec<Content>> {
+    fn of_site(&self, error: Error, site: SiteId) -> Error {
+        match self.plan.record().sites.get(site as usize) {
+            Some(site) => error.of(&site.point),
+            None => error,
+        }
+    }
+
+    fn payloads(&mut self, rows: &Rows) -> Result<Vec<Content>> {
         let mut payloads = Vec::new();
         let mut start = 0;
         while start < rows.len() {
             let end = group_end(rows, start);
-            payloads.push(self.contents.of(rows, start..end).map_err(|error| {
-                match self.plan.record().sites.get(site as usize) {
-                    Some(site) => error.of(&site.point),
-                    None => error,
-                }
-            })?);
+            payloads.push(self.contents.of(rows, start..end)?);
             start = end;
         }
         Ok(payloads)

@@ -1,5 +1,6 @@
 //! A comparison of two runs, as text and as JSON.
 
+use super::number;
 use crate::compare::{Comparison, Divergence, SiteComparison, SitePair};
 use crate::open::RunRef;
 use crate::record::RunV1;
@@ -140,14 +141,4 @@ fn site_json(pair: &SitePair, site: &SiteComparison) -> Value {
         "cosine": number(site.sums.cosine()),
         "ratio_std": number(site.ratio_std()),
     })
-}
-
-/// A number, `null` where there is none, and the words of the documentation where JSON has no number.
-fn number(value: Option<f64>) -> Value {
-    match value {
-        None => Value::Null,
-        Some(value) if value.is_finite() => json!(value),
-        Some(value) if value.is_nan() => json!("NaN"),
-        Some(value) => json!(if value > 0.0 { "Infinity" } else { "-Infinity" }),
-    }
 }

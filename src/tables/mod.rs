@@ -5,6 +5,7 @@
 //! [`Rows::finish`] does, for the rows that passed every filter, and only when a costly column is asked for.
 
 mod activations;
+mod audit;
 mod column;
 mod compare;
 mod comparison;
@@ -18,6 +19,7 @@ mod steps;
 mod tensors;
 mod values;
 
+pub use audit::audit;
 pub use compare::Compare;
 pub use comparison::comparison;
 pub use run::RunColumns;

@@ -2,9 +2,10 @@
 
 use super::{Rows, RunColumns, Table, Unit, column, unknown_column};
 use crate::error::Result;
+use crate::forward::StepReport;
 use crate::open::{Trace, TraceSet};
 use crate::record::StepV1;
-use arrow::array::{ArrayRef, Float64Array, UInt64Array};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, UInt64Array};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -103,16 +104,23 @@ impl Rows for StepRows {
                 steps.iter().map(|step| step.position.first().map_or(u64::MAX, |position| u64::from(*position))),
             ),
             "token_ids" => column::integer_lists(steps.iter().map(|step| step.token.iter().copied())),
-            "next_token" => column::integers(steps.iter().map(|step| step.next_token)),
-            "logits_fingerprint" => {
-                Arc::new(UInt64Array::from_iter_values(steps.iter().map(|step| step.logits_fingerprint)))
-            }
+            "next_token" => Arc::new(Int64Array::from_iter(
+                steps.iter().map(|step| chose(step).then_some(i64::from(step.next_token))),
+            )),
+            "logits_fingerprint" => Arc::new(UInt64Array::from_iter(
+                steps.iter().map(|step| chose(step).then_some(step.logits_fingerprint)),
+            )),
             "elapsed_ms" => {
                 Arc::new(Float64Array::from_iter_values(steps.iter().map(|step| step.elapsed_us as f64 / 1000.0)))
             }
             _ => return Err(unknown_column("steps", name)),
         })
     }
+}
+
+/// Whether the logits of a step were seen: an import may be without.
+fn chose(step: &StepV1) -> bool {
+    step.next_token != StepReport::NO_TOKEN
 }
 
 /// The name of a step's phase.
@@ -194,5 +202,7 @@ mod tests {
         let asked = [(0, 6), (0, 4), (0, 5), (1, 4), (0, 6)];
         assert_eq!(tokens.ids(asked.into_iter()), [Some(60), Some(40), Some(50), None, Some(60)]);
         assert_eq!(tokens.prefixes(asked.into_iter())[1], Some(1));
+        assert!(chose(&tokens.record));
+        assert!(!chose(&StepV1 { next_token: StepReport::NO_TOKEN, ..tokens.record }));
     }
 }

@@ -6,6 +6,8 @@ mod command_line;
 mod comparing;
 mod documented_tables;
 mod following_a_live_trace;
+mod formats_of_one_model;
+mod pages_show_what_commands_print;
 mod payloads;
 mod ratio;
 #[path = "../support/mod.rs"]

@@ -55,6 +55,29 @@ fn tensor_statistics_are_those_of_all_rows_together() {
     assert!(near(numbers[0], mean) && near(numbers[1], std), "{numbers:?} {mean} {std}");
 }
 
+/// An imported run has the points of its dump; of logits that were not dumped nothing is known.
+#[test]
+fn an_imported_run_shows_what_was_dumped_and_nothing_else() {
+    let folder = tempdir().unwrap();
+    let (dump, out) = (folder.path().join("dump.safetensors"), folder.path().join("runs.actrace"));
+    let header = r#"{"00.ffn_act":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}"#;
+    let values: Vec<u8> = [1.0f32, -2.0, 0.5, 4.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+    std::fs::write(&dump, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &values].concat()).unwrap();
+    let mut import = std::process::Command::new(env!("CARGO_BIN_EXE_actrace"));
+    import.arg("import").arg(&dump).args(["--map", "hf", "--tokens", "7,8", "--label", "theirs", "--out"]).arg(&out);
+    let imported = import.output().unwrap();
+    assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+    let path = [out];
+    let answer = |sql| ask(sql, &path);
+    assert_eq!(answer("SELECT label, kind FROM runs"), "label,kind\ntheirs,import\n");
+    let steps = answer("SELECT next_token IS NULL AS t, logits_fingerprint IS NULL AS f FROM steps");
+    assert_eq!(steps, "t,f\ntrue,true\n");
+    let elements = answer("SELECT position, value FROM elements WHERE point = 'ffn_act' ORDER BY position, index");
+    assert_eq!(elements, "position,value\n0,1\n0,-2\n1,0.5\n1,4\n");
+    let coverage = answer("SELECT status, reason FROM coverage WHERE point = 'ffn_out'");
+    assert_eq!(coverage, "status,reason\nunsupported,not in the dump\n");
+}
+
 #[test]
 fn what_is_not_there_is_null_and_never_zero() {
     let folder = tempdir().unwrap();

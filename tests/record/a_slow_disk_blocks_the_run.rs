@@ -101,11 +101,16 @@ fn what_is_handed_over_never_outgrows_the_budget() {
     assert_eq!((summary.payloads, summary.rows), (TENSORS as u64, (TENSORS * ROWS) as u64), "nothing is dropped");
 }
 
-fn recorded(tensors: Vec<Rows>) -> (Summary, usize) {
+/// A budget of which so few tensors, of one layer, travel together.
+fn gathering(tensors: usize) -> usize {
+    1024 * tensors * TENSOR_BYTES
+}
+
+fn recorded(budget: usize, tensors: Vec<Rows>) -> (Summary, usize) {
     let (permit, permits) = channel();
     let (appended, appends) = channel();
     drop(permit);
-    let mut recorder = recorder(1 << 20, Gated { permits, appended });
+    let mut recorder = recorder(budget, Gated { permits, appended });
     let positions = tensors.len() * ROWS;
     for (number, rows) in tensors.into_iter().enumerate() {
         recorder.capture(0, 0, number * ROWS, Captured::Host(rows)).unwrap();
@@ -118,23 +123,29 @@ fn recorded(tensors: Vec<Rows>) -> (Summary, usize) {
 #[test]
 fn the_content_root_follows_from_the_values_alone() {
     let tensors = || (0..6).map(tensor).collect::<Vec<_>>();
-    let (first, bytes) = recorded(tensors());
-    let (again, _) = recorded(tensors());
-    assert_eq!(first.content_root, again.content_root);
-    assert_eq!(first.file_bytes, bytes as u64, "every byte went to the storage");
     let mut one_bit = tensor(3).values().to_vec();
     one_bit[77] = f32::from_bits(one_bit[77].to_bits() ^ 1);
     let mut changed = tensors();
     changed[3] = Rows::new(Arc::new(one_bit), Extent::Width(WIDTH), ROWS).unwrap();
-    assert_ne!(recorded(changed).0.content_root, first.content_root);
     let mut exchanged = tensors();
     exchanged.swap(1, 2);
-    assert_ne!(recorded(exchanged).0.content_root, first.content_root);
+    for budget in [TENSOR_BYTES, gathering(4)] {
+        let (first, bytes) = recorded(budget, tensors());
+        let (again, _) = recorded(budget, tensors());
+        assert_eq!(first.content_root, again.content_root);
+        assert_eq!(first.file_bytes, bytes as u64, "every byte went to the storage");
+        assert_ne!(recorded(budget, changed.clone()).0.content_root, first.content_root);
+        assert_ne!(recorded(budget, exchanged.clone()).0.content_root, first.content_root);
+    }
 }
 
 #[test]
 fn equal_tensors_are_one_payload_in_whatever_order_the_packers_meet_them() {
-    let (summary, _) = recorded((0..40).map(|number| tensor(number % 2)).collect());
-    assert_eq!((summary.payloads, summary.rows), (2, 40 * ROWS as u64));
-    assert_eq!(summary.tensor_bytes, 40 * TENSOR_BYTES as u64, "shared rows count as kept");
+    let alternating = || (0..40).map(|number| tensor(number % 2)).collect();
+    // Alone; and as 20 groups, the rows of which are those of two tensors.
+    for (budget, payloads) in [(TENSOR_BYTES, 2), (gathering(2), 1)] {
+        let (summary, _) = recorded(budget, alternating());
+        assert_eq!((summary.payloads, summary.rows), (payloads, 40 * ROWS as u64));
+        assert_eq!(summary.tensor_bytes, 40 * TENSOR_BYTES as u64, "shared rows count as kept");
+    }
 }

@@ -93,7 +93,7 @@ fn models_that_are_none_or_cannot_run() {
     cut: error: [dir]/cut/model.safetensors: tensor model.layers.0.self_attn.o_proj.weight: the file is cut short: data_offsets 147968..164352 end beyond its 157356 bytes
     family: error: [dir]/family/config.json: architecture "lhama" is not known; this version runs gemma2, gemma3_text, gpt2, gpt_neox, llama, mistral, mixtral, phi3, qwen2, qwen2_moe, qwen3, qwen3_moe
     syntax: error: [dir]/syntax/config.json: the configuration is no JSON object: EOF while parsing an object at line 1 column 1
-    type: error: [dir]/type/model.safetensors: tensor lm_head.weight: element type F64 is not supported in safetensors files; known are F32, F16, BF16
+    type: error: [dir]/type/model.safetensors: tensor lm_head.weight: element type F64 is not supported in safetensors files; known are F32, F16, BF16, F8_E4M3
     weightless: error: [dir]/weightless/model.safetensors: cannot open: No such file or directory (os error 2)
     bad\nname: error: [dir]/bad\nname: cannot open the model: No such file or directory (os error 2)
     "#);

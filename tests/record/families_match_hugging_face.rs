@@ -7,7 +7,8 @@
 use crate::running::{capture, forward, ids, json, site};
 use crate::support::safetensors::{Tensor, read};
 use crate::support::{families, fixture, rel_l2};
-use actrace::backend::Semantics;
+use actrace::ErrorKind;
+use actrace::backend::{CpuBackend, Semantics};
 use actrace::capture::vocabulary;
 use actrace::forward::Forward;
 use actrace::graph::{Graph, RowAxes, Site};
@@ -184,6 +185,18 @@ fn both_formats_hold_the_same_model() {
 fn is_norm(role: Role) -> bool {
     use Role::*;
     matches!(role, AttnNorm | AttnPostNorm | FfnNorm | FfnPostNorm | FinalNorm | QNorm | KNorm)
+}
+
+/// Weights of 8 bits are dequantised; what ggml would make of them is not known.
+#[test]
+fn ggml_semantics_are_refused_for_8_bit_floats() {
+    let backend = CpuBackend::new(Semantics::Ggml, 1).unwrap();
+    let error = Forward::new(&families::folder("qwen3-fp8"), backend).err().unwrap();
+    assert_eq!(
+        (error.kind(), error.tensor()),
+        (ErrorKind::Unsupported, Some("model.layers.0.self_attn.q_proj.weight"))
+    );
+    assert!(error.to_string().contains("ggml has no products with f8_e4m3: use --semantics dequantize-f32"), "{error}");
 }
 
 /// In layers with experts, the occurrence is the slot, and the row of the chosen says which expert it was.

@@ -1,10 +1,13 @@
 //! A backend around a backend that makes one fault in one place.
 
-use actrace::backend::{Backend, BackendIdentity, Batch, Captured, Choice};
+use actrace::audit::Class;
+use actrace::backend::{Backend, BackendIdentity, Batch, Captured, Choice, CpuBackend, CpuWeight};
 use actrace::graph::{Operation, Site};
 use actrace::model::{Layout, Weight};
+use actrace::tensor::{Extent, Rows};
 use actrace::{Error, Result};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// What goes wrong at the place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,3 +127,135 @@ pub const FAULTS: [(Fault, u32, &str); 4] = [
     (Fault::StaleBuffer, 4, "ffn_up"),
     (Fault::WrongPosition, 1, "q_rope"),
 ];
+
+/// What goes wrong with the rows of one operation on the processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowFault {
+    /// What is added to the residual stream is added twice.
+    AddedTwice,
+    /// The last key gets no probability.
+    LastKeyDropped,
+    /// The first key is masked.
+    WrongMask,
+    /// Rows are stored one position late.
+    CacheOffByOne,
+    /// One element of each row is half as large again.
+    DamagedChannel,
+    /// The row of one position is zero.
+    LostRow,
+    /// Two heads are exchanged.
+    ExchangedHeads,
+    /// An element is not a number.
+    NotANumber,
+}
+
+impl RowFault {
+    /// Each with where it is planted and the class that it belongs to.
+    pub const ALL: [(RowFault, u32, &'static str, Class); 9] = [
+        (RowFault::AddedTwice, 2, "resid_mid", Class::Kernel),
+        (RowFault::LastKeyDropped, 0, "attn_probs", Class::Kernel),
+        (RowFault::WrongMask, 5, "attn_scores", Class::Kernel),
+        (RowFault::CacheOffByOne, 3, "attn_scores", Class::Cache),
+        (RowFault::CacheOffByOne, 1, "attn_ctx", Class::Cache),
+        (RowFault::DamagedChannel, 4, "ffn_out", Class::Kernel),
+        (RowFault::LostRow, 0, "ffn_gate", Class::Kernel),
+        (RowFault::ExchangedHeads, 1, "attn_ctx", Class::Kernel),
+        (RowFault::NotANumber, 3, "ffn_act", Class::Kernel),
+    ];
+}
+
+/// The processor with a fault in the rows of one operation.
+pub struct PlantedRows {
+    inner: CpuBackend,
+    fault: RowFault,
+    layer: u32,
+    point: &'static str,
+    /// The last row that was stored: it is stored again.
+    stored: Vec<f32>,
+}
+
+impl PlantedRows {
+    pub fn new(inner: CpuBackend, fault: RowFault, layer: u32, point: &'static str) -> Self {
+        PlantedRows { inner, fault, layer, point, stored: Vec::new() }
+    }
+
+    /// Each row where the one before it belongs.
+    fn late(&mut self, rows: &Rows) -> Rows {
+        let width = rows.width().unwrap();
+        let mut values = if self.stored.is_empty() { rows.row(0).to_vec() } else { self.stored.clone() };
+        values.extend_from_slice(rows.values());
+        self.stored = values.split_off(values.len() - width);
+        Rows::new(Arc::new(values), Extent::Width(width), rows.len()).unwrap()
+    }
+
+    fn broken(&self, site: &Site, inputs: &[&Rows], made: &Rows, batch: Batch<'_>) -> Rows {
+        let mut offsets = vec![0];
+        let mut values = Vec::new();
+        for row in 0..made.len() {
+            let mut broken = made.row(row).to_vec();
+            let keys = broken.len() / 4;
+            match self.fault {
+                RowFault::AddedTwice => broken.iter_mut().zip(inputs[1].row(row)).for_each(|(x, twice)| *x += twice),
+                RowFault::LastKeyDropped => broken.chunks_mut(keys).for_each(|head| {
+                    head[keys - 1] = 0.0;
+                    let sum: f32 = head.iter().sum();
+                    head.iter_mut().for_each(|p| *p /= sum.max(f32::MIN_POSITIVE));
+                }),
+                RowFault::WrongMask => broken.chunks_mut(keys).for_each(|head| head[0] = -1e9),
+                RowFault::DamagedChannel => broken[7] *= 1.5,
+                RowFault::LostRow if batch.first_position + row == 5 => broken.fill(0.0),
+                RowFault::ExchangedHeads => broken.rotate_left(keys),
+                RowFault::NotANumber if batch.first_position + row == 5 => broken[1] = f32::NAN,
+                _ => {}
+            }
+            values.extend(broken);
+            offsets.push(values.len());
+        }
+        let extent = site.axes.width().map_or(Extent::Offsets(offsets.into()), |width| Extent::Width(width as usize));
+        Rows::new(Arc::new(values), extent, made.len()).unwrap()
+    }
+}
+
+impl Backend for PlantedRows {
+    type Tensor = Rows;
+    type Weight = CpuWeight;
+
+    fn identity(&self) -> BackendIdentity {
+        self.inner.identity()
+    }
+    fn rows_stand_alone(&self) -> bool {
+        self.inner.rows_stand_alone()
+    }
+    fn chunk_bytes(&self) -> usize {
+        self.inner.chunk_bytes()
+    }
+    fn load(&mut self, weight: &Weight) -> Result<CpuWeight> {
+        self.inner.load(weight)
+    }
+    fn reset_cache(&mut self, sites: &[Site], positions: usize) -> Result<()> {
+        self.inner.reset_cache(sites, positions)
+    }
+    fn begin(&mut self, batch: Batch<'_>) -> Result<()> {
+        self.inner.begin(batch)
+    }
+    fn execute(&mut self, site: &Site, inputs: &[&Rows], weights: &[&CpuWeight], batch: Batch<'_>) -> Result<Rows> {
+        let layer = site.layer == Some(self.layer);
+        let cache = if self.point == "attn_ctx" { "v_cache" } else { "k_cache" };
+        if self.fault == RowFault::CacheOffByOne && layer && site.point == cache {
+            let late = self.late(inputs[0]);
+            self.inner.execute(site, &[&late], weights, batch)?;
+            return Ok(inputs[0].clone());
+        }
+        let made = self.inner.execute(site, inputs, weights, batch)?;
+        Ok(if layer && site.point == self.point { self.broken(site, inputs, &made, batch) } else { made })
+    }
+    fn slice(&self, tensor: &Rows, rows: Range<usize>) -> Result<Rows> {
+        self.inner.slice(tensor, rows)
+    }
+    fn capture(&mut self, tensor: &Rows, rows: Range<usize>, values: bool) -> Result<Captured> {
+        self.inner.capture(tensor, rows, values)
+    }
+    fn choose(&mut self, logits: &Rows) -> Result<Choice> {
+        self.inner.choose(logits)
+    }
+}

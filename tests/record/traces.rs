@@ -3,11 +3,13 @@
 use crate::running::{forward, ids, json};
 use crate::support::fixture;
 use crate::support::trace::{HEADER, Memory, run};
-use actrace::backend::Semantics;
+use actrace::backend::{Backend, Semantics};
 use actrace::capture::{Layers, Names, Plan, Positions, Selection};
 use actrace::file::{Storage, Writer};
-use actrace::forward::Request;
+use actrace::forward::{Forward, Request};
 use actrace::model::Model;
+use actrace::open::{Input, RunRef, Trace, TraceSet};
+use actrace::record::RunV1;
 use actrace::recorder::{Outcome, Recorder, Summary};
 
 /// Records a prefill of three tokens and a decode step of a small llama, two capture points of its first layer.
@@ -34,4 +36,36 @@ pub fn recorded() -> Vec<u8> {
     let memory = Memory::default();
     record(memory.clone()).unwrap();
     memory.bytes()
+}
+
+/// The run that `backend` makes of `tokens` and `generate` tokens behind them, every point and tensor recorded.
+pub fn trace_of<B: Backend>(
+    model: &Model,
+    semantics: Semantics,
+    backend: B,
+    tokens: &[u32],
+    generate: usize,
+) -> RunRef {
+    let mut forward = Forward::new(model, backend).unwrap();
+    let all = || Names::parse("all").unwrap();
+    let selection =
+        Selection { points: all(), layers: Layers::parse("all").unwrap(), positions: Positions::All, tensors: all() };
+    let positions = tokens.len() + generate.saturating_sub(1);
+    let plan = Plan::new(model, forward.graph(), &selection, tokens.len(), positions).unwrap();
+    let identity = forward.identity();
+    let run = RunV1 {
+        kind: "record".to_owned(),
+        semantics: semantics.name().to_owned(),
+        compute_type: identity.compute_type,
+        kv_type: identity.kv_type,
+        prompt_tokens: tokens.to_vec(),
+        model_hash: model.hash().unwrap().model,
+        ..run()
+    };
+    let memory = Memory::default();
+    let mut recorder = Recorder::begin(Writer::create(memory.clone(), HEADER).unwrap(), &run, plan, 2).unwrap();
+    forward.generate(&Request { tokens, generate, stop_at: &[] }, &mut recorder).unwrap();
+    recorder.finish(&Outcome::Finished).unwrap();
+    let trace = Trace::of(Input::of(memory.bytes(), "memory".as_ref()).unwrap()).unwrap();
+    TraceSet::new(vec![trace]).unwrap().runs().next().unwrap()
 }

@@ -12,6 +12,7 @@ pub mod faulty;
 pub mod forge;
 pub mod gguf;
 pub mod memory;
+pub mod plant;
 pub mod quantise;
 pub mod safetensors;
 pub mod trace;

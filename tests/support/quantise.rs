@@ -32,6 +32,12 @@ pub const FORMATS: [Format; 10] = [
     Format { name: "mxfp4", number: 39, block_elements: 32, quantise: mxfp4 },
 ];
 
+/// Plain elements, and blocks that files of other programs in the tree have too.
+pub const F16: Format = Format { name: "f16", number: 1, block_elements: 1, quantise: f16 };
+pub const Q8_0: Format = Format { name: "q8_0", number: 8, block_elements: 32, quantise: q8_0 };
+pub const Q4_K: Format = Format { name: "q4_k", number: 12, block_elements: 256, quantise: q4_k };
+pub const Q6_K: Format = Format { name: "q6_k", number: 14, block_elements: 256, quantise: q6_k };
+
 const NON_LINEAR: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 const E2M1_DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
@@ -68,6 +74,17 @@ fn nibbles(codes: &[u8]) -> Vec<u8> {
 
 fn fifths(codes: &[u8]) -> [u8; 4] {
     zip(codes, 0..).fold(0u32, |bits, (code, i)| bits | u32::from(code >> 4) << i).to_le_bytes()
+}
+
+fn f16(x: &[f32]) -> Block {
+    (x.iter().flat_map(|x| bytes_of(*x)).collect(), x.iter().map(|x| half(*x)).collect())
+}
+
+fn q8_0(x: &[f32]) -> Block {
+    let d = extreme(x).abs() / 127.0;
+    let codes: Vec<f32> = x.iter().map(|x| ratio(*x, d)).collect();
+    let bytes = codes.iter().map(|code| (*code as i8).cast_unsigned());
+    (bytes_of(d).into_iter().chain(bytes).collect(), codes.iter().map(|code| code * half(d)).collect())
 }
 
 fn q4_0(x: &[f32]) -> Block {
@@ -164,12 +181,29 @@ fn q2_k(x: &[f32]) -> Block {
     ([&scales[..], &pairs(&made.codes), &bytes_of(made.d), &bytes_of(made.dmin)].concat(), made.values)
 }
 
-fn q5_k(x: &[f32]) -> Block {
-    let made = with_minima(x, 32, 32, 63.0);
-    let (s, m, codes) = (&made.scales, &made.mins, &made.codes);
+/// Eight scales and minima of 6 bits in 12 bytes.
+fn sixths(s: &[u8], m: &[u8]) -> Vec<u8> {
     let mut packed: Vec<u8> = (0..4).map(|j| s[j] | s[j + 4] >> 4 << 6).collect();
     packed.extend((0..4).map(|j| m[j] | m[j + 4] >> 4 << 6));
     packed.extend((0..4).map(|j| s[j + 4] & 15 | m[j + 4] << 4));
+    packed
+}
+
+fn q4_k(x: &[f32]) -> Block {
+    let made = with_minima(x, 32, 16, 63.0);
+    let packed = sixths(&made.scales, &made.mins);
+    let quants: Vec<u8> = made
+        .codes
+        .chunks_exact(64)
+        .flat_map(|codes| zip(&codes[..32], &codes[32..]).map(|(low, high)| low | high << 4).collect::<Vec<u8>>())
+        .collect();
+    ([&bytes_of(made.d)[..], &bytes_of(made.dmin), &packed, &quants].concat(), made.values)
+}
+
+fn q5_k(x: &[f32]) -> Block {
+    let made = with_minima(x, 32, 32, 63.0);
+    let codes = &made.codes;
+    let packed = sixths(&made.scales, &made.mins);
     let high: Vec<u8> = (0..32).map(|l| (0..8).fold(0, |byte, s| byte | codes[32 * s + l] >> 4 << s)).collect();
     let low = codes
         .chunks_exact(64)
@@ -213,4 +247,23 @@ fn iq4_xs(x: &[f32]) -> Block {
     let low: Vec<u8> = scales.chunks_exact(2).map(|pair| pair[0] & 15 | pair[1] << 4).collect();
     let quants: Vec<u8> = codes.chunks_exact(32).flat_map(nibbles).collect();
     ([&bytes_of(d)[..], &high.to_le_bytes(), &low, &quants].concat(), values)
+}
+
+fn q6_k(x: &[f32]) -> Block {
+    let scales: Vec<f32> = x.chunks_exact(16).map(|x| extreme(x) / -32.0).collect();
+    let d = half(extreme(&scales) / -128.0);
+    let scales: Vec<f32> = scales.iter().map(|scale| ratio(*scale, d).clamp(-128.0, 127.0)).collect();
+    let (mut codes, mut values) = (vec![], vec![]);
+    for (x, scale) in zip(x.chunks_exact(16), &scales) {
+        let made = coded(x, 64, |code| d * scale * (f32::from(code) - 32.0));
+        codes.extend(made.0);
+        values.extend(made.1);
+    }
+    let (mut low, mut high) = (vec![], vec![]);
+    for codes in codes.chunks_exact(128) {
+        low.extend((0..64).map(|l| codes[l] & 15 | codes[l + 64] << 4));
+        high.extend((0..32).map(|l| (0..4).fold(0, |byte, j| byte | codes[32 * j + l] >> 4 << (2 * j))));
+    }
+    let scales: Vec<u8> = scales.iter().map(|scale| (*scale as i8).cast_unsigned()).collect();
+    ([&low[..], &high, &scales, &bytes_of(d)].concat(), values)
 }

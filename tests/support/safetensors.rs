@@ -49,6 +49,19 @@ pub fn read(path: &Path) -> BTreeMap<String, Tensor> {
     tensors
 }
 
+/// Writes tensors as a file of F32.
+pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>) {
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for (name, Tensor { shape, values }) in tensors {
+        let start = data.len();
+        data.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        let info = serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, data.len()] });
+        header.insert(name.clone(), info);
+    }
+    let header = serde_json::to_vec(&header).unwrap();
+    std::fs::write(path, [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat()).unwrap();
+}
+
 fn tensor(info: &Value, data: &[u8]) -> Tensor {
     let sizes = |key: &str| -> Vec<usize> { serde_json::from_value(info[key].clone()).unwrap() };
     let (shape, offsets) = (sizes("shape"), sizes("data_offsets"));

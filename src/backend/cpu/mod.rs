@@ -13,7 +13,7 @@ pub use weight::CpuWeight;
 use super::{Backend, BackendIdentity, Batch, Captured, Choice, Semantics};
 use crate::error::{Error, Result};
 use crate::graph::{Operation, Site, SiteId};
-use crate::model::Weight;
+use crate::model::{TensorType, Weight};
 use crate::tensor::Rows;
 use attention::Heads;
 use call::Call;
@@ -150,6 +150,10 @@ impl Backend for CpuBackend {
     }
 
     fn load(&mut self, weight: &Weight) -> Result<CpuWeight> {
+        if self.semantics == Semantics::Ggml && weight.tensor_type == TensorType::F8E4M3 {
+            let message = "ggml has no products with f8_e4m3: use --semantics dequantize-f32";
+            return Err(Error::unsupported(message).of(&weight.stored_name));
+        }
         CpuWeight::new(weight, &self.pool)
     }
 

@@ -111,7 +111,7 @@ impl Job<'_> {
             Activations::Quantised(x) => kernels.quantised_products(x, m, &stored()?, tensor_type, out),
             Activations::Float(x) => {
                 let x: Vec<&[f32]> = x.chunks_exact(k).collect();
-                let plain = tensor_type.block_elements() == 1;
+                let plain = matches!(tensor_type, TensorType::F32 | TensorType::F16 | TensorType::Bf16);
                 if tensor_type == TensorType::F16 || plain && m == 1 {
                     // Each weight is used once: convert on the way into the dot. F16 has an order of its own there.
                     kernels.float_products(&x, &stored()?, tensor_type, k, out);

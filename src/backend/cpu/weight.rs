@@ -1,7 +1,7 @@
 //! Weights as the CPU reads them: matrices where they are mapped, vectors as f32.
 
 use crate::error::{Error, Result};
-use crate::model::{Layout, TensorType, Weight, quant};
+use crate::model::{Layout, TensorType, Weight};
 use std::borrow::Cow;
 
 /// A weight made ready for the CPU.
@@ -80,6 +80,6 @@ impl<'a> Matrix<'a> {
 
     /// Row `row` in f32.
     pub(super) fn values(self, row: usize, out: &mut [f32]) -> Result<()> {
-        quant::dequantize(self.0.tensor_type, self.row(row)?, out)
+        self.0.dequantize_row(row, out)
     }
 }

@@ -1,13 +1,14 @@
 //! From the card to the host: page-locked slots, copies on a stream of their own, and rows that land on other threads.
 
 use super::device::{Device, DeviceMemory, Pinned, check};
+use super::params::RowRecord;
 use super::tensor::CudaTensor;
-use super::work::RowRecord;
 use crate::backend::{Landed, Landing};
 use crate::error::{Error, Result};
 use crate::stats::{Extremes, Moments, RowStatistics};
 use crate::tensor::{Extent, Rows, Values};
 use cudarc::driver::CudaEvent;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 /// Bytes of page-locked memory that copies may fill before the inference thread waits for the packers.
@@ -107,17 +108,30 @@ pub(super) struct Parked {
 /// One shipment: statistics and values of several captures, behind one event.
 struct Parcel {
     event: Arc<CudaEvent>,
+    /// Whether somebody has seen the copies through: the driver need not be asked for each of hundreds of captures.
+    arrived: AtomicBool,
     statistics: Stretch,
     values: Vec<Option<Stretch>>,
     /// What the copies read.
     _sources: Vec<Arc<DeviceMemory>>,
 }
 
+impl Parcel {
+    /// Waits until the copies are through.
+    fn arrive(&self) -> Result<()> {
+        if !self.arrived.load(Ordering::Acquire) {
+            check("wait for a copy from the card", self.event.synchronize())?;
+            self.arrived.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
 impl Drop for Parcel {
     /// Slots and memory may be used again only when the copies are through.
     fn drop(&mut self) {
         // An error was or will be reported where the rows land.
-        let _ = self.event.synchronize();
+        let _ = self.arrive();
     }
 }
 
@@ -174,7 +188,7 @@ impl Landing for Arrival {
 
     fn land(self: Box<Self>) -> Result<Landed> {
         let parcel = self.delivery.wait()?;
-        check("wait for a copy from the card", parcel.event.synchronize())?;
+        parcel.arrive()?;
         let offset = parcel.statistics.offset + self.first * size_of::<RowRecord>();
         let records = parcel.statistics.slot.pinned()?.values::<RowRecord>(offset, self.rows);
         let statistics: Vec<RowStatistics> = records.iter().map(statistics).collect();
@@ -235,7 +249,8 @@ pub(super) fn ship(
         parked.into_iter().map(|parked| Arc::clone(parked.tensor.memory())).collect();
     sources.push(memory);
     let event = Arc::new(device.event(&device.copy)?);
-    let parcel = Parcel { event: Arc::clone(&event), statistics, values, _sources: sources };
+    let parcel =
+        Parcel { event: Arc::clone(&event), arrived: AtomicBool::new(false), statistics, values, _sources: sources };
     delivery.publish(Some(Arc::new(parcel)));
     Ok(event)
 }

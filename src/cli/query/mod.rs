@@ -1,5 +1,6 @@
 //! `actrace-query`: SQL over what was recorded.
 
+mod audit;
 mod compare;
 mod demo;
 mod follow;
@@ -42,6 +43,8 @@ enum Verb {
     List(list::List),
     /// Compare two runs, layer by layer, and say where they part
     Compare(compare::Compare),
+    /// Judge every operation of a run on its own recorded inputs, and name the first that is wrong
+    Audit(audit::Audit),
     /// Record the shipped model in two formats and compare the runs
     Demo(demo::Demo),
 }
@@ -110,6 +113,7 @@ impl Verb {
             Verb::Run(run) => run.answer(),
             Verb::List(list) => list.answer(),
             Verb::Compare(compare) => compare.answer(),
+            Verb::Audit(audit) => audit.answer(),
             Verb::Demo(demo) => demo.answer(),
         }
     }

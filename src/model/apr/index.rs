@@ -95,7 +95,7 @@ fn resolve(entry: &Entry, bytes: &Bytes, data_start: usize, file: usize) -> Resu
             bytes.len()
         ))
     })?;
-    Ok(Some(StoredTensor { tensor_type, shape: entry.shape.clone(), file, offset: start as u64, data }))
+    Ok(Some(StoredTensor { tensor_type, shape: entry.shape.clone(), file, offset: start as u64, data, scales: None }))
 }
 
 /// apr fills rows that are no whole blocks with zeros when it quantises; such rows have no place in a [`StoredTensor`].

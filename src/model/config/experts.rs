@@ -14,6 +14,9 @@ impl Config {
         }
         let mixtral = self.architecture == Architecture::Mixtral;
         let count = match (self.count("num_experts")?, self.count("num_local_experts")?) {
+            (Some(one), Some(other)) if one != other => {
+                return Err(Error::malformed(format!("num_experts is {one}, and num_local_experts {other}")));
+            }
             (Some(count), _) | (None, Some(count)) => count,
             (None, None) => return Err(Error::malformed("the configuration has no num_experts")),
         };

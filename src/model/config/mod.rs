@@ -3,6 +3,7 @@
 //! What would change the forward pass and is not built is refused by name, never passed over.
 
 mod experts;
+mod quantization;
 mod refusals;
 mod rope;
 mod window;

@@ -3,15 +3,10 @@
 use super::Config;
 use crate::error::{Error, Result};
 use crate::model::Architecture;
-use serde_json::Value;
 
 impl Config {
     /// Refuses what changes the forward pass and is not built.
     pub(super) fn refuse_unbuilt(&self) -> Result<()> {
-        if let Some(value) = self.get("quantization_config") {
-            let method = value.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
-            return Err(Error::unsupported(format!("quantization_config ({method}) is not supported in safetensors")));
-        }
         let neutral = [
             ("scale_attn_weights", true),
             ("scale_attn_by_inverse_layer_idx", false),

@@ -7,6 +7,9 @@ use crate::model::fact::{Facts, Sourced};
 use crate::model::{Architecture, RopeParameters, RopeScaling};
 use serde_json::{Map, Value};
 
+/// Positions of the context before it was stretched.
+const ORIGINAL: &str = "original_max_position_embeddings";
+
 /// Types of layers that have rotary embeddings of their own.
 const GLOBAL: &str = "full_attention";
 const LOCAL: &str = "sliding_attention";
@@ -16,17 +19,11 @@ type Fields = Map<String, Value>;
 impl Config {
     /// The rotary embedding of layers that see all positions, and of all layers where there is one only.
     pub(super) fn rope(&self, head_dim: u32, facts: &mut Facts) -> Result<Option<RopeParameters>> {
-        let base = match self.architecture {
-            Architecture::Gpt2 => return Ok(None),
-            Architecture::Gemma3 | Architecture::Mixtral => 1_000_000.0,
-            _ => 10_000.0,
-        };
+        if self.architecture == Architecture::Gpt2 {
+            return Ok(None);
+        }
         let (key, fields) = self.rope_fields(GLOBAL)?;
-        let given = match self.number("rope_theta")? {
-            None if self.architecture == Architecture::GptNeox => self.number("rotary_emb_base")?,
-            given => given,
-        };
-        let (base, rotary_dim) = self.one_rope(key, fields, Sourced::or(given, base), head_dim)?;
+        let (base, rotary_dim) = self.one_rope(key, fields, self.outer_base()?, head_dim)?;
         let rotary_dim = facts.note("rotary_dim", rotary_dim);
         self.architecture.check_turning(rotary_dim, head_dim)?;
         let base = facts.note("rope_base", base);
@@ -35,6 +32,19 @@ impl Config {
             facts.state("rope_scaling", &Sourced::file(scaling));
         }
         Ok(Some(RopeParameters { base, rotary_dim, scaling }))
+    }
+
+    /// The base outside of any object; the defaults are those of the families' own configuration classes.
+    fn outer_base(&self) -> Result<Sourced<f64>> {
+        let given = match self.number("rope_theta")? {
+            None if self.architecture == Architecture::GptNeox => self.number("rotary_emb_base")?,
+            given => given,
+        };
+        let default = match self.architecture {
+            Architecture::Gemma3 | Architecture::Mixtral => 1_000_000.0,
+            _ => 10_000.0,
+        };
+        Ok(Sourced::or(given, default))
     }
 
     /// The rotary embedding of layers with a window, where it is another one.
@@ -46,7 +56,10 @@ impl Config {
         if self.architecture != Architecture::Gemma3 && !by_type {
             return Ok(None);
         }
-        let base = Sourced::or(self.number("rope_local_base_freq")?, 10_000.0);
+        let base = match self.architecture {
+            Architecture::Gemma3 => Sourced::or(self.number("rope_local_base_freq")?, 10_000.0),
+            _ => self.outer_base()?,
+        };
         let (key, fields) = if by_type { self.rope_fields(LOCAL)? } else { ("", None) };
         let (base, rotary_dim) = self.one_rope(key, fields, base, head_dim)?;
         let rotary_dim = facts.note("local_rotary_dim", rotary_dim);
@@ -112,6 +125,24 @@ impl Config {
         Ok((base, rotary_dim))
     }
 
+    /// The context before it was stretched: `given` in the object, or outside of it, or else what it is now.
+    fn original_context(&self, key: &str, given: Option<f64>) -> Result<u32> {
+        let outside = self.count(ORIGINAL)?;
+        match (given, outside) {
+            (Some(given), Some(outside)) if given != f64::from(outside) => {
+                Err(Error::malformed(format!("{ORIGINAL} is {outside}, and in {key} it is {given}")))
+            }
+            (_, Some(context)) => Ok(context),
+            (Some(given), None) if given.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&given) => {
+                Ok(given as u32)
+            }
+            (Some(given), None) => {
+                Err(Error::malformed(format!("{key}: {ORIGINAL} is {given}, and should be a count")))
+            }
+            (None, None) => Ok(self.needed("max_position_embeddings")?.value),
+        }
+    }
+
     fn scaling(&self, key: &str, fields: Option<&Fields>) -> Result<RopeScaling> {
         const KNOWN: [&str; 8] = [
             "rope_theta",
@@ -121,7 +152,7 @@ impl Config {
             "factor",
             "low_freq_factor",
             "high_freq_factor",
-            "original_max_position_embeddings",
+            ORIGINAL,
         ];
         let Some(object) = fields else { return Ok(RopeScaling::None) };
         let kind = object.get("rope_type").or_else(|| object.get("type")).filter(|kind| !kind.is_null());
@@ -136,7 +167,7 @@ impl Config {
                 factor: needed("factor")?,
                 low: needed("low_freq_factor")?,
                 high: needed("high_freq_factor")?,
-                original_context: needed("original_max_position_embeddings")? as u32,
+                original_context: self.original_context(key, number(ORIGINAL)?)?,
             },
             Some(Ok(other)) => {
                 return Err(Error::unsupported(format!(

@@ -11,7 +11,8 @@ use super::stored::{StoredTensor, Tensors};
 use super::{Architecture, HyperParameters, Layout, Role, Weight, WeightKey};
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
-use table::{Entry, Lie, Presence};
+pub(super) use table::Presence;
+use table::{Entry, Lie};
 
 /// The tensor of GGUF files that divides rotary frequencies.
 const ROPE_FACTORS: &str = "rope_freqs.weight";
@@ -152,17 +153,19 @@ impl Family {
         build.finish(|name| self.carries_no_weight(name))
     }
 
-    /// What a model with these hyper-parameters needs: tensors by name, first role, shape (outermost axis first).
-    pub(super) fn needed(&self, hyper: &HyperParameters) -> Result<Vec<(String, Role, Vec<usize>)>> {
-        let mut tensors: Vec<(String, Role, Vec<usize>)> = Vec::new();
+    /// The tensors that a model with these hyper-parameters may have, each with the weights in it.
+    pub(super) fn holders(&self, hyper: &HyperParameters) -> Result<Vec<Holder>> {
+        let mut holders: Vec<Holder> = Vec::new();
         self.each(hyper, |key, name, (role, _, lie, presence)| {
+            let (shape, layout) = expected(key, lie, hyper);
             // The parts of a fused tensor stand side by side in the table, experts that are merged follow each other.
-            if presence == Presence::Needed && tensors.last().is_none_or(|(last, ..)| *last != name) {
-                tensors.push((name, role, expected(key, lie, hyper).0));
+            match holders.last_mut() {
+                Some(last) if last.name == name => last.parts.push((key, layout)),
+                _ => holders.push(Holder { name, role, shape, presence, parts: vec![(key, layout)] }),
             }
             Ok(())
         })?;
-        Ok(tensors)
+        Ok(holders)
     }
 
     /// Shows every weight that a model with these hyper-parameters may have, with the name of its tensor; a tied output
@@ -202,6 +205,19 @@ impl Family {
     }
 }
 
+/// A tensor of a family's files, and what it holds.
+#[derive(Debug, Clone)]
+pub(super) struct Holder {
+    pub(super) name: String,
+    /// Of the first weight in it.
+    pub(super) role: Role,
+    /// Outermost axis first.
+    pub(super) shape: Vec<usize>,
+    pub(super) presence: Presence,
+    /// The weights in it, and how each lies there.
+    pub(super) parts: Vec<(WeightKey, Layout)>,
+}
+
 struct Build<'a> {
     hyper: &'a HyperParameters,
     tensors: &'a Tensors,
@@ -226,7 +242,8 @@ impl Build<'_> {
         let embedding =
             self.weights.get(&key).ok_or_else(|| Error::internal("the output is tied before it is known"))?;
         if let Some(stored) = self.tensors.get(output) {
-            if stored.tensor_type != embedding.tensor_type || *stored.data != *embedding.data {
+            let same = stored.tensor_type == embedding.tensor_type && *stored.data == *embedding.data;
+            if !same || stored.scales != embedding.scales {
                 return Err(Error::unsupported(
                     "the configuration ties it to the token embedding, and the file holds another one",
                 )
@@ -316,6 +333,13 @@ fn place(key: WeightKey, name: &str, lie: Lie, tensor: &StoredTensor, hyper: &Hy
     }
     // Fused rows of blocks begin on a block only where a row is whole blocks.
     tensor.tensor_type.row_bytes(columns).map_err(|error| error.of(name))?;
+    if tensor.scales.is_some() && matches!(layout, Layout::Columns { .. }) {
+        let message = format!(
+            "{} with factors is not supported in matrices that are stored transposed",
+            tensor.tensor_type.name()
+        );
+        return Err(Error::unsupported(message).of(name));
+    }
     Ok(Weight {
         stored_name: name.to_owned(),
         key,
@@ -326,5 +350,6 @@ fn place(key: WeightKey, name: &str, lie: Lie, tensor: &StoredTensor, hyper: &Hy
         file: tensor.file,
         offset: tensor.offset,
         data: tensor.data.clone(),
+        scales: tensor.scales.clone(),
     })
 }

@@ -24,8 +24,8 @@ pub(super) enum Lie {
 }
 
 /// Whether a family's model has the tensor.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Presence {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::model) enum Presence {
     Needed,
     /// Where the file has it.
     Optional,

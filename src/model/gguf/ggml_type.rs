@@ -11,7 +11,11 @@ const LARGEST: u32 = 64;
 /// # Errors
 /// Unsupported, naming the type, where it is not built; malformed where there is no such type.
 pub(super) fn supported(number: u32) -> Result<TensorType> {
-    Ok(match number {
+    built(number).ok_or_else(|| refuse(number))
+}
+
+fn built(number: u32) -> Option<TensorType> {
+    Some(match number {
         0 => TensorType::F32,
         1 => TensorType::F16,
         2 => TensorType::Q4_0,
@@ -28,7 +32,7 @@ pub(super) fn supported(number: u32) -> Result<TensorType> {
         23 => TensorType::Iq4Xs,
         30 => TensorType::Bf16,
         39 => TensorType::Mxfp4,
-        _ => return Err(refuse(number)),
+        _ => return None,
     })
 }
 
@@ -38,12 +42,13 @@ pub(super) fn supported(number: u32) -> Result<TensorType> {
 /// Unsupported where ggml has no such type.
 pub(super) fn number(tensor_type: TensorType) -> Result<u32> {
     (0..=LARGEST)
-        .find(|number| supported(*number).is_ok_and(|known| known == tensor_type))
+        .find(|number| built(*number) == Some(tensor_type))
         .ok_or_else(|| Error::unsupported(format!("GGUF files cannot hold {}", tensor_type.name())))
 }
 
 fn refuse(number: u32) -> Error {
-    let known = TensorType::ALL.map(TensorType::name).join(", ");
+    let known = TensorType::ALL.into_iter().filter(|known| self::number(*known).is_ok());
+    let known = known.map(TensorType::name).collect::<Vec<_>>().join(", ");
     match name(number) {
         Some(name) => Error::unsupported(format!("element type {name} is not supported; known are {known}")),
         None => Error::malformed(format!("{number} is no element type of ggml; known are {known}")),

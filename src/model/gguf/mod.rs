@@ -2,8 +2,10 @@
 //!
 //! Every length in the file is checked against the bytes that are left before anything is read or allocated.
 
+mod describe;
 mod ggml_type;
 mod metadata;
+mod pieces;
 mod split;
 mod value;
 mod vocabulary;
@@ -13,9 +15,12 @@ use super::Bytes;
 use super::cursor::Cursor;
 use super::stored::{StoredTensor, Tensors, size_of};
 use crate::error::{Error, Result};
+pub(super) use describe::{describe, file_type, type_of};
 pub(super) use metadata::Metadata;
+pub(super) use pieces::Pieces;
 pub(super) use split::Split;
 use std::collections::BTreeMap;
+pub(super) use vocabulary::describe_vocabulary;
 pub use write::{GgufContents, GgufValue, GgufWriter, Replace};
 
 /// The first bytes of a GGUF file.
@@ -40,11 +45,7 @@ const SHORTEST_INFO: u64 = 32;
 /// other versions and element types that are not built.
 pub(super) fn read(bytes: &Bytes, file: usize, tensors: &mut Tensors) -> Result<Metadata> {
     let mut cursor = Cursor::new(bytes);
-    cursor.take(MAGIC.len())?;
-    check_version(cursor.u32()?)?;
-    let tensor_count = cursor.u64()?;
-    let pair_count = cursor.u64()?;
-    cursor.expect(pair_count, SHORTEST_PAIR)?;
+    let (tensor_count, pair_count) = read_counts(&mut cursor)?;
     let mut pairs = BTreeMap::new();
     for _ in 0..pair_count {
         let at = cursor.position();
@@ -62,6 +63,34 @@ pub(super) fn read(bytes: &Bytes, file: usize, tensors: &mut Tensors) -> Result<
     let data = Data { bytes, file, alignment };
     read_tensors(&mut cursor, tensor_count, &data, tensors)?;
     Ok(metadata)
+}
+
+/// The metadata of a file in their order: each key, and its type number and value as the file's own bytes.
+///
+/// # Errors
+/// Those of [`read`].
+pub(super) fn pairs(bytes: &Bytes) -> Result<Vec<(String, &[u8])>> {
+    let mut cursor = Cursor::new(bytes);
+    let (_, pair_count) = read_counts(&mut cursor)?;
+    let mut pairs = Vec::new();
+    for _ in 0..pair_count {
+        let key = cursor.text()?;
+        let start = cursor.position() as usize;
+        value::read(&mut cursor, bytes)?;
+        let value = bytes.get(start..cursor.position() as usize);
+        pairs.push((key, value.ok_or_else(|| Error::internal("a value was read beyond the file"))?));
+    }
+    Ok(pairs)
+}
+
+/// What the file begins with: how many tensors it has, and how many metadata pairs.
+fn read_counts(cursor: &mut Cursor<'_>) -> Result<(u64, u64)> {
+    cursor.take(MAGIC.len())?;
+    check_version(cursor.u32()?)?;
+    let tensor_count = cursor.u64()?;
+    let pair_count = cursor.u64()?;
+    cursor.expect(pair_count, SHORTEST_PAIR)?;
+    Ok((tensor_count, pair_count))
 }
 
 fn check_version(version: u32) -> Result<()> {
@@ -144,5 +173,5 @@ fn resolve(info: &Info, data_start: u64, data: &Data<'_>) -> Result<StoredTensor
             bytes.len()
         ))
     })?;
-    Ok(StoredTensor { tensor_type, shape: info.shape.clone(), file, offset, data })
+    Ok(StoredTensor { tensor_type, shape: info.shape.clone(), file, offset, data, scales: None })
 }

@@ -41,6 +41,12 @@ pub enum GgufValue {
     Text(String),
     /// `ARRAY` of `STRING`.
     Texts(Vec<String>),
+    /// `ARRAY` of `INT32`.
+    I32s(Vec<i32>),
+    /// `ARRAY` of `FLOAT32`.
+    F32s(Vec<f32>),
+    /// `ARRAY` of `BOOL`.
+    Flags(Vec<bool>),
 }
 
 impl GgufValue {
@@ -52,7 +58,7 @@ impl GgufValue {
             GgufValue::F32(_) => 6,
             GgufValue::Bool(_) => 7,
             GgufValue::Text(_) => 8,
-            GgufValue::Texts(_) => 9,
+            GgufValue::Texts(_) | GgufValue::I32s(_) | GgufValue::F32s(_) | GgufValue::Flags(_) => 9,
             GgufValue::U64(_) => 10,
         };
         out.extend(kind.to_le_bytes());
@@ -64,12 +70,29 @@ impl GgufValue {
             GgufValue::Bool(flag) => out.push(u8::from(*flag)),
             GgufValue::Text(text) => write_text(text, out),
             GgufValue::Texts(texts) => {
-                out.extend(8u32.to_le_bytes());
-                out.extend((texts.len() as u64).to_le_bytes());
+                write_array(8, texts.len(), out);
                 texts.iter().for_each(|text| write_text(text, out));
+            }
+            GgufValue::I32s(numbers) => {
+                write_array(5, numbers.len(), out);
+                numbers.iter().for_each(|number| out.extend(number.to_le_bytes()));
+            }
+            GgufValue::F32s(numbers) => {
+                write_array(6, numbers.len(), out);
+                numbers.iter().for_each(|number| out.extend(number.to_le_bytes()));
+            }
+            GgufValue::Flags(flags) => {
+                write_array(7, flags.len(), out);
+                out.extend(flags.iter().map(|flag| u8::from(*flag)));
             }
         }
     }
+}
+
+/// What an array begins with: the type number of its elements, and how many there are.
+fn write_array(kind: u32, length: usize, out: &mut Vec<u8>) {
+    out.extend(kind.to_le_bytes());
+    out.extend((length as u64).to_le_bytes());
 }
 
 fn write_text(text: &str, out: &mut Vec<u8>) {
@@ -92,7 +115,8 @@ struct Declared {
 /// What a GGUF file will hold: metadata, and tensors in the order of their data.
 #[derive(Debug, Default)]
 pub struct GgufContents {
-    pairs: Vec<(String, GgufValue)>,
+    /// Keys with type number and value.
+    pairs: Vec<(String, Vec<u8>)>,
     tensors: Vec<Declared>,
     /// Keys and tensor names so far.
     taken: BTreeSet<(bool, String)>,
@@ -107,11 +131,26 @@ impl GgufContents {
     /// # Errors
     /// Usage for a key that is there already, is empty or too long, and for an alignment that cannot be.
     pub fn set(&mut self, key: &str, value: GgufValue) -> Result<()> {
-        if key.is_empty() || key.len() > LONGEST_KEY {
-            return Err(Error::usage(format!("a metadata key has 1 to {LONGEST_KEY} bytes, not {}", key.len())));
-        }
         if key == "general.alignment" {
             self.alignment = Some(self.checked_alignment(&value)?);
+        }
+        let mut bytes = Vec::new();
+        value.write(&mut bytes);
+        self.push(key, bytes)
+    }
+
+    /// Adds a pair of another file: `value` is its type number and value as that file has them. The alignment is set, not
+    /// copied.
+    ///
+    /// # Errors
+    /// Usage for a key that is there already, is empty or too long.
+    pub(in crate::model) fn copy(&mut self, key: &str, value: &[u8]) -> Result<()> {
+        self.push(key, value.to_vec())
+    }
+
+    fn push(&mut self, key: &str, value: Vec<u8>) -> Result<()> {
+        if key.is_empty() || key.len() > LONGEST_KEY {
+            return Err(Error::usage(format!("a metadata key has 1 to {LONGEST_KEY} bytes, not {}", key.len())));
         }
         if !self.taken.insert((false, key.to_owned())) {
             return Err(Error::usage(format!("metadata key {key} is set twice")));
@@ -168,14 +207,14 @@ impl GgufContents {
     }
 
     /// Everything before the data, padded.
-    fn header(&self) -> Result<Vec<u8>> {
+    pub(in crate::model) fn header(&self) -> Result<Vec<u8>> {
         let mut out = MAGIC.to_vec();
         out.extend(VERSION.to_le_bytes());
         out.extend((self.tensors.len() as u64).to_le_bytes());
         out.extend((self.pairs.len() as u64).to_le_bytes());
         for (key, value) in &self.pairs {
             write_text(key, &mut out);
-            value.write(&mut out);
+            out.extend(value);
         }
         for tensor in &self.tensors {
             write_text(&tensor.name, &mut out);

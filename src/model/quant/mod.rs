@@ -1,4 +1,4 @@
-//! Block formats: parsers that name the parts of a block, and conversion to f32.
+//! Block formats: parsers that name the parts of a block, conversion to f32, and from f32 to the plain ones.
 //!
 //! Conversion rounds in the order of the ggml project's reference: scales first (`d * sc`), then the quant, then
 //! the minimum; every step in f32 and without fused multiply-add. So values agree bit for bit with the PyPI
@@ -8,6 +8,7 @@
 //! for each element would keep the loops from becoming vectors.
 
 mod codebook;
+mod encode;
 mod float;
 mod k;
 mod k_low;
@@ -17,6 +18,7 @@ mod q8;
 mod step;
 
 pub use codebook::{Iq4Nl, Iq4Xs, Mxfp4};
+pub use encode::{ENCODED, encode};
 pub use k::{K_BLOCK, Q4K, Q5K, Q6K, ScaleMin, pack_scale_mins, scale_mins};
 pub use k_low::{Q2K, Q3K};
 pub use q4::{Q4_0, Q4_1};
@@ -44,6 +46,7 @@ pub fn dequantize(tensor_type: TensorType, packed: &[u8], out: &mut [f32]) -> Re
         TensorType::F32 => float::f32s(packed, out),
         TensorType::F16 => float::f16s(packed, out),
         TensorType::Bf16 => float::bf16s(packed, out),
+        TensorType::F8E4M3 => float::f8_e4m3s(packed, out),
         TensorType::Q4_0 => blocks(packed, out, |block, out| Q4_0::parse(block).dequantize(out)),
         TensorType::Q4_1 => blocks(packed, out, |block, out| Q4_1::parse(block).dequantize(out)),
         TensorType::Q5_0 => blocks(packed, out, |block, out| Q5_0::parse(block).dequantize(out)),
@@ -122,6 +125,11 @@ mod tests {
     }
 
     #[test]
+    fn every_e4m3_converts_bit_for_bit_as_torch_does() {
+        agrees(TensorType::F8E4M3, fixture!("f8_e4m3"));
+    }
+
+    #[test]
     fn random_blocks_convert_bit_for_bit_as_the_gguf_package_does() {
         let fixtures: [(TensorType, Fixture); 15] = [
             (TensorType::F16, fixture!("f16")),
@@ -141,7 +149,7 @@ mod tests {
             (TensorType::Mxfp4, fixture!("mxfp4")),
         ];
         // F32 has no conversion.
-        assert_eq!(fixtures.len() + 1, TensorType::ALL.len());
+        assert_eq!(fixtures.len() + 2, TensorType::ALL.len(), "F32 needs no conversion, and ggml has no E4M3");
         for (tensor_type, fixture) in fixtures {
             assert!(fixture.0.len() >= 4 * tensor_type.block_bytes());
             agrees(tensor_type, fixture);

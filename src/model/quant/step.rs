@@ -12,7 +12,7 @@ use crate::model::TensorType;
 /// Consecutive elements that share a scale; `None` for plain elements, which have no step.
 pub fn scale_elements(tensor_type: TensorType) -> Option<usize> {
     match tensor_type {
-        TensorType::F32 | TensorType::F16 | TensorType::Bf16 => None,
+        TensorType::F32 | TensorType::F16 | TensorType::Bf16 | TensorType::F8E4M3 => None,
         TensorType::Q2K | TensorType::Q3K | TensorType::Q6K => Some(16),
         TensorType::Q4_0 | TensorType::Q4_1 | TensorType::Q5_0 | TensorType::Q5_1 | TensorType::Q8_0 => Some(32),
         TensorType::Q4K | TensorType::Q5K | TensorType::Iq4Nl | TensorType::Iq4Xs | TensorType::Mxfp4 => Some(32),
@@ -34,7 +34,7 @@ pub fn scales(tensor_type: TensorType, packed: &[u8], out: &mut [f32]) -> Result
         )));
     }
     match tensor_type {
-        TensorType::F32 | TensorType::F16 | TensorType::Bf16 => {}
+        TensorType::F32 | TensorType::F16 | TensorType::Bf16 | TensorType::F8E4M3 => {}
         TensorType::Q4_0 => blocks(packed, out, |block, out: &mut [f32; 1]| *out = [Q4_0::parse(block).d]),
         TensorType::Q4_1 => blocks(packed, out, |block, out: &mut [f32; 1]| *out = [Q4_1::parse(block).d]),
         TensorType::Q5_0 => blocks(packed, out, |block, out: &mut [f32; 1]| *out = [Q5_0::parse(block).d]),

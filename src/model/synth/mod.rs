@@ -9,8 +9,8 @@ mod draw;
 mod random;
 mod shape;
 
-use super::family::{Family, Naming};
-use super::gguf::{GgufContents, GgufValue, GgufWriter, Replace};
+use super::family::{Family, Holder, Naming, Presence};
+use super::gguf::{GgufContents, GgufValue, Pieces, Replace, describe, file_type, type_of};
 use super::stored::Tensors;
 use super::{HyperParameters, Role, TensorType};
 use crate::error::{Error, Result};
@@ -18,9 +18,6 @@ pub use draw::DRAWN;
 use draw::{Draw, Spread};
 pub use shape::Shape;
 use std::path::Path;
-
-/// Bytes drawn at a time, about; while they are written, as many more are drawn.
-const PIECE: usize = 16 << 20;
 
 /// Standard deviation of vectors.
 const VECTOR_STD: f32 = 0.1;
@@ -52,10 +49,9 @@ impl Synthetic {
     /// Usage for a width that blocks of the type do not divide.
     pub fn new(shape: Shape, tensor_type: TensorType, seed: u64) -> Result<Self> {
         let family = Family::new(shape.architecture(), Naming::Gguf, &Tensors::default());
-        let needed = family.needed(shape.hyper())?.into_iter();
-        let tensors = needed.map(|(name, role, dimensions)| {
-            let plain = !role.is_matrix() || role == Role::PositionEmbedding;
-            let tensor_type = if plain { TensorType::F32 } else { tensor_type };
+        let needed = family.holders(shape.hyper())?.into_iter().filter(|holder| holder.presence == Presence::Needed);
+        let tensors = needed.map(|Holder { name, role, shape: dimensions, .. }| {
+            let tensor_type = type_of(role, tensor_type);
             check_width(&name, role, tensor_type, shape.hyper())?;
             Ok(Tensor { spread: spread(role, &dimensions), name, shape: dimensions, tensor_type })
         });
@@ -91,7 +87,11 @@ impl Synthetic {
             writer.begin(&tensor.name)?;
             let draw = Draw::new(random::key(self.seed, &tensor.name), tensor.tensor_type, tensor.spread)?;
             let bytes = super::stored::size_of(tensor.tensor_type, &tensor.shape)?;
-            pieces.write(&draw, bytes, &mut writer, |written| progress(done + written))?;
+            let fill = |first: usize, out: &mut [u8]| {
+                draw.fill(first as u64, out);
+                Ok(())
+            };
+            pieces.write(&mut writer, bytes, draw.unit_bytes(), fill, |written| progress(done + written))?;
             done += bytes as u64;
         }
         writer.finish()
@@ -121,43 +121,8 @@ impl Synthetic {
             ("general.quantization_version".to_owned(), GgufValue::U32(2)),
             ("tokenizer.ggml.model".to_owned(), text("no_vocab")),
         ];
-        let numbers = numbers(self.shape.hyper()).into_iter();
-        pairs.extend(numbers.map(|(key, value)| (format!("{architecture}.{key}"), value)));
+        pairs.extend(describe(self.shape.architecture(), self.shape.hyper()));
         pairs
-    }
-}
-
-/// Two buffers: one is drawn while the other is written.
-#[derive(Default)]
-struct Pieces {
-    drawn: Vec<u8>,
-    next: Vec<u8>,
-}
-
-impl Pieces {
-    /// Draws and writes the `bytes` of a tensor.
-    fn write(
-        &mut self,
-        draw: &Draw,
-        bytes: usize,
-        writer: &mut GgufWriter,
-        mut progress: impl FnMut(u64) -> Result<()>,
-    ) -> Result<()> {
-        let units = (PIECE / draw.unit_bytes()).max(1);
-        let piece = units * draw.unit_bytes();
-        let fill = |number: usize, out: &mut Vec<u8>| {
-            let start = number.saturating_mul(piece).min(bytes);
-            out.resize(piece.min(bytes - start), 0);
-            draw.fill((number * units) as u64, out);
-        };
-        fill(0, &mut self.drawn);
-        for number in 0..bytes.div_ceil(piece) {
-            let (drawn, next) = (&self.drawn, &mut self.next);
-            rayon::join(|| writer.append(drawn), || fill(number + 1, next)).0?;
-            progress((number as u64 * piece as u64) + self.drawn.len() as u64)?;
-            std::mem::swap(&mut self.drawn, &mut self.next);
-        }
-        Ok(())
     }
 }
 
@@ -188,50 +153,4 @@ fn check_width(name: &str, role: Role, tensor_type: TensorType, hyper: &HyperPar
         columns.next_multiple_of(block)
     ))
     .of(name))
-}
-
-/// llama.cpp's number for files whose matrices mostly are of a type (`llama_ftype`).
-fn file_type(tensor_type: TensorType) -> u32 {
-    match tensor_type {
-        TensorType::F32 => 0,
-        TensorType::F16 => 1,
-        TensorType::Q8_0 => 7,
-        TensorType::Q4K => 14,
-        TensorType::Q5K => 16,
-        TensorType::Q6K => 18,
-        TensorType::Bf16 => 32,
-        TensorType::Q4_0 => 2,
-        TensorType::Q4_1 => 3,
-        TensorType::Q5_0 => 8,
-        TensorType::Q5_1 => 9,
-        TensorType::Q2K => 10,
-        TensorType::Q3K => 12,
-        TensorType::Iq4Nl => 25,
-        TensorType::Iq4Xs => 30,
-        TensorType::Mxfp4 => 38,
-    }
-}
-
-/// The hyper-parameters as GGUF names them behind the architecture.
-fn numbers(hyper: &HyperParameters) -> Vec<(&'static str, GgufValue)> {
-    let mut numbers = vec![
-        ("block_count", GgufValue::U32(hyper.layers)),
-        ("context_length", GgufValue::U32(hyper.context)),
-        ("embedding_length", GgufValue::U32(hyper.hidden)),
-        ("feed_forward_length", GgufValue::U32(hyper.ffn)),
-        ("attention.head_count", GgufValue::U32(hyper.heads)),
-        ("attention.head_count_kv", GgufValue::U32(hyper.kv_heads)),
-        ("attention.key_length", GgufValue::U32(hyper.head_dim)),
-        ("attention.value_length", GgufValue::U32(hyper.head_dim)),
-        ("vocab_size", GgufValue::U32(hyper.vocabulary)),
-    ];
-    match hyper.rope {
-        Some(rope) => numbers.extend([
-            ("attention.layer_norm_rms_epsilon", GgufValue::F32(hyper.norm_epsilon)),
-            ("rope.freq_base", GgufValue::F32(rope.base as f32)),
-            ("rope.dimension_count", GgufValue::U32(rope.rotary_dim)),
-        ]),
-        None => numbers.push(("attention.layer_norm_epsilon", GgufValue::F32(hyper.norm_epsilon))),
-    }
-    numbers
 }

@@ -207,7 +207,7 @@ fn every_cut_of_the_file_is_refused() {
 /// Every type in one file or the other: the bytes of each tensor are where its table says, and none is left over.
 #[test]
 fn every_type_has_the_length_of_its_blocks() {
-    assert_eq!(KINDS.len(), TensorType::ALL.len());
+    assert_eq!(KINDS.len() + 1, TensorType::ALL.len(), "ggml has no E4M3");
     for kinds in KINDS.chunks(8) {
         let file = Gguf::of_types(kinds);
         let contents = open(&file).unwrap();

@@ -2,6 +2,9 @@
 
 mod apr;
 mod build;
+#[cfg(feature = "record")]
+mod convert;
+mod fp8;
 mod gguf;
 mod mutation;
 mod opening;

@@ -9,10 +9,14 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 fn hyper(config: &Value) -> HyperParameters {
+    read(config).unwrap()
+}
+
+fn read(config: &Value) -> crate::Result<HyperParameters> {
     let vocabulary = u32::try_from(config["vocab_size"].as_u64().unwrap()).unwrap();
     let config = Config::parse(config.to_string().as_bytes(), Path::new("config.json")).unwrap();
     let shapes = Shapes { vocabulary, has_output: true, has_rope_factors: false, tensors: 1000 };
-    config.hyper(shapes, &mut Facts::default()).unwrap()
+    config.hyper(shapes, &mut Facts::default())
 }
 
 #[test]
@@ -125,4 +129,40 @@ fn models_with_experts() {
     let experts = many.experts.unwrap();
     assert_eq!((experts.count, experts.used, experts.ffn, experts.shared_ffn), (128, 8, 768, 0));
     assert!(experts.normalised && experts.layers.iter().all(|has| *has) && experts.layers.len() == 48);
+}
+
+/// The same model as transformers 4 and 5 write it.
+#[test]
+fn spellings_of_versions_4_and_5() {
+    let four = json!({
+        "model_type": "qwen3_moe", "hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "head_dim": null,
+        "num_hidden_layers": 1, "num_key_value_heads": 1, "max_position_embeddings": 64, "num_experts": 4,
+        "num_experts_per_tok": 2, "moe_intermediate_size": 4, "vocab_size": 10, "rope_theta": 5e5,
+        "rope_scaling": {"type": "linear", "factor": 4.0}, "torch_dtype": "bfloat16"
+    });
+    let mut five = four.clone();
+    let fields = five.as_object_mut().unwrap();
+    for key in ["num_experts", "rope_theta", "rope_scaling", "torch_dtype", "head_dim"] {
+        fields.remove(key);
+    }
+    fields.insert("num_local_experts".into(), json!(4));
+    fields.insert("dtype".into(), json!("bfloat16"));
+    fields.insert("rope_parameters".into(), json!({"rope_type": "linear", "factor": 4.0, "rope_theta": 5e5}));
+    assert_eq!(hyper(&four), hyper(&five));
+    five["num_experts"] = json!(5);
+    super::refused(read(&five), crate::ErrorKind::Malformed, "num_experts is 5, and num_local_experts 4");
+
+    let pythia = json!({
+        "model_type": "gpt_neox", "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2,
+        "num_hidden_layers": 1, "max_position_embeddings": 64, "vocab_size": 10
+    });
+    let with = |key: &str, value: Value| {
+        let mut config = pythia.clone();
+        config[key] = value;
+        hyper(&config).rope.unwrap()
+    };
+    assert_eq!(with("rotary_pct", json!(0.5)).rotary_dim, 16);
+    assert_eq!(with("partial_rotary_factor", json!(0.5)).rotary_dim, 16);
+    assert_eq!(with("rope_parameters", json!({"rope_type": "default", "partial_rotary_factor": 0.5})).rotary_dim, 16);
+    assert_eq!(hyper(&pythia).rope.unwrap().rotary_dim, 8);
 }

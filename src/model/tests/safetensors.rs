@@ -7,7 +7,7 @@ use crate::model::Activation;
 use crate::model::config::Config;
 use crate::model::open::Contents;
 use crate::model::stored::Tensors;
-use crate::model::{Bytes, Overrides, Role, WeightKey};
+use crate::model::{Bytes, Overrides, Role, RopeParameters, RopeScaling, WeightKey};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -43,6 +43,49 @@ fn both_spellings_of_rope_and_both_prefixes_are_read() {
     assert_eq!(old.hyper().rope.unwrap().base, 500.0);
     let config = llama_config().to_string();
     open(config.as_bytes(), safetensors(&llama_tensors(""))).unwrap();
+}
+
+/// Transformers 4 and 5 name the type in which they would compute; the files say in which type weights are stored.
+#[test]
+fn the_type_to_compute_in_is_passed_over() {
+    let plain = llama_with(|_| {}).unwrap();
+    for key in ["torch_dtype", "dtype"] {
+        assert_eq!(llama_with(|c| c[key] = json!("bfloat16")).unwrap().hyper(), plain.hyper());
+    }
+}
+
+fn rope_of(config: Value) -> crate::Result<RopeParameters> {
+    llama_with(|c| c.as_object_mut().unwrap().extend(config.as_object().unwrap().clone()))
+        .map(|contents| contents.hyper().rope.unwrap())
+}
+
+#[test]
+fn the_context_before_it_was_stretched_may_stand_in_three_places() {
+    let scaling = |original: Value| {
+        json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": original})
+    };
+    let original = |config: Value| match rope_of(config).unwrap().scaling {
+        RopeScaling::Llama3 { original_context, .. } => original_context,
+        other => panic!("{other}"),
+    };
+    assert_eq!(original(json!({"rope_scaling": scaling(json!(16))})), 16);
+    assert_eq!(original(json!({"rope_parameters": scaling(json!(16)), "original_max_position_embeddings": 16})), 16);
+    assert_eq!(original(json!({"rope_parameters": scaling(json!(null)), "original_max_position_embeddings": 8})), 8);
+    assert_eq!(original(json!({"rope_parameters": scaling(json!(null))})), 32, "max_position_embeddings");
+    let two = json!({"rope_scaling": scaling(json!(16)), "original_max_position_embeddings": 8});
+    refused(rope_of(two), Malformed, "original_max_position_embeddings is 8, and in rope_scaling it is 16");
+    refused(rope_of(json!({"rope_scaling": scaling(json!(-1))})), Malformed, "is -1, and should be a count");
+}
+
+/// One object for all layers, or one for each type of them; the base inside wins over the one outside.
+#[test]
+fn rope_may_differ_by_type_of_layer() {
+    let both = json!({"full_attention": {"rope_type": "linear", "factor": 2.0}, "sliding_attention": null});
+    let rope = rope_of(json!({"rope_parameters": both})).unwrap();
+    assert_eq!((rope.base, rope.scaling), (500.0, RopeScaling::Linear { factor: 2.0 }));
+    let inside = json!({"full_attention": {"rope_type": "default", "rope_theta": 7.0}});
+    assert_eq!(rope_of(json!({"rope_parameters": inside})).unwrap().base, 7.0);
 }
 
 #[test]

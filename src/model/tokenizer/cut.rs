@@ -91,6 +91,12 @@ pub(super) struct Cut {
     pub add_bos: bool,
 }
 
+/// The name of the way of cutting by one expression, where files have exactly these settings.
+pub(in crate::model) fn named_by(expression: &str, whole_pieces: bool) -> Option<&'static str> {
+    let found = KNOWN.iter().find(|known| known.expressions == [expression] && known.whole_pieces == whole_pieces);
+    found.and_then(|known| known.names.first().copied())
+}
+
 impl Cut {
     /// The way of cutting called `name`, which key `key` of the file holds.
     ///

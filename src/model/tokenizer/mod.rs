@@ -16,6 +16,7 @@ use super::vocabulary::TokenKind;
 use super::{Fact, Source, Vocabulary};
 use crate::error::{Error, Result};
 use byte_level::ByteLevel;
+pub(super) use cut::named_by;
 use sentence_piece::SentencePiece;
 use special::{Fragment, Special};
 use std::path::{Path, PathBuf};

@@ -60,7 +60,7 @@ pub fn expected_weight_bytes(model: &Model, keep_values: bool) -> u64 {
     let values = |weight: &Weight| {
         let elements = elements(weight);
         let scales = weight.scale_elements().map_or(0, |shared| elements / shared as u64);
-        let size = kept_type(weight, model.offset_of(weight.key.role)).size() as u64;
+        let size = kept_type(weight, model.hyper().offset_of(weight.key.role)).size() as u64;
         elements.saturating_mul(size).saturating_add(scales.saturating_mul(4))
     };
     let bytes = |weight| if keep_values { values(weight) } else { 0 };
@@ -106,7 +106,7 @@ impl Weights<'_> {
             let stored = *stored_hashes
                 .entry(place)
                 .or_insert_with(|| *blake3::Hasher::new().update_rayon(&weight.data).finalize().as_bytes());
-            let added = self.model.offset_of(weight.key.role);
+            let added = self.model.hyper().offset_of(weight.key.role);
             let mut fold = Fold::new(weight, added, stored);
             for pieces in batches(weight) {
                 let pieces = pieces.into_par_iter().map_init(

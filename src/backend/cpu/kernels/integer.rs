@@ -49,7 +49,7 @@ pub(super) fn tile<const M: usize>(w: &[u8], tensor_type: TensorType, x: &Quanti
         TensorType::Q3K => fold(w, x, first, |block| q3_k(Q3K::parse(block), x))
             .map(|lanes: [f32; 8]| lanes.into_iter().fold(0.0, |sum, lane| sum + lane)),
         // Plain elements, and types with kernels of their own: `Kernels::quantised_tile` does not ask for them.
-        TensorType::F32 | TensorType::F16 | TensorType::Bf16 => [f32::NAN; M],
+        TensorType::F32 | TensorType::F16 | TensorType::Bf16 | TensorType::F8E4M3 => [f32::NAN; M],
         TensorType::Q8_0 | TensorType::Q4K | TensorType::Q5K | TensorType::Q6K => [f32::NAN; M],
     }
 }

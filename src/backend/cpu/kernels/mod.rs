@@ -214,7 +214,7 @@ mod tests {
             TensorType::Q2K => &[80, 82],
             TensorType::Q3K => &[108],
             TensorType::Q6K => &[208],
-            TensorType::F32 | TensorType::F16 | TensorType::Bf16 | TensorType::Mxfp4 => &[],
+            TensorType::F32 | TensorType::F16 | TensorType::Bf16 | TensorType::F8E4M3 | TensorType::Mxfp4 => &[],
         }
     }
 

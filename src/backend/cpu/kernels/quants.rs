@@ -18,7 +18,7 @@ impl Rounding {
     /// What ggml pairs with weights of a type; `None` for plain elements.
     fn paired(tensor_type: TensorType) -> Option<Self> {
         Some(match tensor_type {
-            TensorType::F32 | TensorType::F16 | TensorType::Bf16 => return None,
+            TensorType::F32 | TensorType::F16 | TensorType::Bf16 | TensorType::F8E4M3 => return None,
             TensorType::Q4_0 | TensorType::Q5_0 | TensorType::Q8_0 => Rounding::Q8_0,
             TensorType::Iq4Nl | TensorType::Mxfp4 => Rounding::Q8_0,
             TensorType::Q4_1 | TensorType::Q5_1 => Rounding::Q8_1,

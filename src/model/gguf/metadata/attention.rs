@@ -11,6 +11,16 @@ pub(super) fn has_window(architecture: Architecture) -> bool {
     matches!(architecture, Llama | Mistral | Mixtral | Phi3 | Gemma2 | Gemma3)
 }
 
+/// How many layers follow each other until one sees all positions, where the file does not say; `None` where all have
+/// the window.
+pub(in crate::model::gguf) fn window_period(architecture: Architecture) -> Option<u32> {
+    match architecture {
+        Architecture::Gemma2 => Some(2),
+        Architecture::Gemma3 => Some(6),
+        _ => None,
+    }
+}
+
 impl Fields<'_> {
     /// The rotary embedding of layers that see all positions, and of all layers where there is one only.
     pub(super) fn rope(&self, head_dim: u32, factors: bool, facts: &mut Facts) -> Result<Option<RopeParameters>> {
@@ -83,11 +93,7 @@ impl Fields<'_> {
 
     fn window_layers(&self, layers: u32) -> Result<Vec<bool>> {
         let name = "attention.sliding_window_pattern";
-        let default = match self.architecture {
-            Architecture::Gemma2 => 2,
-            Architecture::Gemma3 => 6,
-            _ => return Ok(vec![true; layers as usize]),
-        };
+        let Some(default) = window_period(self.architecture) else { return Ok(vec![true; layers as usize]) };
         if let Some(Value::Array(array)) = self.get(name) {
             let wrong = |cause| Error::malformed(format!("{} should be flags", self.key(name))).because(cause);
             let flags = array.flags().map_err(wrong)?;

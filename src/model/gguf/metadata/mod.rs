@@ -5,6 +5,8 @@
 mod attention;
 mod experts;
 
+pub(super) use attention::window_period;
+
 use super::value::Value;
 use crate::error::{Error, Result};
 use crate::model::fact::{Facts, Source, Sourced};

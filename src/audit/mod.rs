@@ -1,0 +1,25 @@
+//! Which operation of a recorded run was wrong: each is judged on its own inputs.
+//!
+//! Part A, the kernel: what was recorded against what the yardstick makes of the recorded inputs, with the weights of the
+//! run's own file and the rounding that it declared. Part B, the file: the run's weights and numbers against the
+//! original's. Rules and limits: `docs/audit.md`.
+
+mod allowance;
+mod case;
+mod channels;
+mod file;
+mod finding;
+mod hypothesis;
+mod kernel;
+mod local_error;
+mod parameters;
+mod replayed;
+mod weight_error;
+
+pub use case::save_case;
+pub use channels::Channels;
+pub use file::audit_files;
+pub use finding::{Class, Culprit, Finding, Judgement, Verdict, together, verdict};
+pub use kernel::audit_kernels;
+pub use local_error::{Bound, LocalError, RowError};
+pub use replayed::audit_replay;
