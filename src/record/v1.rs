@@ -241,7 +241,7 @@ pub struct SiteV1 {
 pub struct PlanV1 {
     /// Every expected capture point.
     pub sites: Vec<SiteV1>,
-    /// Every weight that they read.
+    /// Every weight that they read; of a run that is weights alone, every weight of the model.
     pub weights: Vec<WeightRefV1>,
 }
 

@@ -5,6 +5,7 @@ mod fold;
 mod piece;
 
 use super::{Outcome, Summary, end, now_us};
+use crate::capture::weight_ref;
 use crate::error::Result;
 use crate::file::{Storage, Writer};
 use crate::model::{Model, Weight};
@@ -73,7 +74,9 @@ pub fn expected_weight_bytes(model: &Model, keep_values: bool) -> u64 {
 /// What ended the recording: it is written into the run's end where the file can still be written.
 pub fn record_weights<S: Storage>(mut writer: Writer<S>, run: &RunV1, weights: Weights<'_>) -> Result<(Summary, u64)> {
     let ordinal = writer.begin_run(run)?;
-    writer.record(ordinal, 0, &PlanV1 { sites: Vec::new(), weights: Vec::new() })?;
+    // What is planned and has no record was not captured; what is not planned, the model does not have.
+    let planned = weights.model.weights().map(weight_ref).collect();
+    writer.record(ordinal, 0, &PlanV1 { sites: Vec::new(), weights: planned })?;
     let mut written = Written::nothing();
     let result = weights.write(&mut writer, ordinal, &mut written);
     let outcome = result.as_ref().map_or_else(Outcome::of, |()| Outcome::Finished);
