@@ -14,3 +14,4 @@ mod ratio;
 mod support;
 mod synthetic;
 mod tables;
+mod weights;
