@@ -42,6 +42,11 @@ impl Payload {
         self.rows
     }
 
+    /// Bytes of memory that the values take.
+    pub fn held_bytes(&self) -> usize {
+        size_of_val(self.values.as_slice())
+    }
+
     /// Number format when captured.
     pub fn dtype(&self) -> Dtype {
         self.dtype

@@ -1,5 +1,6 @@
 //! The tensors of a run, found by the sites of a graph.
 
+use super::decoded::Decoded;
 use crate::compare::{Row, RunRows};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, SiteId};
@@ -17,6 +18,7 @@ pub struct Recorded {
     sites: Vec<Option<u32>>,
     /// Token ids from position 0 on, up to the first position that the run says nothing of.
     tokens: Vec<u32>,
+    decoded: Decoded,
 }
 
 impl Recorded {
@@ -38,7 +40,7 @@ impl Recorded {
         while let Some(token) = u32::try_from(tokens.len()).ok().and_then(|at| rows.tokens.get(&at)) {
             tokens.push(token.id);
         }
-        Ok(Recorded { rows, sites, tokens })
+        Ok(Recorded { rows, sites, tokens, decoded: Decoded::default() })
     }
 
     /// The run.
@@ -74,16 +76,16 @@ impl Recorded {
     pub fn values(&self, site: SiteId, positions: Range<usize>) -> Result<Rows> {
         let kept = self.of(site);
         let trace = self.run().trace();
-        let mut decoded: Option<(u64, Payload)> = None;
+        let mut last: Option<(u64, Arc<Payload>)> = None;
         let mut values = Vec::new();
         let mut offsets = vec![0];
         for position in positions.clone() {
             let row = u32::try_from(position).ok().and_then(|position| kept?.get(&position)).filter(|r| r.payload != 0);
             let row = row.ok_or_else(|| Error::internal(format!("position {position} of a site was not kept")))?;
-            if decoded.as_ref().is_none_or(|(payload, _)| *payload != row.payload) {
-                decoded = Some((row.payload, trace.payload(row.payload)?));
+            if last.as_ref().is_none_or(|(payload, _)| *payload != row.payload) {
+                last = Some((row.payload, self.decoded.payload(trace, row.payload)?));
             }
-            let found = decoded.as_ref().and_then(|(_, payload)| payload.row(row.payload_row as usize));
+            let found = last.as_ref().and_then(|(_, payload)| payload.row(row.payload_row as usize));
             let found = found.filter(|values| values.len() == row.count as usize).ok_or_else(|| {
                 let message = format!("payload {} has no row {} of {}", row.payload, row.payload_row, row.count);
                 Error::damaged(message).in_file(trace.path())

@@ -7,7 +7,7 @@ use actrace::backend::cuda::{ComputeType, CudaBackend, FORMATS};
 use actrace::backend::{Backend, Batch, Captured, CpuBackend, Semantics};
 use actrace::forward::{Forward, Observer, Request, StepReport, Wanted};
 use actrace::graph::{Operation, RowAxes, Site, SiteId};
-use actrace::model::{Layout, Role, TensorType, Weight, WeightKey, quant};
+use actrace::model::{Layout, Model, Role, TensorType, Weight, WeightKey, quant};
 use actrace::stats::RowStatistics;
 use std::ops::Range;
 use std::path::Path;
@@ -15,9 +15,9 @@ use std::path::Path;
 /// The limit that a point keeps over all positions of a run on another device, in f32. Sums in another order reach a few
 /// 1e-6; a fault in any operation is far above it. Scores of tiny-gpt2 reach 5000, where one unit of an f32 is 5e-4 and
 /// softmax makes a relative error of it: a single row of its attn_probs may be 3e-4 off between two right runs.
-const TOLERANCE: f64 = 1e-4;
+pub const TOLERANCE: f64 = 1e-4;
 
-const FILES: [&str; 8] = [
+pub const FILES: [&str; 8] = [
     "tiny-qwen2.safetensors",
     "tiny-qwen2.f16",
     "tiny-qwen2.q8_0",
@@ -29,12 +29,38 @@ const FILES: [&str; 8] = [
 ];
 
 /// A card, where this host has one. Where it has, everything else that is missing is a failure.
-fn card(compute: ComputeType) -> Option<CudaBackend> {
+pub fn card(compute: ComputeType) -> Option<CudaBackend> {
     if !Path::new("/dev/nvidiactl").exists() {
         println!("skipped: no CUDA");
         return None;
     }
     Some(CudaBackend::new(0, compute, 2).unwrap())
+}
+
+/// Runs `model` on both, everything captured: greedy tokens are equal, and points beyond the tolerance are added to
+/// `beyond`. Returns the tokens.
+pub fn both(name: &str, model: &Model, tokens: &[u32], generate: usize, beyond: &mut Vec<String>) -> Vec<u32> {
+    let processor = CpuBackend::new(Semantics::DequantizeF32, 2).unwrap();
+    let (expected, on_processor) = capture(&mut Forward::new(model, processor).unwrap(), tokens, generate);
+    let mut forward = Forward::new(model, card(ComputeType::F32).unwrap()).unwrap();
+    let (shown, generation) = capture(&mut forward, tokens, generate);
+    assert_eq!(generation.tokens, on_processor.tokens, "{name}");
+    assert_eq!(expected.rows.len(), shown.rows.len());
+    let steps = 0..generate.max(1) as u32;
+    let mut worst = (0f64, String::new());
+    for site in &forward.graph().sites {
+        let whole = |run: &Capture| steps.clone().flat_map(|step| run.values(step, site.id)).collect::<Vec<_>>();
+        let error = rel_l2(&whole(&expected), &whole(&shown));
+        let at = format!("{} #{}", place(site), site.occurrence);
+        if error.is_nan() || error > TOLERANCE {
+            beyond.push(format!("{name}: {error:e} at {at}"));
+        }
+        if error > worst.0 {
+            worst = (error, at);
+        }
+    }
+    println!("{name}: worst of {} points {:.1e} at {}", forward.graph().sites.len(), worst.0, worst.1);
+    generation.tokens
 }
 
 #[test]
@@ -49,35 +75,16 @@ fn every_point_of_every_file_agrees_with_the_processor() {
     let continuations = &json("reference/prompt.json")["greedy_continuation_hf_f32"];
     let mut beyond = Vec::new();
     for file in FILES {
-        let model = open(file);
-        let processor = CpuBackend::new(Semantics::DequantizeF32, 2).unwrap();
-        let (expected, on_processor) = capture(&mut Forward::new(&model, processor).unwrap(), &prompt(), 24);
-        let mut forward = Forward::new(&model, card(ComputeType::F32).unwrap()).unwrap();
-        let (shown, generation) = capture(&mut forward, &prompt(), 24);
-        assert_eq!(generation.tokens, on_processor.tokens, "{file}");
-        if file.ends_with("safetensors") {
-            let name = file.trim_end_matches(".safetensors");
-            assert_eq!(generation.tokens, crate::running::ids(&continuations[name]), "{file}");
+        let tokens = both(file, &open(file), &prompt(), 24, &mut beyond);
+        if let Some(name) = file.strip_suffix(".safetensors") {
+            assert_eq!(tokens, crate::running::ids(&continuations[name]), "{file}");
         }
-        assert_eq!(expected.rows.len(), shown.rows.len());
-        let mut worst = (0f64, String::new());
-        for site in &forward.graph().sites {
-            let whole = |run: &Capture| (0..24).flat_map(|step| run.values(step, site.id)).collect::<Vec<_>>();
-            let error = rel_l2(&whole(&expected), &whole(&shown));
-            if error > TOLERANCE {
-                beyond.push(format!("{file}: {error:e} at {}", place(site)));
-            }
-            if error > worst.0 {
-                worst = (error, place(site));
-            }
-        }
-        println!("{file}: worst of {} points {:.1e} at {}", forward.graph().sites.len(), worst.0, worst.1);
     }
     assert!(beyond.is_empty(), "{} points beyond {TOLERANCE:e}: {beyond:#?}", beyond.len());
 }
 
 /// Integers are equal; f64 sums of distances differ by roundings of the largest partial sum.
-fn agree(host: &RowStatistics, card: &RowStatistics, what: &str) {
+pub fn agree(host: &RowStatistics, card: &RowStatistics, what: &str) {
     let counts = |s: &RowStatistics| (s.count, s.nan, s.pos_inf, s.neg_inf, s.zero, s.subnormal, s.fingerprint);
     assert_eq!(counts(host), counts(card), "{what}");
     let bits = |s: &RowStatistics| {
@@ -112,7 +119,7 @@ fn statistics_of_the_card_are_those_of_the_host() {
     assert!(rows > 1000);
 }
 
-fn weight(role: Role, tensor_type: TensorType, rows: usize, columns: usize, data: Vec<u8>) -> Weight {
+pub fn weight(role: Role, tensor_type: TensorType, rows: usize, columns: usize, data: Vec<u8>) -> Weight {
     Weight {
         scales: None,
         stored_name: "planted".into(),
@@ -127,13 +134,47 @@ fn weight(role: Role, tensor_type: TensorType, rows: usize, columns: usize, data
     }
 }
 
-fn site(operation: Operation, width: u32) -> Site {
+/// What `operation` makes of rows on `backend`: `inputs` are values and widths.
+pub fn made<B: Backend>(
+    backend: &mut B,
+    operation: Operation,
+    inputs: &[(&[f32], usize)],
+    weights: &[Weight],
+    width: usize,
+    rows: usize,
+) -> Vec<f32> {
+    let tokens: Vec<u32> = (0..rows as u32).collect();
+    let batch = Batch { tokens: &tokens, first_position: 0 };
+    backend.reset_cache(&[], rows).unwrap();
+    backend.begin(batch).unwrap();
+    let mut load = |weight: &Weight| backend.load(weight).unwrap();
+    // Weights outlive the launches that read them, which a card may put off.
+    let weights: Vec<B::Weight> = weights.iter().map(&mut load).collect();
+    let tables: Vec<B::Weight> = inputs
+        .iter()
+        .map(|(values, width)| {
+            let stored = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            load(&weight(Role::TokenEmbedding, TensorType::F32, rows, *width, stored))
+        })
+        .collect();
+    let mut row = |(table, (_, width)): (&B::Weight, &(&[f32], usize))| {
+        backend.execute(&site(Operation::TokenEmbedding, *width as u32), &[], &[table], batch).unwrap()
+    };
+    let inputs: Vec<B::Tensor> = tables.iter().zip(inputs).map(&mut row).collect();
+    let (inputs, weights): (Vec<_>, Vec<_>) = (inputs.iter().collect(), weights.iter().collect());
+    let out = backend.execute(&site(operation, width as u32), &inputs, &weights, batch).unwrap();
+    let captured = backend.capture(&out, 0..rows, true).unwrap();
+    backend.choose(&out).unwrap();
+    captured.land().unwrap().values.unwrap().values().to_vec()
+}
+
+pub fn site(operation: Operation, width: u32) -> Site {
     let axes = RowAxes::Flat { width };
     Site { id: 0, layer: None, point: "tok_embed", occurrence: 0, operation, inputs: vec![], weights: vec![], axes }
 }
 
 /// The bits of a small generator (xorshift64).
-fn random(seed: u64) -> impl FnMut() -> u64 {
+pub fn random(seed: u64) -> impl FnMut() -> u64 {
     let mut state = seed | 1;
     move || {
         state ^= state << 13;
@@ -188,7 +229,7 @@ fn statistics_of_wild_rows_are_those_of_the_host() {
 }
 
 /// Random blocks whose values are ordinary: scales of 2^-10 or so.
-fn blocks(tensor_type: TensorType, elements: usize, next: &mut impl FnMut() -> u64) -> Vec<u8> {
+pub fn blocks(tensor_type: TensorType, elements: usize, next: &mut impl FnMut() -> u64) -> Vec<u8> {
     let mut bytes = vec![0u8; tensor_type.row_bytes(elements).unwrap()];
     if tensor_type.block_elements() == 1 {
         for value in bytes.chunks_exact_mut(tensor_type.block_bytes()) {
@@ -204,20 +245,31 @@ fn blocks(tensor_type: TensorType, elements: usize, next: &mut impl FnMut() -> u
     let size = tensor_type.block_bytes();
     for block in bytes.chunks_exact_mut(size) {
         block.iter_mut().for_each(|byte| *byte = next() as u8);
-        let mut scale = |at: usize| {
-            let scale = half::f16::from_f32(2f32.powi(-10) * (1.0 + (next() % 64) as f32 / 64.0));
-            block[at..at + 2].copy_from_slice(&scale.to_le_bytes());
+        let scales: &[usize] = match tensor_type {
+            TensorType::Q4_1 | TensorType::Q5_1 | TensorType::Q4K | TensorType::Q5K => &[0, 2],
+            TensorType::Q2K => &[80, 82],
+            TensorType::Q3K => &[108],
+            TensorType::Q6K => &[208],
+            TensorType::Mxfp4 => &[],
+            _ => &[0],
         };
-        match tensor_type {
-            TensorType::Q6K => scale(208),
-            TensorType::Q8_0 => scale(0),
-            _ => {
-                scale(0);
-                scale(2);
-            }
+        for at in scales {
+            let scale = half::f16::from_f32(2f32.powi(-10) * (1.0 + (next() % 64) as f32 / 64.0));
+            block[*at..at + 2].copy_from_slice(&scale.to_le_bytes());
+        }
+        if tensor_type == TensorType::Mxfp4 {
+            // An exponent instead: half of 2^(117 - 127).
+            block[0] = 117;
         }
     }
     bytes
+}
+
+pub fn same_bits(expected: &[f32], shown: &[f32], what: &str) {
+    assert_eq!(expected.len(), shown.len(), "{what}");
+    let differ = |(a, b): &(&f32, &f32)| a.to_bits() != b.to_bits() && !(a.is_nan() && b.is_nan());
+    let first = expected.iter().zip(shown).enumerate().find(|(_, pair)| differ(pair));
+    assert!(first.is_none(), "{what}: {first:?}");
 }
 
 /// A product of `m` rows with a weight of each type against f64 sums, weights converted by the library's own tables
@@ -239,18 +291,8 @@ fn products_of_every_type_agree_with_f64_sums() {
             let mut w = vec![0f32; n * k];
             quant::dequantize(tensor_type, &data, &mut w).unwrap();
             let x: Vec<f32> = (0..m * k).map(|_| (next() as i32) as f32 / 2f32.powi(31)).collect();
-            let stored = x.iter().flat_map(|value| value.to_le_bytes()).collect();
-            let x_weight = backend.load(&weight(Role::TokenEmbedding, TensorType::F32, m, k, stored)).unwrap();
-            let w_weight = backend.load(&weight(Role::Q, tensor_type, n, k, data)).unwrap();
-            let tokens: Vec<u32> = (0..m as u32).collect();
-            let batch = Batch { tokens: &tokens, first_position: 0 };
-            backend.reset_cache(&[], m).unwrap();
-            backend.begin(batch).unwrap();
-            let input = backend.execute(&site(Operation::TokenEmbedding, k as u32), &[], &[&x_weight], batch).unwrap();
-            let out = backend.execute(&site(Operation::MatMul, n as u32), &[&input], &[&w_weight], batch).unwrap();
-            let captured = backend.capture(&out, 0..m, true).unwrap();
-            backend.choose(&out).unwrap();
-            let shown = captured.land().unwrap().values.unwrap();
+            let w_weight = weight(Role::Q, tensor_type, n, k, data);
+            let shown = made(&mut backend, Operation::MatMul, &[(&x, k)], &[w_weight], n, m);
             let round = |x: f32| match compute {
                 ComputeType::F32 => f64::from(x),
                 ComputeType::F16 => half::f16::from_f32(x).to_f64(),
@@ -264,7 +306,7 @@ fn products_of_every_type_agree_with_f64_sums() {
                 .collect();
             // f32 sums of 1280 terms: a few roundings of the sum of magnitudes, which cancellation makes about sqrt(k)
             // larger than the result.
-            let error = rel_l2(&expected, shown.values());
+            let error = rel_l2(&expected, &shown);
             assert!(error <= 5e-6, "{} {m} rows in {}: {error:e}", tensor_type.name(), compute.name());
             println!("{} {m} rows in {}: {error:.1e}", tensor_type.name(), compute.name());
         }

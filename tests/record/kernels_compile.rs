@@ -1,6 +1,6 @@
 //! Every CUDA kernel compiles for every generation of cards, on hosts without one: NVRTC needs no card.
 
-use actrace::backend::cuda::{compile, require_nvrtc};
+use actrace::backend::cuda::{Part, compile, require_nvrtc};
 
 /// Turing, Ampere (data centre and desktop), Ada, Hopper, Blackwell (data centre and desktop).
 const CAPABILITIES: [(i32, i32); 7] = [(7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0)];
@@ -14,11 +14,15 @@ fn for_every_generation_of_cards() {
         return;
     }
     for capability in CAPABILITIES {
-        let ptx = compile(capability).unwrap().to_src();
-        let kernels = ptx.matches(".visible .entry").count();
-        assert_eq!(kernels, actrace::backend::cuda::kernel_names().len(), "compute capability {capability:?}");
-        for name in actrace::backend::cuda::kernel_names() {
-            assert!(ptx.contains(&format!(".entry {name}(")), "no kernel {name}");
+        for part in Part::all() {
+            let ptx = compile(part, capability).unwrap().to_src();
+            let kernels = part.kernels();
+            let found = ptx.matches(".visible .entry").count();
+            assert_eq!(found, kernels.len(), "{part:?} for compute capability {capability:?}");
+            for kernel in kernels {
+                let name = kernel.name();
+                assert!(ptx.contains(&format!(".entry {name}(")), "no kernel {name}");
+            }
         }
     }
     println!("compiled for {CAPABILITIES:?}");

@@ -17,6 +17,20 @@ fn plain(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
+/// tiny-qwen2 with its matrices in blocks of each type, and in F32 with the blocks' values.
+pub fn each(mut show: impl FnMut(&Format, &Model, &Model)) {
+    let weights: BTreeMap<String, Tensor> = read(&model("tiny-qwen2.safetensors").join("model.safetensors"))
+        .into_iter()
+        .map(|(name, tensor)| (renamed(&name), tensor))
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let (quantised, floats) = (folder.path().join("blocks.gguf"), folder.path().join("values.gguf"));
+    for format in &FORMATS {
+        write(&weights, format, &quantised, &floats);
+        show(format, &Model::open(&quantised).unwrap(), &Model::open(&floats).unwrap());
+    }
+}
+
 /// Writes the model with its matrices in blocks to `quantised`, and in F32 with the blocks' values to `plain_path`.
 fn write(weights: &BTreeMap<String, Tensor>, format: &Format, quantised: &Path, plain_path: &Path) {
     let (mut blocks, mut floats) = (Vec::new(), Vec::new());
@@ -47,19 +61,11 @@ fn write(weights: &BTreeMap<String, Tensor>, format: &Format, quantised: &Path, 
 /// is allowed; nothing at all would be f32 again.
 #[test]
 fn a_quantised_model_runs_as_its_values_in_f32_do() {
-    let weights: BTreeMap<String, Tensor> = read(&model("tiny-qwen2.safetensors").join("model.safetensors"))
-        .into_iter()
-        .map(|(name, tensor)| (renamed(&name), tensor))
-        .collect();
-    let folder = tempfile::tempdir().unwrap();
-    let (quantised, floats) = (folder.path().join("blocks.gguf"), folder.path().join("values.gguf"));
-    for format in &FORMATS {
-        write(&weights, format, &quantised, &floats);
-        let (model, values) = (Model::open(&quantised).unwrap(), Model::open(&floats).unwrap());
+    each(|format, model, values| {
         assert_eq!(model.weight_type().name(), format.name);
-        let mut forward_values = forward(&values, Semantics::DequantizeF32);
+        let mut forward_values = forward(values, Semantics::DequantizeF32);
         let (expected, tokens) = capture(&mut forward_values, &prompt(), 3);
-        let (found, same_tokens) = capture(&mut forward(&model, Semantics::DequantizeF32), &prompt(), 3);
+        let (found, same_tokens) = capture(&mut forward(model, Semantics::DequantizeF32), &prompt(), 3);
         assert_eq!(tokens.tokens, same_tokens.tokens, "{}", format.name);
         assert_eq!(expected.rows.len(), found.rows.len());
         for (step, id) in expected.rows.keys() {
@@ -68,10 +74,10 @@ fn a_quantised_model_runs_as_its_values_in_f32_do() {
             let site = &forward_values.graph().sites[*id as usize];
             assert!(same, "{} step {step} {}", format.name, place(site));
         }
-        let (rounded, _) = capture(&mut forward(&model, Semantics::Ggml), &prompt(), 0);
+        let (rounded, _) = capture(&mut forward(model, Semantics::Ggml), &prompt(), 0);
         let first = site(forward_values.graph(), Some(0), "q_matmul").id;
         let error = rel_l2(&expected.values(0, first), &rounded.values(0, first));
         println!("{}: {} points, ggml's first product off by {error:e}", format.name, expected.rows.len());
         assert!(error > 0.0 && error < 0.018, "{}: {error:e}", format.name);
-    }
+    });
 }

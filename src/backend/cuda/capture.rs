@@ -4,10 +4,11 @@
 use super::count;
 use super::device::{Device, DeviceMemory};
 use super::memory::Memory;
+use super::params::{RowRecord, Statistics, StatisticsEntry};
 use super::queue::Queue;
 use super::tensor::{CudaTensor, Shape};
 use super::transfer::{Arrival, Delivery, Parked, Ring, ship};
-use super::work::{RowRecord, Statistics, StatisticsEntry, Work};
+use super::work::Work;
 use crate::backend::Captured;
 use crate::error::Result;
 use cudarc::driver::CudaEvent;
@@ -99,13 +100,21 @@ impl Captures {
         let partials = if several { units as usize * size_of::<RowRecord>() } else { 0 };
         let partials = memory.take(partials, "statistics")?;
         let count = count(self.parked.len())?;
-        let (partials, entries) = (partials.1, table.1);
-        let params = Statistics { step, partials, out: out.1, entries, count, unit: unit as u32, units, unused: 0 };
+        let params = Statistics {
+            step,
+            partials: partials.1,
+            out: out.1,
+            entries: table.1,
+            count,
+            unit: unit as u32,
+            units,
+            unused: 0,
+        };
         queue.push(Work::Statistics(params));
         if several {
             queue.push(Work::StatisticsMerge(params));
         }
-        Ok(Source { memory: out.0, address: out.1 })
+        Ok(Source { memory: out.0, address: out.1, _read: [table.0, partials.0] })
     }
 
     /// Brings a table to the card, unless the step before the last left the same one at the same address.
@@ -154,12 +163,14 @@ impl Captures {
 pub(super) struct Source {
     memory: Arc<DeviceMemory>,
     address: u64,
+    /// What the launches read, which are not made yet: memory that is freed now could be another backend's by then.
+    _read: [Arc<DeviceMemory>; 2],
 }
 
 fn entry_of(tensor: &CudaTensor, unit: usize, first_unit: u32, first_row: usize) -> Result<StatisticsEntry> {
-    let (width, heads) = match tensor.shape {
-        Shape::Width(width) => (count(width)?, 0),
-        Shape::Keys { heads } => (0, count(heads)?),
+    let (width, heads, window) = match tensor.shape {
+        Shape::Width(width) => (count(width)?, 0, 0),
+        Shape::Keys { heads, window } => (0, count(heads)?, window),
     };
     Ok(StatisticsEntry {
         x: tensor.address(),
@@ -170,6 +181,6 @@ fn entry_of(tensor: &CudaTensor, unit: usize, first_unit: u32, first_row: usize)
         units: count(tensor.longest().div_ceil(unit).max(1))?,
         first_unit,
         out_row: count(first_row)?,
-        unused: 0,
+        window,
     })
 }

@@ -8,13 +8,11 @@
 use super::library;
 use super::q4k::Card;
 use super::source;
-use super::work::{Kernel, Work};
+use super::work::{Kernel, Part, Work};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::TensorType;
 use cudarc::cublas::{CudaBlas, result as blas, sys as blas_sys};
-use cudarc::driver::{
-    CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaModule, CudaStream, DriverError, result, sys,
-};
+use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaStream, DriverError, result, sys};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -70,12 +68,12 @@ pub(super) struct Device {
     pub(super) compute: Arc<CudaStream>,
     /// Copies to the host beside them.
     pub(super) copy: Arc<CudaStream>,
-    functions: HashMap<Kernel, CudaFunction>,
+    /// Kernels of the parts that were needed so far; they stay.
+    functions: Mutex<HashMap<Kernel, CudaFunction>>,
     blas: CudaBlas,
     facts: Facts,
     /// Held while a graph is captured: memory that another thread frees meanwhile must not become a part of it.
     capturing: Mutex<()>,
-    _module: Arc<CudaModule>,
 }
 
 /// One product `Y = X W^T` of cuBLAS, row-major: X is `m x k`, W is `n x k`, Y has rows of `stride` elements.
@@ -91,7 +89,7 @@ pub(super) struct Gemm {
 }
 
 impl Device {
-    /// Opens card `ordinal` and compiles the kernels for it.
+    /// Opens card `ordinal` and compiles the kernels that every model needs.
     ///
     /// # Errors
     /// Environment: which of driver, libraries and card is not there.
@@ -109,12 +107,6 @@ impl Device {
         // events of this backend.
         unsafe { context.disable_event_tracking() };
         let facts = facts(&context)?;
-        let module = check("load the kernels", context.load_module(source::compile(facts.card.capability)?))?;
-        let functions = Kernel::all()
-            .into_iter()
-            .map(|kernel| Ok((kernel, check("load a kernel", module.load_function(&kernel.name()))?)))
-            .collect::<Result<HashMap<_, _>>>()?;
-        allow_shared_memory(&facts.card, &functions)?;
         let compute = check("make a stream", context.new_stream())?;
         let copy = check("make a stream", context.new_stream())?;
         let handle = CudaBlas::new(Arc::clone(&compute)).map_err(|cause| blas_error("start cuBLAS", &cause))?;
@@ -125,16 +117,36 @@ impl Device {
             .result()
             .map_err(|cause| blas_error("set cuBLAS up", &cause))?;
         keep_freed_memory(&context)?;
-        Ok(Arc::new(Device {
+        let device = Arc::new(Device {
             context,
             compute,
             copy,
-            functions,
+            functions: Mutex::default(),
             blas: handle,
             facts,
             capturing: Mutex::new(()),
-            _module: module,
-        }))
+        });
+        device.prepare(Part::Plain)?;
+        Ok(device)
+    }
+
+    /// Compiles and loads the kernels of a part, unless they are there.
+    pub(super) fn prepare(&self, part: Part) -> Result<()> {
+        let mut functions = self.functions.lock().unwrap_or_else(|poison| poison.into_inner());
+        let kernels = part.kernels();
+        if kernels.iter().all(|kernel| functions.contains_key(kernel)) {
+            return Ok(());
+        }
+        let ptx = source::compile(part, self.facts.card.capability)?;
+        let module = check("load the kernels", self.context.load_module(ptx))?;
+        for kernel in kernels {
+            let function = check("load a kernel", module.load_function(&kernel.name()))?;
+            if kernel == Kernel::Matvec(TensorType::Q4K) {
+                allow_shared_memory(&self.facts.card, &function)?;
+            }
+            functions.insert(kernel, function);
+        }
+        Ok(())
     }
 
     /// Bytes a second that the card's memory moves by its clock and width, both edges of the clock.
@@ -201,8 +213,8 @@ impl Device {
     /// Launches one kernel on the compute stream; with `overlapping` it may begin before the one in front of it ends,
     /// where the card can do that: kernels wait themselves before they touch what others write.
     pub(super) fn launch(&self, work: &Work, overlapping: bool) -> Result<()> {
-        let function =
-            self.functions.get(&work.kernel()).ok_or_else(|| Error::internal("a kernel that was not loaded"))?;
+        let function = self.functions.lock().unwrap_or_else(|poison| poison.into_inner()).get(&work.kernel()).cloned();
+        let function = function.ok_or_else(|| Error::internal("a kernel that was not loaded"))?;
         let grid = work.grid();
         if grid.0 == 0 || grid.1 == 0 || grid.2 == 0 {
             return Ok(());
@@ -392,15 +404,14 @@ unsafe impl Delivered for f32 {}
 // SAFETY: any 64 bits are a u64.
 unsafe impl Delivered for u64 {}
 // SAFETY: made of integers and floats without padding.
-unsafe impl Delivered for super::work::RowRecord {}
+unsafe impl Delivered for super::params::RowRecord {}
 
 /// Lets the kernel that asks for much shared memory have what the card can give.
-fn allow_shared_memory(card: &Card, functions: &HashMap<Kernel, CudaFunction>) -> Result<()> {
+fn allow_shared_memory(card: &Card, function: &CudaFunction) -> Result<()> {
     use sys::CUfunction_attribute::{
         CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as BYTES,
         CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT as CARVEOUT,
     };
-    let Some(function) = functions.get(&Kernel::Matvec(TensorType::Q4K)) else { return Ok(()) };
     let declared = check("ask for a kernel's shared memory", function.shared_size_bytes())?;
     let most = i32::try_from(card.shared_block).unwrap_or(i32::MAX).saturating_sub(declared);
     for (attribute, value) in [(BYTES, most), (CARVEOUT, 100)] {

@@ -1,11 +1,14 @@
 //! NVIDIA cards: weights stay in their stored blocks, kernels are compiled when the card is opened, results and
 //! statistics leave beside the computation. Nothing of CUDA is needed to build or to start.
 
+mod attention;
 mod capture;
 mod device;
+mod experts;
 mod library;
 mod limits;
 mod memory;
+mod params;
 mod product;
 mod q4k;
 mod queue;
@@ -16,9 +19,10 @@ mod work;
 
 pub use device::ComputeType;
 pub use library::require_nvrtc;
+pub use limits::{check_site, check_weight};
 pub use source::compile;
 pub use tensor::{CudaTensor, CudaWeight};
-pub use work::FORMATS;
+pub use work::{FORMATS, Kernel, Part};
 
 use super::{Backend, BackendIdentity, Batch, Captured, Choice};
 use crate::error::{Error, Result};
@@ -27,16 +31,14 @@ use crate::model::{Activation, RopeParameters, Weight};
 use capture::Captures;
 use device::{Device, DeviceMemory, Pinned, check};
 use memory::Memory;
+use params::{CHOOSE_BYTES, Choose, ElementOperation, Embedding, MatvecJob, NO_WINDOW, Norm, PointwiseJob};
 use product::Products;
 use queue::{FUSED, Queue};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use tensor::Shape;
-use work::{
-    Attention, CHOOSE_BYTES, CHOOSE_PART, Choose, ElementOperation, Embedding, Kernel, MatvecJob, Norm, PointwiseJob,
-    Work, stage,
-};
+use work::{CHOOSE_PART, Work};
 
 /// Rows up to which products are made on the stored blocks, and a batch is collected into few launches.
 const FEW: usize = 4;
@@ -55,7 +57,10 @@ pub struct CudaBackend {
     captures: Captures,
     products: Products,
     cache: HashMap<SiteId, Arc<DeviceMemory>>,
-    turns: Vec<(RopeParameters, Arc<DeviceMemory>)>,
+    /// Cosines and sines of every position, by parameters and stored factors.
+    turns: Vec<(RopeParameters, Vec<f32>, Arc<DeviceMemory>)>,
+    /// Addresses of experts' matrices, as they lie on the card.
+    tables: HashMap<Vec<u64>, Arc<DeviceMemory>>,
     positions: usize,
     /// The batch under way on the card: its first position, its rows, its tokens.
     step: Arc<DeviceMemory>,
@@ -84,6 +89,7 @@ impl CudaBackend {
             held: Vec::new(),
             cache: HashMap::new(),
             turns: Vec::new(),
+            tables: HashMap::new(),
             positions: 0,
             first_position: 0,
             layer: None,
@@ -153,10 +159,10 @@ impl CudaBackend {
         let (rows, first_row) = (batch.tokens.len(), self.first_row(batch)?);
         let (shape, elements) = match (site.axes.width(), site.operation) {
             (Some(width), _) => (Shape::Width(width as usize), rows * width as usize),
-            (None, Operation::AttnScores { heads, .. } | Operation::Softmax { heads, .. }) => {
-                let heads = heads as usize;
+            (None, Operation::AttnScores { heads, window, .. } | Operation::Softmax { heads, window }) => {
+                let (heads, window) = (heads as usize, window.unwrap_or(NO_WINDOW));
                 let last = if self.memory.repeats() { self.positions } else { batch.first_position + rows };
-                (Shape::Keys { heads }, heads * rows * last)
+                (Shape::Keys { heads, window }, heads * rows * last.min(window as usize))
             }
             _ => return Err(Error::internal(format!("`{}` has rows of no known width", site.point))),
         };
@@ -199,31 +205,14 @@ impl CudaBackend {
         Ok(())
     }
 
-    fn attention(&mut self, params: Attention, visible: usize) -> Result<()> {
-        if self.memory.repeats() {
-            self.queue.attention(params);
-            return Ok(());
-        }
-        self.submit(match params.stages {
-            stage::SCORES => Work::AttentionScores { params, visible: count(visible)? },
-            stage::SOFTMAX => Work::AttentionSoftmax(params),
-            _ => Work::AttentionContext(params),
-        })
-    }
-
-    /// The cache that `site` reads, for a batch that ends before `visible`.
-    fn cached(&self, site: &Site, visible: usize) -> Result<u64> {
-        let stored = site.inputs.get(1).and_then(|id| self.cache.get(id)).filter(|_| visible <= self.positions);
-        let stored = stored.map(|memory| memory.address());
-        stored.ok_or_else(|| Error::internal(format!("`{}` reads positions that are not in the cache", site.point)))
-    }
-
-    /// Cosines and sines of every position, made on the host in f64 as the processor's backend does.
-    fn turns(&mut self, rope: RopeParameters) -> Result<u64> {
-        if let Some((_, memory)) = self.turns.iter().find(|(known, _)| *known == rope) {
+    /// Cosines and sines of every position, made on the host in f64 as the processor's backend does. `factors` are the
+    /// stored divisors of the frequencies where the scaling asks for them.
+    fn turns(&mut self, rope: RopeParameters, factors: &[f32]) -> Result<u64> {
+        let known = self.turns.iter().find(|(known, with, _)| *known == rope && with == factors);
+        if let Some((_, _, memory)) = known {
             return Ok(memory.address());
         }
-        let frequencies = rope.frequencies(&[]);
+        let frequencies = rope.frequencies(factors);
         let mut bytes = Vec::with_capacity(self.positions * frequencies.len() * 8);
         for position in 0..self.positions {
             for frequency in &frequencies {
@@ -235,26 +224,85 @@ impl CudaBackend {
         let memory = self.device.alloc(bytes.len(), "rotary angles")?;
         self.device.upload(&memory, 0, &bytes)?;
         let address = memory.address();
-        self.turns.push((rope, memory));
+        self.turns.push((rope, factors.to_vec(), memory));
         Ok(address)
     }
 
-    /// An element operation of `site` on `x` and `y`, whose rows are as wide.
+    /// An element operation of `site` on `x` and what `operand` says.
     fn elementwise(
         &mut self,
         operation: ElementOperation,
         site: &Site,
         x: &CudaTensor,
-        y: u64,
+        operand: Operand,
         batch: Batch<'_>,
     ) -> Result<CudaTensor> {
         let out = self.tensor(site, batch)?;
         if x.elements() != out.elements() {
             return Err(Error::internal(format!("`{}` has another width than its input", site.point)));
         }
-        self.pointwise(PointwiseJob { operation, out: out.address(), y, ..job(x, out.first_row)? });
+        // The input may be of this operation alone, and the launch is put off.
+        self.hold(x.memory());
+        let (y, number) = match operand {
+            Operand::None => (0, 0.0),
+            Operand::At(address) => (address, 0.0),
+            Operand::Number(number) => (0, number),
+        };
+        self.pointwise(PointwiseJob { operation, out: out.address(), y, number, ..job(x, out.first_row)? });
         Ok(out)
     }
+
+    /// `x + bias`.
+    fn biased(&mut self, site: &Site, x: &CudaTensor, bias: &CudaWeight, batch: Batch<'_>) -> Result<CudaTensor> {
+        let bias = bias.vector(x.width()?)?;
+        self.elementwise(ElementOperation::Bias, site, x, Operand::At(bias), batch)
+    }
+
+    /// A norm of each of `groups` parts of a row, with `offset` added to the gains; with a bias a LayerNorm.
+    fn normalised(
+        &mut self,
+        site: &Site,
+        x: &CudaTensor,
+        (gain, gain_offset, groups): (&CudaWeight, f32, u32),
+        bias: Option<&CudaWeight>,
+        epsilon: f32,
+        batch: Batch<'_>,
+    ) -> Result<CudaTensor> {
+        let (out, groups) = (self.tensor(site, batch)?, groups.max(1) as usize);
+        let width = x.width()? / groups;
+        let params = Norm {
+            x: x.address(),
+            gain: gain.vector(width)?,
+            bias: bias.map_or(Ok(0), |bias| bias.vector(width))?,
+            out: out.address(),
+            width: count(width)?,
+            epsilon,
+            gain_offset,
+            unused: 0,
+        };
+        self.submit(Work::Norm { rows: count(x.rows * groups)?, params })?;
+        Ok(out)
+    }
+
+    /// Sum of two inputs or more, from the first to the last.
+    fn sum(&mut self, site: &Site, inputs: &[&CudaTensor], batch: Batch<'_>) -> Result<CudaTensor> {
+        let (first, others) = inputs.split_first().ok_or_else(|| missing(site, "input"))?;
+        others.iter().try_fold((*first).clone(), |sum, other| {
+            if other.elements() != sum.elements() {
+                return Err(Error::internal(format!("`{}` adds rows of two widths", site.point)));
+            }
+            self.elementwise(ElementOperation::Add, site, &sum, Operand::At(other.address()), batch)
+        })
+    }
+}
+
+/// What an element operation reads beside its input.
+#[derive(Clone, Copy)]
+enum Operand {
+    None,
+    /// Rows as wide as the input's, or one row for all.
+    At(u64),
+    Number(f32),
 }
 
 /// What every element operation on `x` has in common; its row 0 is row `first_row` of the batch that began.
@@ -281,7 +329,7 @@ impl Backend for CudaBackend {
             device_name: facts.name.clone(),
             driver: facts.driver.clone(),
             cuda: facts.cuda.clone(),
-            kernel_path: format!("cuda/sm_{major}{minor}: own products up to {FEW} rows, cuBLAS above"),
+            kernel_path: format!("cuda/sm_{major}{minor}: own products of experts and up to {FEW} rows, cuBLAS above"),
             fused: FUSED.map(str::to_owned).to_vec(),
             instruction_set: format!("sm_{major}{minor}"),
             threads: self.threads,
@@ -300,7 +348,7 @@ impl Backend for CudaBackend {
     }
 
     fn check(&self, site: &Site) -> Result<()> {
-        limits::check(site)
+        limits::check_site(site)
     }
 
     fn load(&mut self, weight: &Weight) -> Result<CudaWeight> {
@@ -347,7 +395,7 @@ impl Backend for CudaBackend {
         weights: &[&CudaWeight],
         batch: Batch<'_>,
     ) -> Result<CudaTensor> {
-        limits::check(site)?;
+        limits::check_site(site)?;
         let rows = batch.tokens.len();
         if inputs.iter().any(|input| input.rows != rows) || rows == 0 {
             return Err(Error::internal(format!("`{}` needs {rows} rows of every input", site.point)));
@@ -360,21 +408,12 @@ impl Backend for CudaBackend {
         let input = |index: usize| inputs.get(index).copied().ok_or_else(|| missing(site, "input"));
         let weight = |index: usize| weights.get(index).copied().ok_or_else(|| missing(site, "weight"));
         let step = self.step.address();
-        let visible = batch.first_position + rows;
-        let attention = |heads: u32, out: &CudaTensor| Attention {
-            step,
-            heads,
-            kv_heads: 1,
-            first_row: out.first_row,
-            rows: rows as u32,
-            ..Attention::default()
-        };
         match site.operation {
             Operation::Identity => input(0).cloned(),
             Operation::TokenEmbedding | Operation::PositionEmbedding => {
                 let (w, out) = (weight(0)?, self.tensor(site, batch)?);
                 let by_position = u32::from(site.operation == Operation::PositionEmbedding);
-                let last = if by_position == 1 { visible } else { self.largest(batch)? + 1 };
+                let last = if by_position == 1 { batch.first_position + rows } else { self.largest(batch)? + 1 };
                 if out.width()? != w.columns || last > w.rows {
                     return Err(Error::internal(format!("`{}` reads past its weight", site.point)));
                 }
@@ -390,42 +429,49 @@ impl Backend for CudaBackend {
                 self.submit(Work::Embedding { tensor_type: w.tensor_type, rows: rows as u32, params })?;
                 Ok(out)
             }
-            Operation::Add => self.elementwise(ElementOperation::Add, site, input(0)?, input(1)?.address(), batch),
+            Operation::Add | Operation::Sum => self.sum(site, inputs, batch),
             Operation::Multiply => {
-                self.elementwise(ElementOperation::Multiply, site, input(0)?, input(1)?.address(), batch)
+                let (x, y) = (input(0)?, input(1)?.address());
+                self.elementwise(ElementOperation::Multiply, site, x, Operand::At(y), batch)
+            }
+            Operation::Scale { factor } => {
+                self.elementwise(ElementOperation::Scale, site, input(0)?, Operand::Number(factor), batch)
+            }
+            Operation::SoftCap { cap } => {
+                self.elementwise(ElementOperation::SoftCap, site, input(0)?, Operand::Number(cap), batch)
             }
             Operation::Activate(activation) => {
                 let operation = match activation {
                     Activation::Silu => ElementOperation::Silu,
                     Activation::GeluTanh => ElementOperation::GeluTanh,
-                    Activation::GeluErf | Activation::GeluQuick => return Err(limits::unsupported(site, "")),
+                    Activation::GeluErf => ElementOperation::GeluErf,
+                    Activation::GeluQuick => ElementOperation::GeluQuick,
                 };
-                self.elementwise(operation, site, input(0)?, 0, batch)
+                self.elementwise(operation, site, input(0)?, Operand::None, batch)
             }
-            Operation::Bias => {
-                let x = input(0)?;
-                self.elementwise(ElementOperation::Bias, site, x, weight(0)?.vector(x.width()?)?, batch)
+            Operation::Bias => self.biased(site, input(0)?, weight(0)?, batch),
+            Operation::RmsNorm { epsilon, weight_offset, groups } => {
+                let gain = weight(0)?;
+                self.normalised(site, input(0)?, (gain, weight_offset, groups), None, epsilon, batch)
             }
-            Operation::RmsNorm { epsilon, .. } | Operation::LayerNorm { epsilon } => {
-                let (x, out) = (input(0)?, self.tensor(site, batch)?);
-                let width = x.width()?;
-                let bias = match site.operation {
-                    Operation::LayerNorm { .. } => weight(1)?.vector(width)?,
-                    _ => 0,
-                };
-                let gain = weight(0)?.vector(width)?;
-                let params = Norm { x: x.address(), gain, bias, out: out.address(), width: count(width)?, epsilon };
-                self.submit(Work::Norm { rows: rows as u32, params })?;
-                Ok(out)
+            Operation::LayerNorm { epsilon } => {
+                let (gain, bias) = (weight(0)?, weight(1)?);
+                self.normalised(site, input(0)?, (gain, 0.0, 1), Some(bias), epsilon, batch)
             }
             Operation::MatMul => {
                 let out = self.tensor(site, batch)?;
                 self.product(input(0)?, weight(0)?, &out)?;
                 Ok(out)
             }
+            Operation::Linear => {
+                let product = self.tensor(site, batch)?;
+                self.product(input(0)?, weight(0)?, &product)?;
+                self.biased(site, &product, weight(1)?, batch)
+            }
+            Operation::GatedMatMul => self.gated_product(site, [input(0)?, input(1)?], [weight(0)?, weight(1)?], batch),
             Operation::Rope { head_dim, rope, .. } => {
                 let (x, out) = (input(0)?, self.tensor(site, batch)?);
-                let y = self.turns(rope)?;
+                let y = self.turns(rope, weights.first().map_or(&[], |factors| &factors.factors))?;
                 let operation = ElementOperation::Rope;
                 self.pointwise(PointwiseJob {
                     operation,
@@ -446,45 +492,14 @@ impl Backend for CudaBackend {
                 // What was stored is what came in: the point is the same rows under another name.
                 Ok(x.clone())
             }
-            Operation::AttnScores { heads, kv_heads, head_dim, scale, .. } => {
-                let (q, out) = (input(0)?, self.tensor(site, batch)?);
-                let keys = self.cached(site, visible)?;
-                let params = Attention {
-                    q: q.address(),
-                    keys,
-                    scores: out.address(),
-                    kv_heads,
-                    head_dim,
-                    scale,
-                    stages: stage::SCORES,
-                    ..attention(heads, &out)
-                };
-                self.attention(params, visible)?;
-                Ok(out)
+            Operation::AttnScores { .. } | Operation::Softmax { .. } | Operation::AttnContext { .. } => {
+                self.attend(site, inputs, batch)
             }
-            Operation::Softmax { heads, .. } => {
-                let (scores, out) = (input(0)?, self.tensor(site, batch)?);
-                let (scores, probabilities) = (scores.address(), out.address());
-                let params = Attention { scores, probabilities, stages: stage::SOFTMAX, ..attention(heads, &out) };
-                self.attention(params, visible)?;
-                Ok(out)
-            }
-            Operation::AttnContext { heads, kv_heads, head_dim, .. } => {
-                let (probabilities, out) = (input(0)?, self.tensor(site, batch)?);
-                let values = self.cached(site, visible)?;
-                let params = Attention {
-                    probabilities: probabilities.address(),
-                    values,
-                    context: out.address(),
-                    kv_heads,
-                    head_dim,
-                    stages: stage::CONTEXT,
-                    ..attention(heads, &out)
-                };
-                self.attention(params, visible)?;
-                Ok(out)
-            }
-            _ => Err(limits::unsupported(site, "")),
+            Operation::RowSoftmax
+            | Operation::TopK { .. }
+            | Operation::ExpertWeights { .. }
+            | Operation::ExpertMatMul { .. }
+            | Operation::ExpertSum => self.route(site, inputs, weights, batch),
         }
     }
 
@@ -544,13 +559,13 @@ impl Drop for CudaBackend {
     }
 }
 
-/// The names of all kernels.
-pub fn kernel_names() -> Vec<String> {
-    Kernel::all().into_iter().map(Kernel::name).collect()
-}
-
 fn missing(site: &Site, what: &str) -> Error {
     Error::internal(format!("`{}` lacks an {what} that its operation needs", site.point))
+}
+
+/// An operation that came to the wrong place.
+fn misplaced(site: &Site) -> Error {
+    Error::internal(format!("`{}` came to the wrong kernels", site.point))
 }
 
 /// A number as kernels take it.

@@ -2,8 +2,9 @@
 
 use super::count;
 use super::device::{ComputeType, Device, DeviceMemory, Gemm};
+use super::params::{Cast, Dequantize};
 use super::tensor::{CudaTensor, CudaWeight};
-use super::work::{Cast, Dequantize, Work};
+use super::work::Work;
 use crate::error::Result;
 use crate::model::TensorType;
 use std::sync::Arc;

@@ -5,11 +5,12 @@
 //! changes neither which kernels run nor what they compute.
 
 use super::device::Device;
-use super::q4k::{self, Card};
-use super::work::{
+use super::params::{
     Attention, ElementOperation, MOST_MATVEC_JOBS, MOST_POINTWISE_JOBS, Matvec, MatvecJob, Pointwise, PointwiseJob,
-    Work, matvec_tiles, pointwise_blocks, stage,
+    stage,
 };
+use super::q4k::{self, Card};
+use super::work::{Work, matvec_tiles, pointwise_blocks};
 use crate::error::Result;
 use crate::model::TensorType;
 use cudarc::driver::CudaGraph;

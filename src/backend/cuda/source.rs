@@ -1,77 +1,141 @@
-//! The kernels' source, and its compilation by NVRTC.
+//! The kernels' source, and its compilation by NVRTC: part by part, because a model needs a few of the types of weights.
 
-use super::{q4k, work};
+use super::work::{self, Part};
+use super::{params, q4k};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::TensorType;
 use cudarc::nvrtc::{CompileError, CompileOptions, Ptx, compile_ptx_with_opts};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-const FILES: [&str; 7] = [
-    include_str!("kernels/common.cu"),
-    include_str!("kernels/formats.cu"),
-    include_str!("kernels/matvec.cu"),
-    include_str!("kernels/matvec_q4_k.cu"),
-    include_str!("kernels/rowwise.cu"),
-    include_str!("kernels/attention.cu"),
-    include_str!("kernels/statistics.cu"),
-];
+/// A file of the source, and what the host lays out and counts alike.
+struct File {
+    text: &'static str,
+    /// Names and bytes.
+    structs: &'static [(&'static str, usize)],
+    constants: &'static [(&'static str, u64)],
+}
 
-/// The whole source: the files one after the other, and a check that both sides lay parameters out alike.
-fn source() -> String {
-    let sizes: [(&str, usize); _] = [
-        ("Matvec", size_of::<work::Matvec>()),
-        ("Q4KInput", q4k::INPUT as usize),
-        ("Dequantize", size_of::<work::Dequantize>()),
-        ("Embedding", size_of::<work::Embedding>()),
-        ("Cast", size_of::<work::Cast>()),
-        ("Norm", size_of::<work::Norm>()),
-        ("Pointwise", size_of::<work::Pointwise>()),
-        ("Attention", size_of::<work::Attention>()),
-        ("Statistics", size_of::<work::Statistics>()),
-        ("RowStatistics", size_of::<work::RowRecord>()),
-        ("StatisticsEntry", size_of::<work::StatisticsEntry>()),
-        ("Choose", size_of::<work::Choose>()),
-        ("Best", work::CHOOSE_BYTES),
-    ];
-    let constants = [
-        ("TILE", u64::from(work::MATVEC_TILE)),
-        ("Q4_K_TILE", u64::from(q4k::TILE)),
-        ("Q4_K_WARPS", u64::from(q4k::WARPS)),
-        ("Q4_K_STAGE", u64::from(q4k::STAGE)),
-        ("Q4_K_DEPTH", u64::from(q4k::DEPTH)),
-        ("POINTWISE_BLOCK", work::POINTWISE_BLOCK),
-        ("CHOOSE_PART", u64::from(work::CHOOSE_PART)),
-    ];
-    let mut source = FILES.concat();
-    for (name, size) in sizes {
+const COMMON: File = File {
+    text: include_str!("kernels/common.cu"),
+    structs: &[],
+    constants: &[("NO_WINDOW", params::NO_WINDOW as u64)],
+};
+
+const FORMATS: File = File {
+    text: include_str!("kernels/formats.cu"),
+    structs: &[("Dequantize", size_of::<params::Dequantize>()), ("Embedding", size_of::<params::Embedding>())],
+    constants: &[],
+};
+
+const MATVEC: File = File {
+    text: include_str!("kernels/matvec.cu"),
+    structs: &[("Matvec", size_of::<params::Matvec>())],
+    constants: &[("TILE", work::MATVEC_TILE as u64)],
+};
+
+const MATVEC_Q4_K: File = File {
+    text: include_str!("kernels/matvec_q4_k.cu"),
+    structs: &[("Q4KInput", q4k::INPUT as usize)],
+    constants: &[
+        ("Q4_K_TILE", q4k::TILE as u64),
+        ("Q4_K_WARPS", q4k::WARPS as u64),
+        ("Q4_K_STAGE", q4k::STAGE as u64),
+        ("Q4_K_DEPTH", q4k::DEPTH as u64),
+    ],
+};
+
+const EXPERTS: File = File {
+    text: include_str!("kernels/experts.cu"),
+    structs: &[("ExpertProduct", size_of::<params::ExpertProduct>())],
+    constants: &[],
+};
+
+const ROWWISE: File = File {
+    text: include_str!("kernels/rowwise.cu"),
+    structs: &[
+        ("Norm", size_of::<params::Norm>()),
+        ("Pointwise", size_of::<params::Pointwise>()),
+        ("Cast", size_of::<params::Cast>()),
+    ],
+    constants: &[("POINTWISE_BLOCK", work::POINTWISE_BLOCK)],
+};
+
+const ATTENTION: File = File {
+    text: include_str!("kernels/attention.cu"),
+    structs: &[("Attention", size_of::<params::Attention>())],
+    constants: &[],
+};
+
+const ROUTER: File = File {
+    text: include_str!("kernels/router.cu"),
+    structs: &[
+        ("Router", size_of::<params::Router>()),
+        ("ExpertSum", size_of::<params::ExpertSum>()),
+        ("Gate", size_of::<params::Gate>()),
+    ],
+    constants: &[("MOST_SLOTS", params::MOST_SLOTS as u64)],
+};
+
+const STATISTICS: File = File {
+    text: include_str!("kernels/statistics.cu"),
+    structs: &[
+        ("Statistics", size_of::<params::Statistics>()),
+        ("RowStatistics", size_of::<params::RowRecord>()),
+        ("StatisticsEntry", size_of::<params::StatisticsEntry>()),
+        ("Choose", size_of::<params::Choose>()),
+        ("Best", params::CHOOSE_BYTES),
+    ],
+    constants: &[("CHOOSE_PART", work::CHOOSE_PART as u64)],
+};
+
+/// The source of a part: its files one after the other, the kernels of its type, and a check that both sides lay
+/// parameters out alike.
+fn source(part: Part) -> String {
+    let (files, kernels) = match part {
+        Part::Plain => (vec![COMMON, ROWWISE, ATTENTION, ROUTER, STATISTICS], String::new()),
+        Part::Type(TensorType::Q4K) => (vec![COMMON, FORMATS, MATVEC, MATVEC_Q4_K], "FORMAT(q4_k, Q4_K)\n".to_owned()),
+        Part::Type(tensor_type) => {
+            let (name, code) = (tensor_type.name(), tensor_type.name().to_uppercase());
+            (vec![COMMON, FORMATS, MATVEC], format!("FORMAT({name}, {code})\nMATVEC({name}, {code})\n"))
+        }
+        Part::Experts(tensor_type) => {
+            let (name, code) = (tensor_type.name(), tensor_type.name().to_uppercase());
+            (vec![COMMON, FORMATS, MATVEC, EXPERTS], format!("EXPERTS({name}, {code})\n"))
+        }
+    };
+    let mut source: String = files.iter().map(|file| file.text).collect();
+    source += &kernels;
+    for (name, size) in files.iter().flat_map(|file| file.structs) {
         source += &format!("static_assert(sizeof({name}) == {size}, \"{name} on the host\");\n");
     }
-    for (name, value) in constants {
+    for (name, value) in files.iter().flat_map(|file| file.constants) {
         source += &format!("static_assert({name} == {value}, \"{name} on the host\");\n");
     }
     source
 }
 
-/// All kernels, compiled for a compute capability once in a process.
+/// The kernels of a part, compiled for a compute capability once in a process.
 ///
 /// # Errors
 /// Environment where NVRTC does not know the card; internal, with NVRTC's log, where the source is wrong.
-pub fn compile(capability: (i32, i32)) -> Result<Ptx> {
-    static COMPILED: Mutex<BTreeMap<(i32, i32), Ptx>> = Mutex::new(BTreeMap::new());
+pub fn compile(part: Part, capability: (i32, i32)) -> Result<Ptx> {
+    type Compiled = BTreeMap<(Part, (i32, i32)), Ptx>;
+    static COMPILED: Mutex<Compiled> = Mutex::new(BTreeMap::new());
     let mut compiled = COMPILED.lock().unwrap_or_else(|poison| poison.into_inner());
-    if let Some(ptx) = compiled.get(&capability) {
+    if let Some(ptx) = compiled.get(&(part, capability)) {
         return Ok(ptx.clone());
     }
-    let ptx = compile_anew(capability)?;
-    compiled.insert(capability, ptx.clone());
+    let ptx = compile_anew(part, capability)?;
+    compiled.insert((part, capability), ptx.clone());
     Ok(ptx)
 }
 
-fn compile_anew((major, minor): (i32, i32)) -> Result<Ptx> {
+fn compile_anew(part: Part, (major, minor): (i32, i32)) -> Result<Ptx> {
     let options =
         [format!("--gpu-architecture=compute_{major}{minor}"), "--fmad=false".to_owned(), "--std=c++17".to_owned()];
     let options = CompileOptions { options: options.to_vec(), ..CompileOptions::default() };
-    compile_ptx_with_opts(source(), options).map_err(|error| match error {
+    compile_ptx_with_opts(source(part), options).map_err(|error| match error {
         CompileError::CompileError { log, .. } => {
             let log = log.to_string_lossy().trim().replace('\n', " / ");
             Error::internal(format!("the CUDA kernels do not compile for compute capability {major}.{minor}: {log}"))

@@ -1,10 +1,11 @@
 //! Tensors and weights in device memory.
 
 use super::device::{Device, DeviceMemory};
-use super::work::FORMATS;
+use super::limits;
+use super::work::{FORMATS, Part};
 use crate::backend::Batch;
 use crate::error::{Error, Result};
-use crate::model::{TensorType, Weight};
+use crate::model::{Role, TensorType, Weight};
 use crate::tensor::Extent;
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,8 +15,8 @@ use std::sync::Arc;
 pub(super) enum Shape {
     /// As many in every row.
     Width(usize),
-    /// One for each head and visible key.
-    Keys { heads: usize },
+    /// One for each head and visible key: those up to the row's position, the last `window` of them.
+    Keys { heads: usize, window: u32 },
 }
 
 /// f32 rows in device memory.
@@ -63,7 +64,11 @@ impl CudaTensor {
     fn before(&self, row: usize) -> usize {
         match self.shape {
             Shape::Width(width) => row * width,
-            Shape::Keys { heads } => heads * (row * (self.first_position + 1) + row * row.saturating_sub(1) / 2),
+            Shape::Keys { heads, window } => {
+                let (all, window) = (self.first_position + 1, window as usize);
+                let growing = row.min(window.saturating_sub(all));
+                heads * (growing * all + growing * growing.saturating_sub(1) / 2 + (row - growing) * window)
+            }
         }
     }
 
@@ -97,18 +102,18 @@ impl CudaTensor {
     }
 }
 
-/// A weight in device memory: the stored blocks of a matrix in canonical order, the f32 values of a vector.
+/// A weight in device memory: the stored blocks of a matrix in canonical order; the f32 values of a vector, and of a matrix
+/// that kernels do not read as it is stored.
 pub struct CudaWeight {
     memory: Arc<DeviceMemory>,
     pub(super) tensor_type: TensorType,
     pub(super) rows: usize,
     pub(super) columns: usize,
     is_matrix: bool,
+    /// The values of RoPE's factors, which the host reads; nothing otherwise.
+    pub(super) factors: Vec<f32>,
     stored_name: String,
 }
-
-/// Elements that kernels read at a time.
-const RUN: usize = 4;
 
 impl CudaWeight {
     /// Copies a weight to the card.
@@ -117,35 +122,28 @@ impl CudaWeight {
         if weight.rows == 0 || weight.columns == 0 {
             return Err(Error::malformed("a weight without elements").of(&weight.stored_name));
         }
-        if is_matrix && !weight.columns.is_multiple_of(RUN) {
-            let message =
-                format!("rows of {} elements, which {RUN} does not divide, are not supported on CUDA", weight.columns);
-            return Err(Error::unsupported(message).of(&weight.stored_name));
+        limits::check_weight(weight)?;
+        let as_stored = is_matrix && weight.scales.is_none() && FORMATS.contains(&weight.tensor_type);
+        let tensor_type = if as_stored { weight.tensor_type } else { TensorType::F32 };
+        if is_matrix {
+            let in_expert = weight.key.expert.is_some();
+            device.prepare(if in_expert { Part::Experts(tensor_type) } else { Part::Type(tensor_type) })?;
         }
-        if is_matrix && !FORMATS.contains(&weight.tensor_type) {
-            let message = format!("weights of type {} are not supported on CUDA", weight.tensor_type.name());
-            return Err(Error::unsupported(message).of(&weight.stored_name));
+        let bytes = if as_stored { weight.canonical_bytes()? } else { values(weight)?.into() };
+        let memory = device.alloc(bytes.len(), &format!("weight {}", weight.stored_name))?;
+        device.upload(&memory, 0, &bytes)?;
+        let mut factors = Vec::new();
+        if weight.key.role == Role::RopeFactors {
+            factors.resize(weight.columns, 0.0);
+            weight.dequantize_row(0, &mut factors)?;
         }
-        let what = format!("weight {}", weight.stored_name);
-        let memory = if is_matrix {
-            let bytes = weight.canonical_bytes()?;
-            let memory = device.alloc(bytes.len(), &what)?;
-            device.upload(&memory, 0, &bytes)?;
-            memory
-        } else {
-            let mut values = vec![0f32; weight.columns];
-            weight.dequantize_row(0, &mut values)?;
-            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            let memory = device.alloc(bytes.len(), &what)?;
-            device.upload(&memory, 0, &bytes)?;
-            memory
-        };
         Ok(CudaWeight {
             memory,
-            tensor_type: weight.tensor_type,
+            tensor_type,
             rows: weight.rows,
             columns: weight.columns,
             is_matrix,
+            factors,
             stored_name: weight.stored_name.clone(),
         })
     }
@@ -167,4 +165,17 @@ impl CudaWeight {
             Err(Error::malformed(format!("not a vector of {width} elements")).of(&self.stored_name))
         }
     }
+}
+
+/// The values of a weight, row after row, as little-endian f32.
+fn values(weight: &Weight) -> Result<Vec<u8>> {
+    let elements = weight.rows.checked_mul(weight.columns);
+    let size = elements.and_then(|elements| elements.checked_mul(size_of::<f32>()));
+    let size = size.ok_or_else(|| Error::malformed("more elements than memory can hold").of(&weight.stored_name))?;
+    let (mut bytes, mut row) = (Vec::with_capacity(size), vec![0f32; weight.columns]);
+    for number in 0..weight.rows {
+        weight.dequantize_row(number, &mut row)?;
+        bytes.extend(row.iter().flat_map(|value| value.to_le_bytes()));
+    }
+    Ok(bytes)
 }

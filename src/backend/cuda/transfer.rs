@@ -1,8 +1,8 @@
 //! From the card to the host: page-locked slots, copies on a stream of their own, and rows that land on other threads.
 
 use super::device::{Device, DeviceMemory, Pinned, check};
+use super::params::RowRecord;
 use super::tensor::CudaTensor;
-use super::work::RowRecord;
 use crate::backend::{Landed, Landing};
 use crate::error::{Error, Result};
 use crate::stats::{Extremes, Moments, RowStatistics};

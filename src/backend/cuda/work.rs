@@ -1,14 +1,14 @@
-//! The launches of kernels: what each one takes, laid out as in its source.
+//! Kernels, the parts in which they are compiled, and their launches.
 
+use super::params::{
+    Attention, Cast, Choose, Dequantize, Embedding, ExpertProduct, ExpertSum, Gate, Matvec, Norm, Pointwise, Router,
+    Statistics,
+};
 use super::q4k::{self, Card};
 use crate::model::TensorType;
 
-/// Products in one launch.
-pub(super) const MOST_MATVEC_JOBS: usize = 4;
 /// Outputs of one block of a product.
 pub(super) const MATVEC_TILE: u32 = 8;
-/// Element operations in one launch.
-pub(super) const MOST_POINTWISE_JOBS: usize = 4;
 /// Elements of one block of element operations.
 pub(super) const POINTWISE_BLOCK: u64 = 1024;
 /// Logits of one block of the choice.
@@ -17,234 +17,72 @@ pub(super) const CHOOSE_PART: u32 = 2048;
 const STATISTICS_WARPS: u32 = 8;
 /// Elements of a row that one block converts.
 const DEQUANTIZE_BLOCK: u32 = 1024;
+/// Elements of a row that one block of a weighted sum takes.
+const SUM_BLOCK: u32 = 256;
 /// Rows and columns of a tile of attention.
 const SQUARE: u32 = 64;
 
-/// One product, and what follows it element by element; an address of 0 means: not wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-#[repr(C)]
-pub struct MatvecJob {
-    pub weight: u64,
-    pub x: u64,
-    pub y: u64,
-    pub bias: u64,
-    pub biased: u64,
-    pub addend: u64,
-    pub sum: u64,
-    pub rows: u32,
-    pub columns: u32,
-    pub first_block: u32,
-    pub unused: u32,
+/// Types of weights that kernels read as they are stored. What a weight of another type holds, in several tensors perhaps,
+/// comes to the card as F32.
+pub const FORMATS: [TensorType; 16] = [
+    TensorType::F32,
+    TensorType::F16,
+    TensorType::Bf16,
+    TensorType::Q4_0,
+    TensorType::Q4_1,
+    TensorType::Q5_0,
+    TensorType::Q5_1,
+    TensorType::Q8_0,
+    TensorType::Q2K,
+    TensorType::Q3K,
+    TensorType::Q4K,
+    TensorType::Q5K,
+    TensorType::Q6K,
+    TensorType::Iq4Nl,
+    TensorType::Iq4Xs,
+    TensorType::Mxfp4,
+];
+
+/// Kernels that are compiled together, when they are first needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Part {
+    /// Those of no type of weights.
+    Plain,
+    /// Products, conversion and embedding of a type.
+    Type(TensorType),
+    /// Products of experts of a type.
+    Experts(TensorType),
 }
 
-/// Products of one input with weights of one type.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-#[repr(C)]
-pub struct Matvec {
-    pub jobs: [MatvecJob; MOST_MATVEC_JOBS],
-    pub count: u32,
-    /// What [`q4k::plan`] says.
-    pub slab: u32,
-}
+impl Part {
+    /// Every part.
+    pub fn all() -> Vec<Part> {
+        let typed = FORMATS.into_iter().flat_map(|tensor_type| [Part::Type(tensor_type), Part::Experts(tensor_type)]);
+        [Part::Plain].into_iter().chain(typed).collect()
+    }
 
-/// Rows of a weight, to be converted.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-#[repr(C)]
-pub struct Dequantize {
-    pub weight: u64,
-    pub out: u64,
-    pub rows: u64,
-    pub columns: u32,
-    pub compute_type: u32,
-}
-
-/// Rows of an embedding.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-#[repr(C)]
-pub struct Embedding {
-    pub step: u64,
-    pub weight: u64,
-    pub out: u64,
-    pub columns: u32,
-    pub first_row: u32,
-    pub by_position: u32,
-    pub unused: u32,
-}
-
-/// Activations, to be rounded to the type of a product's operands.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-#[repr(C)]
-pub struct Cast {
-    pub x: u64,
-    pub out: u64,
-    pub count: u64,
-    pub compute_type: u32,
-    pub unused: u32,
-}
-
-/// A norm; without a bias an RMS norm.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-#[repr(C)]
-pub struct Norm {
-    pub x: u64,
-    pub gain: u64,
-    pub bias: u64,
-    pub out: u64,
-    pub width: u32,
-    pub epsilon: f32,
-}
-
-/// Codes of element operations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[repr(u32)]
-pub enum ElementOperation {
-    #[default]
-    Nothing,
-    Add,
-    Multiply,
-    Bias,
-    Silu,
-    GeluTanh,
-    Rope,
-    Store,
-}
-
-/// One element operation, and one more on its result.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-#[repr(C)]
-pub struct PointwiseJob {
-    pub x: u64,
-    pub y: u64,
-    pub out: u64,
-    pub next_y: u64,
-    pub next_out: u64,
-    pub operation: ElementOperation,
-    pub next: ElementOperation,
-    pub width: u32,
-    pub rows: u32,
-    pub first_row: u32,
-    pub head_dim: u32,
-    pub rotary_dim: u32,
-    pub first_block: u32,
-}
-
-/// Element operations that do not read each other.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-#[repr(C)]
-pub struct Pointwise {
-    pub step: u64,
-    pub jobs: [PointwiseJob; MOST_POINTWISE_JOBS],
-    pub count: u32,
-    pub unused: u32,
-}
-
-/// Attention, whole or a part of it.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-#[repr(C)]
-pub struct Attention {
-    pub step: u64,
-    pub q: u64,
-    pub keys: u64,
-    pub values: u64,
-    pub scores: u64,
-    pub probabilities: u64,
-    pub context: u64,
-    pub heads: u32,
-    pub kv_heads: u32,
-    pub head_dim: u32,
-    pub first_row: u32,
-    pub rows: u32,
-    pub scale: f32,
-    pub stages: u32,
-    pub unused: u32,
-}
-
-/// Bits of [`Attention::stages`].
-pub mod stage {
-    pub const SCORES: u32 = 1;
-    pub const SOFTMAX: u32 = 2;
-    pub const CONTEXT: u32 = 4;
-}
-
-/// Rows of one tensor whose statistics are wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-#[repr(C)]
-pub struct StatisticsEntry {
-    pub x: u64,
-    pub rows: u32,
-    pub width: u32,
-    pub heads: u32,
-    pub first_row: u32,
-    pub units: u32,
-    pub first_unit: u32,
-    pub out_row: u32,
-    pub unused: u32,
-}
-
-impl StatisticsEntry {
-    /// The entry as it lies in the card's memory.
-    pub fn bytes(&self) -> impl Iterator<Item = u8> + use<> {
-        let numbers = [self.rows, self.width, self.heads, self.first_row, self.units, self.first_unit, self.out_row, 0];
-        self.x.to_le_bytes().into_iter().chain(numbers.into_iter().flat_map(u32::to_le_bytes))
+    /// Its kernels.
+    pub fn kernels(self) -> Vec<Kernel> {
+        match self {
+            Part::Plain => PLAIN.map(Kernel::Plain).to_vec(),
+            Part::Type(t) => vec![Kernel::Matvec(t), Kernel::Dequantize(t), Kernel::Embedding(t)],
+            Part::Experts(t) => vec![Kernel::Experts(t)],
+        }
     }
 }
-
-/// Statistics of several tensors.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-#[repr(C)]
-pub struct Statistics {
-    pub step: u64,
-    pub partials: u64,
-    pub out: u64,
-    pub entries: u64,
-    pub count: u32,
-    pub unit: u32,
-    pub units: u32,
-    pub unused: u32,
-}
-
-/// Statistics of one row as the device delivers them.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-#[repr(C)]
-pub struct RowRecord {
-    pub count: u32,
-    pub nan: u32,
-    pub pos_inf: u32,
-    pub neg_inf: u32,
-    pub zero: u32,
-    pub subnormal: u32,
-    pub min_index: u32,
-    pub max_index: u32,
-    pub min: f32,
-    pub max: f32,
-    pub smallest: u32,
-    pub unused: u32,
-    pub mean: f64,
-    pub m2: f64,
-    pub l1: f64,
-    pub fingerprint: u64,
-}
-
-/// The greedy choice after a row of logits.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-#[repr(C)]
-pub struct Choose {
-    pub logits: u64,
-    pub parts: u64,
-    pub out: u64,
-    pub width: u32,
-    pub count: u32,
-}
-
-/// Bytes of one part's result.
-pub(super) const CHOOSE_BYTES: usize = 16;
 
 /// A kernel by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kernel {
+    /// Products of few rows with a weight.
     Matvec(TensorType),
+    /// Products of rows with the matrix of each one's expert.
+    Experts(TensorType),
+    /// Conversion of a weight for a product of many rows.
     Dequantize(TensorType),
+    /// Rows of a weight.
     Embedding(TensorType),
+    /// What reads no weight in its stored type.
     Plain(&'static str),
 }
 
@@ -253,32 +91,15 @@ impl Kernel {
     pub fn name(self) -> String {
         match self {
             Kernel::Matvec(tensor_type) => format!("matvec_{}", tensor_type.name()),
+            Kernel::Experts(tensor_type) => format!("experts_{}", tensor_type.name()),
             Kernel::Dequantize(tensor_type) => format!("dequantize_{}", tensor_type.name()),
             Kernel::Embedding(tensor_type) => format!("embedding_{}", tensor_type.name()),
             Kernel::Plain(name) => name.to_owned(),
         }
     }
-
-    /// Every kernel.
-    pub fn all() -> Vec<Kernel> {
-        let formats = FORMATS.into_iter();
-        let by_format = formats.flat_map(|t| [Kernel::Matvec(t), Kernel::Dequantize(t), Kernel::Embedding(t)]);
-        by_format.chain(PLAIN.map(Kernel::Plain)).collect()
-    }
 }
 
-/// Types of weights that kernels read.
-pub const FORMATS: [TensorType; 7] = [
-    TensorType::F32,
-    TensorType::F16,
-    TensorType::Bf16,
-    TensorType::Q8_0,
-    TensorType::Q4K,
-    TensorType::Q5K,
-    TensorType::Q6K,
-];
-
-const PLAIN: [&str; 11] = [
+const PLAIN: [&str; 16] = [
     "cast",
     "normalise",
     "pointwise",
@@ -286,6 +107,11 @@ const PLAIN: [&str; 11] = [
     "attention_scores",
     "attention_softmax",
     "attention_context",
+    "row_softmax",
+    "top_k",
+    "expert_weights",
+    "expert_sum",
+    "gate",
     "statistics",
     "statistics_merge",
     "choose_parts",
@@ -326,6 +152,31 @@ pub enum Work {
     },
     AttentionSoftmax(Attention),
     AttentionContext(Attention),
+    RowSoftmax {
+        rows: u32,
+        params: Router,
+    },
+    TopK {
+        rows: u32,
+        params: Router,
+    },
+    ExpertWeights {
+        rows: u32,
+        params: Router,
+    },
+    Experts {
+        tensor_type: TensorType,
+        rows: u32,
+        params: ExpertProduct,
+    },
+    ExpertSum {
+        rows: u32,
+        params: ExpertSum,
+    },
+    Gate {
+        rows: u32,
+        params: Gate,
+    },
     Statistics(Statistics),
     StatisticsMerge(Statistics),
     ChooseParts(Choose),
@@ -345,6 +196,12 @@ impl Work {
             Work::AttentionScores { .. } => Kernel::Plain("attention_scores"),
             Work::AttentionSoftmax(_) => Kernel::Plain("attention_softmax"),
             Work::AttentionContext(_) => Kernel::Plain("attention_context"),
+            Work::RowSoftmax { .. } => Kernel::Plain("row_softmax"),
+            Work::TopK { .. } => Kernel::Plain("top_k"),
+            Work::ExpertWeights { .. } => Kernel::Plain("expert_weights"),
+            Work::Experts { tensor_type, .. } => Kernel::Experts(*tensor_type),
+            Work::ExpertSum { .. } => Kernel::Plain("expert_sum"),
+            Work::Gate { .. } => Kernel::Plain("gate"),
             Work::Statistics(_) => Kernel::Plain("statistics"),
             Work::StatisticsMerge(_) => Kernel::Plain("statistics_merge"),
             Work::ChooseParts(_) => Kernel::Plain("choose_parts"),
@@ -361,7 +218,14 @@ impl Work {
                 (resident.map_or(tiles, |resident| tiles.min(resident)), *rows, 1)
             }
             Work::Dequantize { params, .. } => (blocks(params.rows, 1), params.columns.div_ceil(DEQUANTIZE_BLOCK), 1),
-            Work::Embedding { rows, .. } | Work::Norm { rows, .. } => (*rows, 1, 1),
+            Work::Embedding { rows, .. }
+            | Work::Norm { rows, .. }
+            | Work::RowSoftmax { rows, .. }
+            | Work::TopK { rows, .. }
+            | Work::ExpertWeights { rows, .. }
+            | Work::Gate { rows, .. } => (*rows, 1, 1),
+            Work::Experts { rows, params, .. } => (*rows, params.rows.div_ceil(MATVEC_TILE), 1),
+            Work::ExpertSum { rows, params } => (*rows, params.width.div_ceil(SUM_BLOCK), 1),
             Work::Cast(params) => (blocks(params.count, 1024), 1, 1),
             Work::Pointwise(params) => (pointwise_blocks(params), 1, 1),
             Work::AttentionFew(params) => (params.heads, params.rows, 1),
@@ -382,7 +246,9 @@ impl Work {
     pub fn block(&self) -> u32 {
         match self {
             Work::Matvec { .. } => self.q4_k().map_or(128, |plan| plan.warps * 32),
-            Work::AttentionSoftmax(_) => 128,
+            Work::AttentionSoftmax(_) | Work::RowSoftmax { .. } | Work::Experts { .. } => 128,
+            Work::TopK { .. } | Work::ExpertWeights { .. } => 32,
+            Work::ExpertSum { .. } => SUM_BLOCK,
             Work::Norm { .. } | Work::AttentionFew(_) => 1024,
             _ => 256,
         }
@@ -416,6 +282,12 @@ impl Work {
             | Work::AttentionScores { params, .. }
             | Work::AttentionSoftmax(params)
             | Work::AttentionContext(params) => (&raw const *params).cast(),
+            Work::RowSoftmax { params, .. } | Work::TopK { params, .. } | Work::ExpertWeights { params, .. } => {
+                (&raw const *params).cast()
+            }
+            Work::Experts { params, .. } => (&raw const *params).cast(),
+            Work::ExpertSum { params, .. } => (&raw const *params).cast(),
+            Work::Gate { params, .. } => (&raw const *params).cast(),
             Work::Statistics(params) | Work::StatisticsMerge(params) => (&raw const *params).cast(),
             Work::ChooseParts(params) | Work::Choose(params) => (&raw const *params).cast(),
         }

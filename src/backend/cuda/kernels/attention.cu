@@ -15,26 +15,39 @@ struct Attention {
     u32 rows;
     float scale;
     u32 stages;  // of the kernel for few rows: which of the three it makes
+    u32 window;  // keys that a row sees at most
+    float cap;   // of scores; 0 for none
     u32 unused;
 };
 
 enum Stage { SCORES = 1, SOFTMAX = 2, CONTEXT = 4 };
 
 struct Head {
-    u32 visible;   // keys that the row sees
-    u64 ragged;    // where its scores begin
-    u32 kv_offset; // where its key head begins in a cached row
+    u32 first;      // position of the first key that the row sees
+    u32 visible;    // keys that it sees
+    u64 ragged;     // where its scores begin
+    u32 kv_offset;  // where its key head begins in a cached row
     u32 kv_width;
+
+    __device__ __forceinline__ u32 end() const { return first + visible; }
+    // Where the first key that it sees begins in the cache.
+    __device__ __forceinline__ u64 seen() const { return (u64)first * kv_width + kv_offset; }
 };
 
 __device__ __forceinline__ Head head_of(const Attention &p, u32 row, u32 head) {
-    u32 first = ((const Step *)p.step)->first_position + p.first_row + 1;
+    u32 all = ((const Step *)p.step)->first_position + p.first_row + 1;
     Head h;
-    h.visible = first + row;
-    h.ragged = ragged_offset(p.heads, row, first) + (u64)head * h.visible;
+    h.visible = min(all + row, p.window);
+    h.first = all + row - h.visible;
+    h.ragged = ragged_offset(p.heads, row, all, p.window) + (u64)head * h.visible;
     h.kv_offset = head / (p.heads / p.kv_heads) * p.head_dim;
     h.kv_width = p.kv_heads * p.head_dim;
     return h;
+}
+
+__device__ __forceinline__ float score_of(const Attention &p, float product) {
+    float score = product * p.scale;
+    return p.cap == 0.0f ? score : soft_cap(score, p.cap);
 }
 
 // `keep` takes the probabilities too where it is there.
@@ -67,7 +80,7 @@ extern "C" __global__ void __launch_bounds__(1024) attention_few(const __grid_co
     if (p.stages & SCORES) {
         // Eight lanes a key, four keys a warp, four elements of a head a lane at a time.
         const float4 *q = (const float4 *)((const float *)p.q + in_row);
-        const float *keys = (const float *)p.keys + h.kv_offset;
+        const float *keys = (const float *)p.keys + h.seen();
         u32 part = lane % 8, fours = p.head_dim / 4;
         for (u32 base = warp * 4; base < h.visible; base += warps * 4) {
             u32 key = base + lane / 8;
@@ -83,7 +96,7 @@ extern "C" __global__ void __launch_bounds__(1024) attention_few(const __grid_co
             }
             for (u32 width = 4; width > 0; width >>= 1) sum += __shfl_xor_sync(0xFFFFFFFFu, sum, width);
             if (part == 0 && key < h.visible) {
-                float score = sum * p.scale;
+                float score = score_of(p, sum);
                 scores[key] = score;
                 if (key < NEAR) near[key] = score;
             }
@@ -96,7 +109,7 @@ extern "C" __global__ void __launch_bounds__(1024) attention_few(const __grid_co
         __syncthreads();
     }
     if (p.stages & CONTEXT) {
-        const float *values = (const float *)p.values + h.kv_offset;
+        const float *values = (const float *)p.values + h.seen();
         const float *weights = (p.stages & SOFTMAX) && h.visible <= NEAR ? near : probabilities;
         u32 lanes = min(p.head_dim, blockDim.x), groups = blockDim.x / lanes, group = threadIdx.x / lanes;
         for (u32 base = 0; base < p.head_dim; base += lanes) {
@@ -141,9 +154,9 @@ extern "C" __global__ void __launch_bounds__(256) attention_scores(const __grid_
     __shared__ __align__(16) float qs[DEPTH][SQUARE + 4], ks[DEPTH][SQUARE + 4];
     u32 first_key = blockIdx.x * SQUARE, first_row = blockIdx.y * SQUARE, head = blockIdx.z;
     u32 last_row = min(first_row + SQUARE, p.rows) - 1;
-    if (first_key >= head_of(p, last_row, head).visible) return;
-    Head top = head_of(p, 0, head);
-    u32 most = head_of(p, p.rows - 1, head).visible;
+    Head top = head_of(p, first_row, head);
+    u32 most = head_of(p, last_row, head).end();
+    if (first_key >= most || first_key + SQUARE <= top.first) return;
     const float *q = (const float *)p.q + (u64)head * p.head_dim, *keys = (const float *)p.keys + top.kv_offset;
     u32 x = threadIdx.x % 16, y = threadIdx.x / 16, d = threadIdx.x % DEPTH;
     float sums[4][4] = {};
@@ -165,7 +178,7 @@ extern "C" __global__ void __launch_bounds__(256) attention_scores(const __grid_
         Head h = head_of(p, row, head);
         for (u32 j = 0; j < 4; j++) {
             u32 key = first_key + x * 4 + j;
-            if (key < h.visible) ((float *)p.scores)[h.ragged + key] = sums[i][j] * p.scale;
+            if (key >= h.first && key < h.end()) ((float *)p.scores)[h.ragged + key - h.first] = score_of(p, sums[i][j]);
         }
     }
 }
@@ -185,29 +198,31 @@ extern "C" __global__ void __launch_bounds__(256) attention_context(const __grid
     const u32 STRIDE = 256 / DEPTH;
     u32 first_element = blockIdx.x * SQUARE, first_row = blockIdx.y * SQUARE, head = blockIdx.z;
     u32 last_row = min(first_row + SQUARE, p.rows) - 1;
-    Head bottom = head_of(p, last_row, head);
+    Head top = head_of(p, first_row, head), bottom = head_of(p, last_row, head);
     const float *values = (const float *)p.values + bottom.kv_offset;
     u32 x = threadIdx.x % 16, y = threadIdx.x / 16, d = threadIdx.x % DEPTH, r = threadIdx.x / DEPTH;
     // A thread loads the same rows of every tile.
     const float *rows[SQUARE / STRIDE];
-    u32 visible[SQUARE / STRIDE];
+    u32 starts[SQUARE / STRIDE], ends[SQUARE / STRIDE];
 #pragma unroll
     for (u32 i = 0; i < SQUARE / STRIDE; i++) {
         u32 row = first_row + r + i * STRIDE;
         Head h = head_of(p, min(row, p.rows - 1), head);
         rows[i] = (const float *)p.probabilities + h.ragged;
-        visible[i] = row < p.rows ? h.visible : 0;
+        starts[i] = h.first;
+        ends[i] = row < p.rows ? h.end() : 0;
     }
     float sums[4][4] = {};
-    for (u32 depth = 0; depth < bottom.visible; depth += DEPTH) {
+    for (u32 depth = top.first; depth < bottom.end(); depth += DEPTH) {
 #pragma unroll
         for (u32 i = 0; i < SQUARE / STRIDE; i++) {
-            ps[d][r + i * STRIDE] = depth + d < visible[i] ? rows[i][depth + d] : 0.0f;
+            u32 key = depth + d;
+            ps[d][r + i * STRIDE] = key >= starts[i] && key < ends[i] ? rows[i][key - starts[i]] : 0.0f;
         }
 #pragma unroll
         for (u32 i = threadIdx.x; i < SQUARE * DEPTH; i += 256) {
             u32 e = i % SQUARE, key = depth + i / SQUARE;
-            bool inside = key < bottom.visible && first_element + e < p.head_dim;
+            bool inside = key < bottom.end() && first_element + e < p.head_dim;
             vs[i / SQUARE][e] = inside ? values[(u64)key * bottom.kv_width + first_element + e] : 0.0f;
         }
         __syncthreads();

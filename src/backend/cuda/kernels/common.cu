@@ -15,7 +15,7 @@ struct Step {
 
 #define INFINITY __int_as_float(0x7F800000)
 
-enum TensorType { F32, F16, BF16, Q8_0, Q4_K, Q5_K, Q6_K };
+enum TensorType { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4 };
 
 // Operand types of large products.
 enum ComputeType { COMPUTE_F32, COMPUTE_F16, COMPUTE_BF16 };
@@ -78,9 +78,23 @@ __device__ __forceinline__ u32 rounded_pair(float first, float second, u32 compu
 #endif
 }
 
-// Elements of a ragged tensor `[heads, visible keys]` before its row `row`, where row 0 sees `visible` keys.
-__device__ __forceinline__ u64 ragged_offset(u64 heads, u64 row, u64 visible) {
-    return heads * (row * visible + row * (row - (row > 0)) / 2);
+// Elements of a ragged tensor `[heads, visible keys]` before its row `row`. Row 0 could see `all` keys and each row one
+// more than the row before it; no row sees more than `window`, which is NO_WINDOW where there is none.
+const u32 NO_WINDOW = 0xFFFFFFFFu;
+
+__device__ __forceinline__ u64 ragged_offset(u64 heads, u64 row, u64 all, u64 window) {
+    u64 growing = all < window ? min(row, window - all) : 0;
+    return heads * (growing * all + growing * (growing - (growing > 0)) / 2 + (row - growing) * window);
+}
+
+// The expert that an element of a row of the chosen names. Numbers come from `top_k`; whatever else stands there names no
+// memory beyond the last.
+__device__ __forceinline__ u32 expert_of(float number, u32 experts) {
+    return min((u32)number, experts - 1);
+}
+
+__device__ __forceinline__ float soft_cap(float x, float cap) {
+    return tanhf(x / cap) * cap;
 }
 
 __device__ __forceinline__ float warp_sum(float value) {

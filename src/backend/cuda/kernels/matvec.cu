@@ -81,40 +81,38 @@ __device__ __forceinline__ void write_outputs(const MatvecJob &job, u32 output, 
     if (job.addend) ((float *)job.sum)[at] = y + ((const float *)job.addend)[at];
 }
 
+// Products of x with `rows` rows of a weight, TILE at most; thread i gets that of row i.
 template <int TYPE>
-__device__ __forceinline__ void matvec(const Matvec &p) {
+__device__ __forceinline__ float tile_product(const u8 *weight, const float *x, u32 rows, u32 columns) {
     __shared__ float partial[WARPS][TILE];
-    u32 number = 0;
-    while (number + 1 < p.count && blockIdx.x >= p.jobs[number + 1].first_block) number++;
-    const MatvecJob &job = p.jobs[number];
-    u32 first = (blockIdx.x - job.first_block) * TILE, rows = min(TILE, job.rows - first);
     u32 warp = threadIdx.x >> 5, lane = threadIdx.x & 31u;
-    u64 row_length = row_bytes<TYPE>(job.columns);
-    const u8 *weight = (const u8 *)job.weight + first * row_length;
-    const float *x = (const float *)job.x + (u64)blockIdx.y * job.columns;
     float sums[TILE];
 #pragma unroll
     for (u32 r = 0; r < TILE; r++) sums[r] = 0.0f;
-    u32 slices = (job.columns + SLICE - 1) / SLICE;
+    u32 slices = (columns + SLICE - 1) / SLICE;
     for (u32 slice = warp; slice < slices; slice += WARPS) {
-        add_slice<TYPE>(weight, row_length, rows, x, slice, job.columns, lane, sums);
+        add_slice<TYPE>(weight, row_bytes<TYPE>(columns), rows, x, slice, columns, lane, sums);
     }
     float sum = tile_sum(sums, lane);
     if (lane % 4 == 0) partial[warp][lane / 4] = sum;
     __syncthreads();
-    u32 output = threadIdx.x;
-    if (output >= rows) return;
-    float y = partial[0][output];
-    for (u32 other = 1; other < WARPS; other++) y += partial[other][output];
-    write_outputs(job, first + output, y);
+    if (threadIdx.x >= rows) return 0.0f;
+    float y = partial[0][threadIdx.x];
+    for (u32 other = 1; other < WARPS; other++) y += partial[other][threadIdx.x];
+    return y;
+}
+
+template <int TYPE>
+__device__ __forceinline__ void matvec(const Matvec &p) {
+    u32 number = 0;
+    while (number + 1 < p.count && blockIdx.x >= p.jobs[number + 1].first_block) number++;
+    const MatvecJob &job = p.jobs[number];
+    u32 first = (blockIdx.x - job.first_block) * TILE, rows = min(TILE, job.rows - first);
+    const u8 *weight = (const u8 *)job.weight + first * row_bytes<TYPE>(job.columns);
+    const float *x = (const float *)job.x + (u64)blockIdx.y * job.columns;
+    float y = tile_product<TYPE>(weight, x, rows, job.columns);
+    if (threadIdx.x < rows) write_outputs(job, first + threadIdx.x, y);
 }
 
 #define MATVEC(name, TYPE) \
     extern "C" __global__ void __launch_bounds__(WARPS * 32, 4) matvec_##name(const __grid_constant__ Matvec p) { in_turn(); matvec<TYPE>(p); }
-
-MATVEC(f32, F32)
-MATVEC(f16, F16)
-MATVEC(bf16, BF16)
-MATVEC(q8_0, Q8_0)
-MATVEC(q5_k, Q5_K)
-MATVEC(q6_k, Q6_K)

@@ -7,16 +7,23 @@ struct Norm {
     u64 out;
     u32 width;
     float epsilon;
+    float gain_offset;  // added to every gain
+    u32 unused;
 };
 
 const u32 HELD = 8;  // elements of a row that a thread keeps in registers
+
+__device__ __forceinline__ float gain_at(const Norm &p, u32 at) {
+    float gain = ((const float *)p.gain)[at];
+    return p.gain_offset == 0.0f ? gain : gain + p.gain_offset;
+}
 
 // One block a row. Sums are f64; every other step is rounded to f32.
 extern "C" __global__ void __launch_bounds__(1024) normalise(const __grid_constant__ Norm p) {
     in_turn();
     __shared__ double scratch[32];
     const float *x = (const float *)p.x + (u64)blockIdx.x * p.width;
-    const float *gain = (const float *)p.gain, *bias = (const float *)p.bias;
+    const float *bias = (const float *)p.bias;
     float *out = (float *)p.out + (u64)blockIdx.x * p.width;
     // Everything of the first elements is asked for at once: a single row is all waiting.
     float held[HELD], gains[HELD], biases[HELD];
@@ -24,7 +31,7 @@ extern "C" __global__ void __launch_bounds__(1024) normalise(const __grid_consta
     for (u32 i = 0; i < HELD; i++) {
         u32 at = threadIdx.x + i * 1024;
         held[i] = at < p.width ? x[at] : 0.0f;
-        gains[i] = at < p.width ? gain[at] : 0.0f;
+        gains[i] = at < p.width ? gain_at(p, at) : 0.0f;
         biases[i] = bias && at < p.width ? bias[at] : 0.0f;
     }
     float mean = 0.0f;
@@ -52,17 +59,17 @@ extern "C" __global__ void __launch_bounds__(1024) normalise(const __grid_consta
         if (at < p.width) out[at] = (held[i] - mean) * scale * gains[i] + biases[i];
     }
     for (u32 at = threadIdx.x + HELD * 1024; at < p.width; at += 1024) {
-        float value = (x[at] - mean) * scale * gain[at];
+        float value = (x[at] - mean) * scale * gain_at(p, at);
         out[at] = bias ? value + bias[at] : value;
     }
 }
 
-enum PointwiseOperation { NOTHING, ADD, MULTIPLY, BIAS, SILU, GELU_TANH, ROPE, STORE };
+enum PointwiseOperation { NOTHING, ADD, MULTIPLY, BIAS, SCALE, SOFT_CAP, SILU, GELU_TANH, GELU_ERF, GELU_QUICK, ROPE, STORE };
 
 // One operation, and one more on its result where `next` says so: both results are written.
 struct PointwiseJob {
     u64 x;
-    u64 y;         // the other operand, a bias, or a table of cosines and sines by position
+    u64 y;         // the other operand, a bias, or a table of cosines and sines by position; 0 where `number` is it
     u64 out;
     u64 next_y;
     u64 next_out;  // for STORE a cache, by position
@@ -74,6 +81,8 @@ struct PointwiseJob {
     u32 head_dim;
     u32 rotary_dim;
     u32 first_block;
+    float number;  // a factor, or a cap
+    u32 unused;
 };
 
 const u32 MOST_POINTWISE_JOBS = 4;
@@ -104,9 +113,13 @@ __device__ __forceinline__ float applied(u32 operation, float x, float y) {
     switch (operation) {
         case ADD:
         case BIAS: return x + y;
-        case MULTIPLY: return x * y;
+        case MULTIPLY:
+        case SCALE: return x * y;
+        case SOFT_CAP: return soft_cap(x, y);
         case SILU: return x / (1.0f + expf(-x));
         case GELU_TANH: return gelu_tanh(x);
+        case GELU_ERF: return 0.5f * x * (1.0f + erff(x * 0.70710678118654752440f));  // 1 / sqrt(2)
+        case GELU_QUICK: return x / (1.0f + expf(-1.702f * x));
         default: return x;
     }
 }
@@ -116,7 +129,7 @@ __device__ __forceinline__ void pointwise_one(const PointwiseJob &job, u32 at, u
     u32 column = at % job.width, position = first_position + at / job.width;
     float value;
     if (job.operation == ROPE) value = turned(job, x, at, column, position);
-    else value = applied(job.operation, x[at], y ? y[job.operation == BIAS ? column : at] : 0.0f);
+    else value = applied(job.operation, x[at], y ? y[job.operation == BIAS ? column : at] : job.number);
     if (job.operation != STORE) ((float *)job.out)[at] = value;
     if (job.next == MULTIPLY) ((float *)job.next_out)[at] = value * ((const float *)job.next_y)[at];
     if (job.next == STORE) ((float *)job.next_out)[(u64)position * job.width + column] = value;
@@ -125,7 +138,7 @@ __device__ __forceinline__ void pointwise_one(const PointwiseJob &job, u32 at, u
 // Four neighbours of one row at once: most of the time goes into moving them.
 __device__ __forceinline__ void pointwise_four(const PointwiseJob &job, u32 at, u32 first_position) {
     u32 column = at % job.width, position = first_position + at / job.width;
-    float4 x = *(const float4 *)((const float *)job.x + at), y = make_float4(0.0f, 0.0f, 0.0f, 0.0f), value;
+    float4 x = *(const float4 *)((const float *)job.x + at), y = make_float4(job.number, job.number, job.number, job.number), value;
     if (job.y) y = *(const float4 *)((const float *)job.y + (job.operation == BIAS ? column : at));
     value.x = applied(job.operation, x.x, y.x);
     value.y = applied(job.operation, x.y, y.y);
@@ -152,4 +165,23 @@ extern "C" __global__ void __launch_bounds__(256) pointwise(const __grid_constan
         return;
     }
     for (u32 at = start + threadIdx.x; at < min(start + POINTWISE_BLOCK, count); at += blockDim.x) pointwise_one(job, at, first_position);
+}
+
+// ---- Activations in the type of a product's operands
+
+struct Cast {
+    u64 x;
+    u64 out;
+    u64 count;
+    u32 compute_type;
+    u32 unused;
+};
+
+extern "C" __global__ void cast(const __grid_constant__ Cast p) {
+    in_turn();
+    u64 index = ((u64)blockIdx.x * blockDim.x + threadIdx.x) * 4;
+    if (index >= p.count) return;
+    float4 values = *(const float4 *)((const float *)p.x + index);
+    u32 first = rounded_pair(values.x, values.y, p.compute_type);
+    *(uint2 *)((u16 *)p.out + index) = make_uint2(first, rounded_pair(values.z, values.w, p.compute_type));
 }

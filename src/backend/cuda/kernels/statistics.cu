@@ -10,7 +10,7 @@ struct StatisticsEntry {
     u32 units;      // of each row
     u32 first_unit;
     u32 out_row;
-    u32 unused;
+    u32 window;     // of ragged rows
 };
 
 struct Statistics {
@@ -167,9 +167,9 @@ __device__ __forceinline__ Place place_of(const Statistics &p, u32 unit) {
     place.row = (const float *)e.x;
     place.length = e.width;
     if (e.width == 0) {
-        u32 visible = ((const Step *)p.step)->first_position + e.first_row + 1;
-        place.row += ragged_offset(e.heads, row, visible);
-        place.length = e.heads * (visible + row);
+        u32 all = ((const Step *)p.step)->first_position + e.first_row + 1;
+        place.row += ragged_offset(e.heads, row, all, e.window);
+        place.length = e.heads * min(all + row, e.window);
     } else {
         place.row += (u64)row * e.width;
     }
