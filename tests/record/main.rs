@@ -18,6 +18,7 @@ mod activations_match_hugging_face;
 mod appended_after_a_crash;
 mod apr_files_run_as_their_originals;
 mod audited_files;
+mod audited_precision;
 mod bad_input;
 mod converted_models_keep_their_values;
 mod damaged_bytes_are_detected;
