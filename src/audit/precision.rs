@@ -5,6 +5,7 @@
 
 use super::file::{check_depth, check_family};
 use super::hypothesis::class_of;
+use super::kernel::{bound_of, rounds_unrecorded};
 use super::parameters::has_numbers;
 use super::product_error::{Measure, ProductError, SAMPLE, Sample, Spread, judge, row_measure};
 use super::quantised_rows::RowsError;
@@ -220,8 +221,12 @@ impl Audit<'_> {
     }
 
     fn plain(&self, site: &Site, derivation: &Derivation, finding: &mut Finding) -> Result<()> {
+        if rounds_unrecorded(self.graph, derivation, self.emulation) {
+            finding.judgement = Judgement::Undecided("it rounds what was not recorded");
+            return Ok(());
+        }
         let error = self.error(derivation, &self.emulation.arithmetics)?;
-        finding.measured(&error, self.class(site, derivation));
+        finding.measured(&error, bound_of(self.graph, derivation), self.class(site, derivation));
         if finding.class().is_none() {
             return Ok(());
         }

@@ -144,8 +144,8 @@ fn the_case_of_a_culprit_is_written_once() {
         assert!(bytes.starts_with(b"\x93NUMPY\x01\x00") && header.contains("'descr': '<f4'"), "{name}");
         header.split("'shape': ").nth(1).unwrap().split(", }").next().unwrap().to_owned()
     };
-    let shapes = ["input0.npy", "weight0.npy", "expected.npy", "recorded.npy"].map(shape);
-    assert_eq!(shapes, ["(128,)", "(1, 128,)", "(128,)", "(128,)"]);
+    let shapes = ["input0.npy", "weight0.npy", "original0.npy", "expected.npy", "recorded.npy"].map(shape);
+    assert_eq!(shapes, ["(128,)", "(1, 128,)", "(1, 128,)", "(128,)", "(128,)"]);
     assert!(std::fs::read_to_string(case.join("case.py")).unwrap().starts_with("# layer 2, k: operation bias"));
     let again = audit(&trace, &arguments);
     assert_eq!(again.status.code(), Some(2), "nothing is overwritten");

@@ -94,12 +94,13 @@ impl Audit {
         let mut findings = findings?;
         let mut basis =
             format!("made again from recorded inputs with {}, semantics {}", path.display(), emulation.name);
-        if let Some(original) = &self.original {
-            basis += &format!("; the file judged by {}", original.display());
+        let original = self.original.as_deref().map(Model::open).transpose()?;
+        if let Some(original) = &original {
+            basis += &format!("; the file judged by {}", original.path().display());
             findings = together(findings, file_by(&model, &graph, original)?);
         }
         if let (Some(folder), (_, Some(_))) = (&self.save_case, verdict(&findings)) {
-            save_case(folder, &model, &graph, &recorded, &emulation, &findings)?;
+            save_case(folder, &model, &graph, &recorded, &emulation, &findings, original.as_ref())?;
             note(&format!("the culprit's case is in {}", folder.display()));
         }
         Ok((
@@ -123,11 +124,10 @@ fn by_original(run: &RunRef, path: &Path) -> Result<(String, Vec<Finding>)> {
 }
 
 /// Part B: the run's file.
-fn file_by(model: &Model, graph: &Graph, path: &Path) -> Result<Vec<Finding>> {
-    let original = Model::open(path)?;
-    let other = Graph::of(&original)?;
+fn file_by(model: &Model, graph: &Graph, original: &Model) -> Result<Vec<Finding>> {
+    let other = Graph::of(original)?;
     let bar = progress::operations("judging the file", graph.sites.len());
-    let findings = audit_files(model, graph, &original, &other, &|| bar.inc(1));
+    let findings = audit_files(model, graph, original, &other, &|| bar.inc(1));
     bar.finish_and_clear();
     findings
 }
