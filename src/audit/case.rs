@@ -1,7 +1,7 @@
 //! The culprit as files that anybody can check: its input rows, weights, expected and recorded output as .npy, and a
 //! script of a few lines that reads them.
 
-use super::{Finding, verdict};
+use super::{Class, Finding, verdict};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Site};
 use crate::model::{Model, Weight};
@@ -11,7 +11,8 @@ use std::path::Path;
 /// Weight rows around the culprit's channel that are written: a head of a large model, not a whole matrix.
 const MOST_ROWS: usize = 1024;
 
-/// Writes the worst row of the first wrong operation of `findings` into `folder`.
+/// Writes a row of the first wrong operation of `findings` into `folder`: the one that is furthest off. Where the file is
+/// wrong, not the kernel, expected is what the weights of `original` make, and those are written beside the run's.
 ///
 /// # Errors
 /// Environment, where a file is there already or cannot be written; those of reading trace and model.
@@ -22,17 +23,20 @@ pub fn save_case(
     recorded: &Recorded,
     emulation: &Emulation,
     findings: &[Finding],
+    original: Option<&Model>,
 ) -> Result<()> {
     let (_, Some(culprit)) = verdict(findings) else { return Ok(()) };
     let place = (culprit.layer, culprit.point, culprit.occurrence);
     let site = graph.sites.iter().find(|site| (site.layer, site.point, site.occurrence) == place);
     let site = site.ok_or_else(|| Error::internal("a culprit that is no site of the model"))?;
     let derivation = derive(graph, recorded, site.id);
-    let (Some(derivation), Some(position)) = (derivation, culprit.position) else {
+    let position = culprit.position.or_else(|| recorded.positions(site.id).next());
+    let (Some(derivation), Some(position)) = (derivation, position) else {
         return Err(Error::usage("the culprit has no recorded rows, so there is no case to write"));
     };
+    let original = original.filter(|_| culprit.class == Class::File);
     let arithmetic = emulation.arithmetics.first().copied().unwrap_or_default();
-    let mut evaluation = Evaluation::new(model, graph, recorded, &derivation, arithmetic)?;
+    let mut evaluation = Evaluation::new(original.unwrap_or(model), graph, recorded, &derivation, arithmetic)?;
     let position = position as usize..position as usize + 1;
     std::fs::create_dir_all(folder).map_err(|cause| Error::io("create", folder, cause))?;
     let save = |name: &str, shape: &[usize], values: &[f32]| write(&folder.join(name), &npy(shape, values));
@@ -45,6 +49,10 @@ pub fn save_case(
         let (start, rows, values) = slice(model.weight(*key)?, channel)?;
         save(&format!("weight{number}.npy"), &[rows, values.len() / rows.max(1)], &values)?;
         first = if number == 0 { start } else { first };
+        if let Some(original) = original {
+            let (_, rows, values) = slice(original.weight(*key)?, channel)?;
+            save(&format!("original{number}.npy"), &[rows, values.len() / rows.max(1)], &values)?;
+        }
     }
     let (expected, kept) = (evaluation.rows(position.clone())?, recorded.values(site.id, position.clone())?);
     save("expected.npy", &[expected.row(0).len()], expected.row(0))?;

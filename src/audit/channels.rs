@@ -48,7 +48,7 @@ pub fn robust_z(values: &[f64]) -> Option<(f64, u32)> {
     Some((z, u32::try_from(index).ok()?))
 }
 
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+pub(super) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     let middle = values.len() / 2;
     if values.is_empty() { None } else { Some(*values.select_nth_unstable_by(middle, f64::total_cmp).1) }

@@ -5,7 +5,7 @@ use super::weight_error::{Pair, WeightError};
 use super::{Class, Finding, Judgement};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Graph, Operation, Site};
-use crate::model::{Layout, Model, Role, Weight, WeightKey};
+use crate::model::{Architecture, Layout, Model, Role, Weight, WeightKey};
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
@@ -35,21 +35,28 @@ pub fn audit_files(
 }
 
 /// Refuses models whose operations cannot be told to be the same.
-pub(super) fn check_comparable(run: &Model, run_graph: &Graph, original: &Model, other_graph: &Graph) -> Result<()> {
-    // By GGUF's name: files of that format do not tell mistral from llama.
-    let (own, other) = (run.architecture(), original.architecture());
-    let refused = |what: &str, own: &dyn std::fmt::Display, other: &dyn std::fmt::Display| {
-        let message =
-            format!("the run's model has {what} {own}, the original {other}: give the original of this model");
-        Err(Error::new(ErrorKind::NotComparable, message).in_file(original.path()))
-    };
-    if own.gguf() != other.gguf() {
-        return refused("architecture", &own.name(), &other.name());
+fn check_comparable(run: &Model, run_graph: &Graph, original: &Model, other_graph: &Graph) -> Result<()> {
+    check_family(run.architecture().name(), original)?;
+    check_depth(run_graph.layers, other_graph.layers, original)
+}
+
+/// Refuses a run of another family; by GGUF's names, because files of that format do not tell mistral from llama.
+pub(super) fn check_family(run: &str, original: &Model) -> Result<()> {
+    let own = Architecture::ALL.iter().find(|known| known.name() == run).map(|known| known.gguf());
+    if own == Some(original.architecture().gguf()) {
+        return Ok(());
     }
-    if run_graph.layers != other_graph.layers {
-        return refused("layers:", &run_graph.layers, &other_graph.layers);
-    }
-    Ok(())
+    Err(refused("architecture", &run, &original.architecture().name(), original))
+}
+
+/// Refuses a run of another depth.
+pub(super) fn check_depth(run: u32, layers: u32, original: &Model) -> Result<()> {
+    if run == layers { Ok(()) } else { Err(refused("layers:", &run, &layers, original)) }
+}
+
+fn refused(what: &str, run: &dyn std::fmt::Display, other: &dyn std::fmt::Display, original: &Model) -> Error {
+    let message = format!("the run's model has {what} {run}, the original {other}: give the original of this model");
+    Error::new(ErrorKind::NotComparable, message).in_file(original.path())
 }
 
 type Place = (Option<u32>, &'static str, u32);

@@ -132,9 +132,8 @@ impl Finding {
         Finding::unjudged(site.id, (site.layer, site.point, site.occurrence), site.operation.name(), reason)
     }
 
-    /// Takes over what was measured; right within the bound, else of class `class`.
-    pub fn measured(&mut self, error: &LocalError, class: Class) {
-        let bound = Bound::of(&self.operation);
+    /// Takes over what was measured; right within `bound`, else of class `class`.
+    pub fn measured(&mut self, error: &LocalError, bound: Bound, class: Class) {
         let over = error.over(bound);
         self.tokens = error.rows.len();
         self.rel_l2 = Some(error.rel_l2());

@@ -1,9 +1,10 @@
 //! Part A: every recorded operation against the yardstick, on its own recorded inputs.
 
 use super::hypothesis::{class_of, explains, reads_cache, same_rows};
-use super::{Class, Finding, Judgement, LocalError};
+use super::{Bound, Class, Finding, Judgement, LocalError};
+use crate::backend::{CacheType, ProductRounding};
 use crate::error::Result;
-use crate::graph::{Graph, Site};
+use crate::graph::{Graph, Operation, Site};
 use crate::model::Model;
 use crate::replay::{Alternative, Derivation, Emulation, Evaluation, Recorded, alternatives, derive};
 use rayon::prelude::*;
@@ -51,9 +52,12 @@ impl Audit<'_> {
         if derivation.positions.is_empty() {
             return Ok(undecided("input recorded at other positions"));
         }
+        if rounds_unrecorded(self.graph, &derivation, self.emulation) {
+            return Ok(undecided("it rounds what was not recorded"));
+        }
         let error = self.error(&derivation, &self.emulation.arithmetics)?;
         let mut finding = undecided("");
-        finding.measured(&error, class_of(site.operation.name()));
+        finding.measured(&error, bound_of(self.graph, &derivation), class_of(site.operation.name()));
         finding.inputs = self.names(derivation.reads.iter().copied());
         finding.through = self.names(derivation.through.iter().copied());
         if finding.class().is_some() {
@@ -141,6 +145,27 @@ impl Audit<'_> {
         found.for_each(|site| *slots.entry((site.layer, site.point)).or_default() += 1);
         slots.into_keys().map(|(layer, point)| place(layer, point)).collect()
     }
+}
+
+/// What rounding may do to all operations of a derivation.
+pub(super) fn bound_of(graph: &Graph, derivation: &Derivation) -> Bound {
+    let made = derivation.through.iter().chain([&derivation.site]).filter_map(|id| graph.sites.get(*id as usize));
+    Bound::of(made.map(|site| site.operation.name()))
+}
+
+/// Whether an operation of a chain rounds what was not recorded to a coarser type: f32 sums in another order then flip
+/// roundings, and nothing can be said at the size of f32's errors.
+pub(super) fn rounds_unrecorded(graph: &Graph, derivation: &Derivation, emulation: &Emulation) -> bool {
+    let products = emulation.arithmetics.iter().any(|arithmetic| arithmetic.products != ProductRounding::None);
+    let cache = emulation.arithmetics.iter().any(|arithmetic| arithmetic.cache != CacheType::F32);
+    let made = derivation.through.iter().chain([&derivation.site]).filter_map(|id| graph.sites.get(*id as usize));
+    let rounds = |site: &Site| match site.operation {
+        Operation::MatMul | Operation::Linear | Operation::GatedMatMul | Operation::ExpertMatMul { .. } => products,
+        Operation::CacheStore => cache,
+        _ => false,
+    };
+    let unrecorded = |site: &Site| site.inputs.first().is_some_and(|input| derivation.through.contains(input));
+    made.into_iter().any(|site| rounds(site) && unrecorded(site))
 }
 
 /// `layers.3.ffn_out`, or `logits`.

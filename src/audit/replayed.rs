@@ -2,7 +2,7 @@
 //! known roundings.
 
 use super::hypothesis::class_of;
-use super::{Finding, LocalError};
+use super::{Bound, Finding, LocalError};
 use crate::capture::{Status, vocabulary};
 use crate::compare::{Detail, Pairing, RowComparer, SitePair};
 use crate::error::{Error, ErrorKind, Result};
@@ -50,7 +50,8 @@ fn judged(pairing: &Pairing, site: &SiteV1, pair: Option<&SitePair>) -> Result<F
         error.add_row(row.position as usize, expected, recorded);
     }
     if !error.rows.is_empty() {
-        finding.measured(&error, class_of(&site.operation));
+        // Which points lie between is not known here: those of a replay of a run with every point are single operations.
+        finding.measured(&error, Bound::of([site.operation.as_str()]), class_of(&site.operation));
     }
     Ok(finding)
 }

@@ -9,6 +9,7 @@ mod reference;
 pub use captured::{Captured, Landed, Landing};
 pub use cpu::{CpuBackend, CpuWeight};
 pub use reference::{ActivationFormula, Arithmetic, CacheType, ProductRounding, ReferenceBackend, ReferenceWeight};
+pub(crate) use reference::{Matrix, exact_product};
 
 use crate::error::Result;
 use crate::graph::Site;

@@ -6,6 +6,7 @@ use super::rows::Row;
 use crate::error::{Error, Result};
 use crate::open::Payload;
 use crate::open::RunRef;
+use std::sync::Arc;
 
 /// What a comparison of two rows rests on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,8 +70,8 @@ impl RowComparison {
 pub struct RowComparer<'a> {
     pairing: &'a Pairing,
     detail: Detail,
-    reference: Option<(u64, Payload)>,
-    target: Option<(u64, Payload)>,
+    reference: Option<(u64, Arc<Payload>)>,
+    target: Option<(u64, Arc<Payload>)>,
 }
 
 impl<'a> RowComparer<'a> {
@@ -122,7 +123,7 @@ impl<'a> RowComparer<'a> {
 }
 
 /// The values of a row, from the payload that was decoded last or from its own.
-fn values<'c>(cache: &'c mut Option<(u64, Payload)>, run: &RunRef, row: &Row) -> Result<&'c [f32]> {
+fn values<'c>(cache: &'c mut Option<(u64, Arc<Payload>)>, run: &RunRef, row: &Row) -> Result<&'c [f32]> {
     let held = cache.as_ref().is_some_and(|(payload, _)| *payload == row.payload);
     if !held {
         *cache = Some((row.payload, run.trace().payload(row.payload)?));

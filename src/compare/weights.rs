@@ -11,6 +11,7 @@ use crate::open::{Payload, RunRef, Trace};
 use crate::record::{WeightRefV1, WeightV1};
 use crate::stats::Moments;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What two runs say of a weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -259,8 +260,8 @@ struct Values<'a> {
     weight: &'a WeightV1,
     kind: Option<TensorType>,
     next: usize,
-    values: Option<Payload>,
-    scales: Option<Payload>,
+    values: Option<Arc<Payload>>,
+    scales: Option<Arc<Payload>>,
     /// How much of the payload was taken.
     taken: usize,
 }
@@ -295,7 +296,7 @@ impl<'a> Values<'a> {
         Error::damaged(what).of(&self.weight.weight.canonical_name).in_file(self.trace.path())
     }
 
-    fn row(payload: &Option<Payload>) -> &[f32] {
+    fn row(payload: &Option<Arc<Payload>>) -> &[f32] {
         payload.as_ref().and_then(|payload| payload.row(0)).unwrap_or_default()
     }
 

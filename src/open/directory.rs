@@ -82,11 +82,11 @@ impl Directory {
     pub fn read(input: &Input) -> Result<Self> {
         let length = input.length()?;
         let Some((header, seal)) = seal_at_end(input, length)? else {
-            return match Self::walked(input, length, u64::MAX) {
-                // The next writer of a torn file has just cut the beginning of a frame off its end.
-                Err(error) if error.kind() == ErrorKind::Damaged => Self::walked(input, input.length()?, u64::MAX),
-                walked => walked,
-            };
+            let walked = Self::walked(input, length, u64::MAX);
+            let now = input.length()?;
+            // The next writer of a torn file may have cut the beginning of a frame off its end, and gone on there.
+            let cut = now < length || walked.as_ref().is_err_and(|error| error.kind() == ErrorKind::Damaged);
+            return if cut { Self::walked(input, now, u64::MAX) } else { walked };
         };
         match Self::indexed(input, length, &header, &seal) {
             Err(error) if error.kind() == ErrorKind::Damaged => Self::damaged(input),

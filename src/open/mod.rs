@@ -1,6 +1,7 @@
 //! Reading a trace: opened by its index, records on demand, payloads only when asked for.
 
 mod append;
+mod decoded;
 mod directory;
 mod fault;
 mod follow;
@@ -30,6 +31,7 @@ pub use walk::State;
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::{FileHeader, Kind};
 use crate::record::{CoverageV1, EndV1, LossV1, PayloadV1, PlanV1, Record, RunV1, StepV1, WeightV1};
+use decoded::Decoded;
 use directory::Directory;
 use payload_directory::PayloadDirectory;
 use std::path::Path;
@@ -84,6 +86,7 @@ pub struct Trace {
     directory: Directory,
     runs: Vec<RunView>,
     payloads: OnceLock<PayloadDirectory>,
+    decoded: Decoded,
 }
 
 impl Trace {
@@ -108,7 +111,7 @@ impl Trace {
             directory = Directory::damaged(&input)?;
             runs = self::runs(&input, &directory);
         }
-        Ok(Arc::new(Trace { runs: runs?, input, directory, payloads: OnceLock::new() }))
+        Ok(Arc::new(Trace { runs: runs?, input, directory, payloads: OnceLock::new(), decoded: Decoded::default() }))
     }
 
     /// The path as given.
@@ -203,11 +206,15 @@ impl Trace {
         run.losses.iter().map(|frame| load(&self.input, frame)).collect()
     }
 
-    /// Decodes a payload and checks its hash.
+    /// A payload, decoded and held against its hash. The last few are kept, 64 MiB of them.
     ///
     /// # Errors
     /// Damaged, where the file has no such payload or its bytes changed.
-    pub fn payload(&self, payload: u64) -> Result<Payload> {
+    pub fn payload(&self, payload: u64) -> Result<Arc<Payload>> {
+        self.decoded.payload(payload, || self.decode(payload))
+    }
+
+    fn decode(&self, payload: u64) -> Result<Payload> {
         let missing = || Error::damaged(format!("the file has no payload {payload}")).in_file(self.path());
         let offset = self.payloads()?.offset(payload).ok_or_else(missing)?;
         let place = |error: Error| error.at(offset).in_file(self.path());

@@ -20,6 +20,21 @@ pub struct Derivation {
     pub positions: Vec<Range<usize>>,
 }
 
+impl Derivation {
+    /// Leaves out the positions that `wanted` does not want.
+    pub fn keep(&mut self, wanted: impl Fn(u32) -> bool) {
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        for position in self.positions.iter().flat_map(Clone::clone) {
+            match ranges.last_mut().filter(|range| range.end == position) {
+                _ if !u32::try_from(position).is_ok_and(&wanted) => {}
+                Some(range) => range.end += 1,
+                None => ranges.push(position..position + 1),
+            }
+        }
+        self.positions = ranges;
+    }
+}
+
 /// How `site` follows from the recorded tensors of a run; a chain does not leave the layer of the site but for another
 /// name of the same values, so that an error is never carried from one layer into the next.
 ///

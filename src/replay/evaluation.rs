@@ -4,7 +4,7 @@ use super::{Derivation, Recorded};
 use crate::backend::{Arithmetic, Backend, Batch, ReferenceBackend, ReferenceWeight};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Operation, RowAxes, Site, SiteId};
-use crate::model::Model;
+use crate::model::{Model, WeightKey};
 use crate::tensor::{Extent, Rows};
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -38,13 +38,28 @@ impl<'a> Evaluation<'a> {
         derivation: &'a Derivation,
         arithmetic: Arithmetic,
     ) -> Result<Self> {
-        let mut backend = ReferenceBackend::new(arithmetic);
+        let load = |key: WeightKey| ReferenceWeight::new(model.weight(key)?);
+        Evaluation::with_weights(graph, recorded, derivation, arithmetic, load)
+    }
+
+    /// The same with the weights that `load` makes.
+    ///
+    /// # Errors
+    /// Those of `load`.
+    pub fn with_weights(
+        graph: &'a Graph,
+        recorded: &'a Recorded,
+        derivation: &'a Derivation,
+        arithmetic: Arithmetic,
+        load: impl Fn(WeightKey) -> Result<ReferenceWeight>,
+    ) -> Result<Self> {
         let mut weights = HashMap::new();
         for id in derivation.through.iter().chain([&derivation.site]) {
             let keys = site(graph, *id)?.weights.iter();
-            let loaded = keys.map(|key| backend.load(model.weight(*key)?)).collect::<Result<Vec<_>>>()?;
+            let loaded = keys.map(|key| load(*key)).collect::<Result<Vec<_>>>()?;
             weights.insert(*id, loaded);
         }
+        let backend = ReferenceBackend::new(arithmetic);
         Ok(Evaluation { graph, recorded, derivation, backend, weights, filled: HashMap::new(), cache_shift: 0 })
     }
 

@@ -1,7 +1,6 @@
 //! Every operation of a recorded run again, each from its own recorded inputs: nothing is inherited from the operation
 //! before, so what differs was made here.
 
-mod decoded;
 mod derivation;
 mod emulation;
 mod evaluation;

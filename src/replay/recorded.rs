@@ -1,6 +1,5 @@
 //! The tensors of a run, found by the sites of a graph.
 
-use super::decoded::Decoded;
 use crate::compare::{Row, RunRows};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, SiteId};
@@ -18,7 +17,6 @@ pub struct Recorded {
     sites: Vec<Option<u32>>,
     /// Token ids from position 0 on, up to the first position that the run says nothing of.
     tokens: Vec<u32>,
-    decoded: Decoded,
 }
 
 impl Recorded {
@@ -40,7 +38,7 @@ impl Recorded {
         while let Some(token) = u32::try_from(tokens.len()).ok().and_then(|at| rows.tokens.get(&at)) {
             tokens.push(token.id);
         }
-        Ok(Recorded { rows, sites, tokens, decoded: Decoded::default() })
+        Ok(Recorded { rows, sites, tokens })
     }
 
     /// The run.
@@ -83,7 +81,7 @@ impl Recorded {
             let row = u32::try_from(position).ok().and_then(|position| kept?.get(&position)).filter(|r| r.payload != 0);
             let row = row.ok_or_else(|| Error::internal(format!("position {position} of a site was not kept")))?;
             if last.as_ref().is_none_or(|(payload, _)| *payload != row.payload) {
-                last = Some((row.payload, self.decoded.payload(trace, row.payload)?));
+                last = Some((row.payload, trace.payload(row.payload)?));
             }
             let found = last.as_ref().and_then(|(_, payload)| payload.row(row.payload_row as usize));
             let found = found.filter(|values| values.len() == row.count as usize).ok_or_else(|| {

@@ -20,7 +20,7 @@ impl<'a> Values<'a> {
     /// Calls `take` with the values of each of `rows` in order: `None` where no tensor was kept. Neighbouring rows
     /// share payloads, so the last one is kept at hand.
     pub fn each(&self, rows: &[u32], mut take: impl FnMut(u32, Option<&[f32]>) -> Result<()>) -> Result<()> {
-        let mut last: Option<(u64, Payload)> = None;
+        let mut last: Option<(u64, Arc<Payload>)> = None;
         for &row in rows {
             let (payload, place) = self.place(row)?;
             if payload == 0 {

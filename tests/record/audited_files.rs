@@ -195,7 +195,7 @@ fn vectors_are_named() {
 }
 
 /// A copy of the llama with biases, without them.
-fn without_biases(folder: &Path) -> Model {
+pub fn without_biases(folder: &Path) -> Model {
     let original = fixture("llama/biased");
     let config = std::fs::read_to_string(original.join("config.json")).unwrap();
     let silent = config.replace("\"attention_bias\": true", "\"attention_bias\": false");

@@ -4,8 +4,10 @@ use crate::command::{actrace, json, run};
 use crate::support::trace::{frames, sample, verified};
 use actrace::ErrorKind;
 use actrace::file::{FrameHeader, Kind};
-use actrace::open::{Input, State, Trace};
+use actrace::open::{Input, Source, State, Trace};
+use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A sealed run and an unsealed one behind it, with a mark in its midst.
 fn unsealed() -> Vec<u8> {
@@ -114,6 +116,39 @@ fn a_step_without_its_mark_is_no_step() {
     assert_eq!(steps, [(1, 1)]);
     let stats = trace.stats(&trace.runs()[0].steps[0].stats[0]).unwrap();
     assert_eq!(stats.record().step.to_native(), 1);
+}
+
+/// A file whose tail goes away before it is read.
+#[derive(Debug)]
+struct Shrinking {
+    bytes: Vec<u8>,
+    tail: AtomicU64,
+}
+
+impl Source for Shrinking {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.bytes.len() as u64 + self.tail.load(Ordering::Relaxed))
+    }
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        let read = self.bytes.read_exact_at(bytes, offset);
+        if read.is_err() {
+            self.tail.store(0, Ordering::Relaxed);
+        }
+        read
+    }
+}
+
+/// The next writer does that to what a killed one left of a frame.
+#[test]
+fn a_tail_that_is_cut_while_a_file_is_opened_is_no_damage() {
+    let bytes = unsealed();
+    let whole = frames(&bytes).len();
+    for tail in [1, 63, 64, 65, 5000, 1 << 20] {
+        let source = Shrinking { bytes: bytes.clone(), tail: AtomicU64::new(tail) };
+        let trace = Trace::of(Input::of(source, Path::new("t")).unwrap());
+        let trace = trace.unwrap_or_else(|error| panic!("{tail} bytes gone: {error}"));
+        assert_eq!((trace.state(), trace.frames().unwrap().len()), (State::Torn, whole), "{tail} bytes gone");
+    }
 }
 
 #[test]

@@ -7,9 +7,9 @@ use actrace::backend::{Backend, Semantics};
 use actrace::capture::{Layers, Names, Plan, Positions, Selection};
 use actrace::file::{Storage, Writer};
 use actrace::forward::{Forward, Request};
-use actrace::model::Model;
+use actrace::model::{Fact, Model};
 use actrace::open::{Input, RunRef, Trace, TraceSet};
-use actrace::record::RunV1;
+use actrace::record::{PairV1, RunV1};
 use actrace::recorder::{Outcome, Recorder, Summary};
 
 /// Records a prefill of three tokens and a decode step of a small llama, two capture points of its first layer.
@@ -29,6 +29,10 @@ pub fn record<S: Storage + 'static>(storage: S) -> actrace::Result<Summary> {
     let outcome = generated.as_ref().map_or_else(|error| Outcome::Failed(error.to_string()), |_| Outcome::Finished);
     let sealed = recorder.finish(&outcome);
     generated.and(sealed)
+}
+
+fn pair(fact: &Fact) -> PairV1 {
+    PairV1 { key: fact.key.to_owned(), value: fact.value.clone(), source: fact.source.name().to_owned() }
 }
 
 /// That recording as an image.
@@ -60,6 +64,8 @@ pub fn trace_of<B: Backend>(
         kv_type: identity.kv_type,
         prompt_tokens: tokens.to_vec(),
         model_hash: model.hash().unwrap().model,
+        architecture: model.architecture().name().to_owned(),
+        hyper_parameters: model.facts().iter().map(pair).collect(),
         ..run()
     };
     let memory = Memory::default();

@@ -2,6 +2,7 @@
 
 use super::ActivationFormula;
 use super::call::Call;
+use super::product::Matrix;
 use super::rounding::in_f16;
 use crate::error::Result;
 use crate::graph::Operation;

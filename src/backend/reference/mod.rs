@@ -11,6 +11,7 @@ mod rounding;
 mod weight;
 
 pub use arithmetic::{ActivationFormula, Arithmetic, CacheType, ProductRounding};
+pub(crate) use product::{Matrix, exact_product};
 pub use weight::ReferenceWeight;
 
 use super::{Backend, BackendIdentity, Batch, Captured, Choice};

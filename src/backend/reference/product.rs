@@ -5,11 +5,34 @@ use super::rounding::{Rounded, in_bf16, in_f16};
 use super::{ProductRounding, ReferenceWeight};
 use crate::error::Result;
 use crate::graph::Operation;
+use crate::model::TensorType;
 use crate::tensor::Rows;
 use rayon::prelude::*;
 
 /// Weight rows that are held in f64 at a time.
 const TILE: usize = 4;
+
+/// A matrix that is read one row at a time.
+pub(crate) trait Matrix: Sync {
+    /// Outputs.
+    fn rows(&self) -> usize;
+
+    /// Inputs.
+    fn columns(&self) -> usize;
+
+    /// Row `row`, with [`Matrix::columns`] elements.
+    fn row(&self, row: usize, out: &mut [f32]) -> Result<()>;
+
+    /// The minima of the blocks of row `row`, for types whose minima ggml multiplies apart; nothing for others.
+    fn minima(&self, _row: usize) -> Vec<f64> {
+        Vec::new()
+    }
+}
+
+/// `x W^T` with nothing rounded but the result, row after row.
+pub(crate) fn exact_product(x: &[f32], matrix: &impl Matrix) -> Result<Vec<f32>> {
+    of_matrix(x, matrix, TensorType::F32, ProductRounding::None)
+}
 
 /// Products, and what is done to them at once.
 pub(super) fn project(call: &Call<'_>, rounding: ProductRounding) -> Result<Rows> {
@@ -37,9 +60,13 @@ pub(super) fn project(call: &Call<'_>, rounding: ProductRounding) -> Result<Rows
 
 /// `x W^T`, row after row: rows of as many elements as the weight has columns to rows of as many as it has rows.
 pub(super) fn product(x: &[f32], weight: &ReferenceWeight, rounding: ProductRounding) -> Result<Vec<f32>> {
+    of_matrix(x, weight, weight.tensor_type(), rounding)
+}
+
+fn of_matrix(x: &[f32], weight: &impl Matrix, kind: TensorType, rounding: ProductRounding) -> Result<Vec<f32>> {
     let (n, k) = (weight.rows(), weight.columns());
     let m = x.len() / k;
-    let rounded = Rounded::new(x, k, weight.tensor_type(), rounding);
+    let rounded = Rounded::new(x, k, kind, rounding);
     let mut by_output = vec![0f32; m * n];
     by_output
         .par_chunks_mut(TILE * m)
@@ -51,7 +78,7 @@ pub(super) fn product(x: &[f32], weight: &ReferenceWeight, rounding: ProductRoun
 /// `out[j * m + i]` = row `i` . weight row `first + j`.
 fn outputs(
     x: &Rounded,
-    weight: &ReferenceWeight,
+    weight: &impl Matrix,
     rounding: ProductRounding,
     first: usize,
     m: usize,

@@ -2,7 +2,9 @@
 
 use super::block_on;
 use super::output::Output;
-use crate::audit::{Finding, Verdict, audit_files, audit_kernels, audit_replay, save_case, together, verdict};
+use crate::audit::{
+    Finding, Verdict, audit_files, audit_kernels, audit_precision, audit_replay, save_case, together, verdict,
+};
 use crate::cli::{json, note, print, progress};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -18,7 +20,7 @@ use std::path::{Path, PathBuf};
 /// Judge every operation of a run on its own recorded inputs, and name the first that is wrong
 #[derive(Debug, clap::Args)]
 #[command(
-    before_help = "Example:\n  actrace-query audit runs.actrace --run gpu --model model.gguf",
+    before_help = "Example:\n  actrace-query audit runs.actrace --run gpu --model model.gguf --original model-folder",
     after_help = "Exit status: 0 right, by whatever known rounding; 1 an operation is wrong; 2 usage or environment; 3 \
                   undecided."
 )]
@@ -29,14 +31,15 @@ pub struct Audit {
     /// Label or id of the run
     #[arg(long, value_name = "RUN")]
     run: String,
-    /// The model that the run used: every operation is made again from its recorded inputs
-    #[arg(long, value_name = "PATH", required_unless_present = "replay")]
+    /// The model that the run used: every operation is made again from its recorded inputs with its weights
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["replay", "original"])]
     model: Option<PathBuf>,
-    /// The model that it should be, in any format or precision: the run's file is judged by it too
-    #[arg(long, value_name = "PATH", requires = "model")]
+    /// The model that it should be, in any format or precision: with --model the run's file is judged by it too; alone,
+    /// operations are judged by its weights, as far as rounding lets one see
+    #[arg(long, value_name = "PATH")]
     original: Option<PathBuf>,
     /// A replay of the run in one of the files, in place of making it again
-    #[arg(long, value_name = "RUN", conflicts_with = "model")]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["model", "original"])]
     replay: Option<String>,
     /// Writes the culprit's input, weights, expected and recorded output as .npy files, and a script that reads them
     #[arg(long, value_name = "DIR", requires = "model")]
@@ -54,10 +57,13 @@ impl Audit {
         output.check(&[])?;
         let set = super::open(&self.files)?;
         let run = set.resolve(&self.run)?;
-        let (basis, findings) = match (&self.model, &self.replay) {
-            (Some(model), _) => self.by_model(&run, model)?,
-            (None, Some(replay)) => by_replay(&set, &run, replay)?,
-            (None, None) => return Err(Error::usage("nothing to audit by: give --model or --replay")),
+        let (basis, findings) = match (&self.model, &self.original, &self.replay) {
+            (Some(model), ..) => self.by_model(&run, model)?,
+            (None, Some(original), _) => by_original(&run, original)?,
+            (None, None, Some(replay)) => by_replay(&set, &run, replay)?,
+            (None, None, None) => {
+                return Err(Error::usage("nothing to audit by: give --model, --original or --replay"));
+            }
         };
         let (verdict, _) = verdict(&findings);
         match self.format {
@@ -88,12 +94,13 @@ impl Audit {
         let mut findings = findings?;
         let mut basis =
             format!("made again from recorded inputs with {}, semantics {}", path.display(), emulation.name);
-        if let Some(original) = &self.original {
-            basis += &format!("; the file judged by {}", original.display());
-            findings = together(findings, by_original(&model, &graph, original)?);
+        let original = self.original.as_deref().map(Model::open).transpose()?;
+        if let Some(original) = &original {
+            basis += &format!("; the file judged by {}", original.path().display());
+            findings = together(findings, file_by(&model, &graph, original)?);
         }
         if let (Some(folder), (_, Some(_))) = (&self.save_case, verdict(&findings)) {
-            save_case(folder, &model, &graph, &recorded, &emulation, &findings)?;
+            save_case(folder, &model, &graph, &recorded, &emulation, &findings, original.as_ref())?;
             note(&format!("the culprit's case is in {}", folder.display()));
         }
         Ok((
@@ -103,11 +110,24 @@ impl Audit {
     }
 }
 
-fn by_original(model: &Model, graph: &Graph, path: &Path) -> Result<Vec<Finding>> {
+/// Part C: only weights of another precision are at hand.
+fn by_original(run: &RunRef, path: &Path) -> Result<(String, Vec<Finding>)> {
     let original = Model::open(path)?;
-    let other = Graph::of(&original)?;
+    let graph = Graph::of(&original)?;
+    let emulation = Emulation::of(&run.view().identity, "recorded")?;
+    let recorded = Recorded::read(run.clone(), &graph)?;
+    let bar = progress::operations("auditing", graph.sites.iter().filter(|site| recorded.has(site.id)).count());
+    let findings = audit_precision(&original, &graph, &recorded, &emulation, &|| bar.inc(1));
+    bar.finish_and_clear();
+    let basis = format!("judged by the weights of {}, whose rounding to the run's types is estimated", path.display());
+    Ok((basis, findings?))
+}
+
+/// Part B: the run's file.
+fn file_by(model: &Model, graph: &Graph, original: &Model) -> Result<Vec<Finding>> {
+    let other = Graph::of(original)?;
     let bar = progress::operations("judging the file", graph.sites.len());
-    let findings = audit_files(model, graph, &original, &other, &|| bar.inc(1));
+    let findings = audit_files(model, graph, original, &other, &|| bar.inc(1));
     bar.finish_and_clear();
     findings
 }

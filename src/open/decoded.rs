@@ -1,7 +1,8 @@
-//! Payloads that were decoded last. Several tensors of a layer share one, and several operations read each tensor.
+//! Payloads that were decoded last. The rows that a token has in a layer share one, so whoever reads point by
+//! point comes back to it.
 
+use super::Payload;
 use crate::error::Result;
-use crate::open::{Payload, Trace};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,16 +21,16 @@ struct Kept {
 }
 
 impl Decoded {
-    /// Payload `number` of `trace`.
+    /// Payload `number`: the one that is kept, or what `decode` makes.
     ///
     /// # Errors
-    /// Those of [`Trace::payload`].
-    pub(super) fn payload(&self, trace: &Trace, number: u64) -> Result<Arc<Payload>> {
+    /// Those of `decode`.
+    pub(super) fn payload(&self, number: u64, decode: impl FnOnce() -> Result<Payload>) -> Result<Arc<Payload>> {
         if let Some(payload) = self.kept().payloads.get(&number) {
             return Ok(Arc::clone(payload));
         }
         // Two threads may decode the same one: that costs time now and then, a lock while decoding would always.
-        let payload = Arc::new(trace.payload(number)?);
+        let payload = Arc::new(decode()?);
         self.kept().keep(number, &payload);
         Ok(payload)
     }
