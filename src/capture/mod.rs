@@ -6,6 +6,6 @@ mod points;
 mod selection;
 
 pub use imported::Imported;
-pub use plan::{Plan, Status};
+pub use plan::{Plan, Status, weight_ref};
 pub use points::{Point, Scope, Side, vocabulary, vocabulary_hash};
 pub use selection::{Layers, Names, Positions, Selection};

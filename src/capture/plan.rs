@@ -278,7 +278,8 @@ impl Weights {
     }
 }
 
-fn weight_ref(weight: &Weight) -> WeightRefV1 {
+/// A weight as records name it.
+pub fn weight_ref(weight: &Weight) -> WeightRefV1 {
     WeightRefV1 {
         stored_name: weight.stored_name.clone(),
         canonical_name: weight.key.to_string(),

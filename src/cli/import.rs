@@ -1,10 +1,10 @@
 //! `actrace import`: what another engine dumped, appended as a run.
 
+use super::destination::{labels, open_out};
 use super::device;
 use super::identity::{of_model, pair, unsaid};
 use super::interrupt::Interrupt;
 use super::prompt::{parse_ids, read_text};
-use super::record::{labels, open_out};
 use super::space::{bytes_text, check_space};
 use super::{json, note, print};
 use crate::backend::{Captured, Semantics};

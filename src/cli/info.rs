@@ -93,7 +93,9 @@ fn file_text(trace: &Trace) -> Result<String> {
             identity_text(&run.identity),
         );
         if let Some(end) = &run.end {
-            text += &format!("    {} rows, {} of values", end.rows, bytes_text(end.tensor_bytes));
+            let weights =
+                if run.weights.is_empty() { String::new() } else { format!("{} weights, ", run.weights.len()) };
+            text += &format!("    {} rows, {weights}{} of values", end.rows, bytes_text(end.tensor_bytes));
             text += &if end.error.is_empty() { "\n".to_owned() } else { format!("; {}\n", printable(&end.error)) };
         }
         for loss in trace.losses(run)? {
@@ -142,6 +144,7 @@ fn run_json(trace: &Trace, run: &RunView) -> Result<Value> {
         "kind": id.kind,
         "status": run_status(run),
         "steps": run.steps.len(),
+        "weights": run.weights.len(),
         "architecture": id.architecture,
         "format": id.model_format,
         "weight_type": id.weight_type,

@@ -1,6 +1,7 @@
 //! The command line: one file per verb. Results go to stdout, everything else to stderr.
 
 mod convert;
+mod destination;
 mod device;
 mod exit;
 mod identity;
@@ -18,6 +19,7 @@ mod replay;
 mod space;
 mod synth;
 mod verify;
+mod weights;
 
 pub use exit::exit_code;
 
@@ -42,6 +44,8 @@ pub struct Recorder {
 enum Verb {
     /// Run a model and append what happened to a trace file
     Record(Box<record::Record>),
+    /// Record the weights of a model, without running it
+    Weights(weights::Weights),
     /// Make a run of the tensors that another engine dumped
     Import(Box<import::Import>),
     /// Say what trace files hold
@@ -63,6 +67,7 @@ impl Recorder {
     pub fn run(&self) -> Result<u8> {
         match &self.verb {
             Verb::Record(record) => record.run(),
+            Verb::Weights(weights) => weights.run(),
             Verb::Import(import) => import.run(),
             Verb::Info(info) => info.run(),
             Verb::Verify(verify) => verify.run(),

@@ -14,3 +14,9 @@ pub(in crate::cli) fn operations(done: &str, operations: usize) -> ProgressBar {
     let bar = ProgressBar::new(operations as u64).with_message(done.to_owned());
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
+
+/// A bar for `elements` of weights that are to be recorded.
+pub(in crate::cli) fn weights(elements: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("weights {bar:30} {percent}% {elapsed}");
+    ProgressBar::new(elements).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

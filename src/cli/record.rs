@@ -1,22 +1,25 @@
 //! `actrace record`: run a model, append what happened.
 
+use super::destination::{label, labels, open_out};
 use super::device::{self, Device, Opened, Wish};
-use super::identity::{Given, fill_random, identity};
+use super::identity::{Given, identity};
 use super::interrupt::Interrupt;
 use super::prompt::{Prompt, PromptSource};
 use super::recording::{OnWriteError, Recorded, Recording};
 use super::space::{bytes_text, check_space};
+use super::weights::{walked, weights_kept};
 use super::{json, note, print, printable};
 use crate::backend::cuda::ComputeType;
 use crate::backend::{Backend, Captured, Semantics};
 use crate::capture::{Layers, Names, Plan, Positions, Selection};
 use crate::error::{Error, Result};
-use crate::file::{Durability, FileHeader, FileStorage, Writer};
+use crate::file::{Durability, FileStorage, Writer};
 use crate::forward::{Forward, Generation, Observer, Request, StepReport, Wanted};
 use crate::graph::SiteId;
 use crate::model::{Model, Overrides};
-use crate::open::{Trace, append, hex};
-use crate::recorder::{Recorder, now_us};
+use crate::open::hex;
+use crate::record::RunV1;
+use crate::recorder::{Recorder, expected_weight_bytes};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -72,6 +75,12 @@ pub struct Record {
     /// Points whose full tensors are kept: all, none or globs; statistics are kept of all
     #[arg(long, value_name = "GLOBS", default_value = "all")]
     tensors: String,
+    /// Record the model's weights too: hashes and statistics of every one
+    #[arg(long, conflicts_with = "untraced")]
+    weights: bool,
+    /// Keep the values of the weights, and the scales of quantised ones
+    #[arg(long, requires = "weights")]
+    weight_values: bool,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -147,6 +156,20 @@ impl Record {
         })
     }
 
+    /// The selection as given, an option a pair.
+    fn selected(&self) -> Vec<(&'static str, String)> {
+        let mut selected = vec![
+            ("points", self.points.clone()),
+            ("layers", self.layers.clone()),
+            ("positions", self.positions.clone()),
+            ("tensors", self.tensors.clone()),
+        ];
+        if self.weights {
+            selected.push(("weights", weights_kept(self.weight_values).to_owned()));
+        }
+        selected
+    }
+
     fn threads(&self) -> Result<usize> {
         match self.threads {
             Some(threads) if (1..=MOST_THREADS).contains(&threads) => Ok(threads),
@@ -195,7 +218,8 @@ impl Record {
         let plan = Plan::new(model, forward.graph(), selection, request.tokens.len(), positions)?;
         // Asked before the file is opened for writing, so that a refusal leaves it as it is.
         self.label(&labels(out)?)?;
-        self.check_space(out, plan.expected_bytes())?;
+        let weights = if self.weights { expected_weight_bytes(model, self.weight_values) } else { 0 };
+        self.check_space(out, plan.expected_bytes().saturating_add(weights))?;
         let hash = model.hash()?;
         let (writer, labels) = open_out(out)?;
         let given = Given {
@@ -203,16 +227,11 @@ impl Record {
             semantics: semantics.name(),
             prompt,
             generate: self.generate,
-            selection: vec![
-                ("points", self.points.clone()),
-                ("layers", self.layers.clone()),
-                ("positions", self.positions.clone()),
-                ("tensors", self.tensors.clone()),
-            ],
+            selection: self.selected(),
         };
         let run = identity(model, &hash, &forward.identity(), given)?;
         let interrupt = Interrupt::watch()?;
-        let recorder = Recorder::begin(writer.with_durability(self.sync), &run, plan, self.threads()?)?;
+        let recorder = self.begin(writer, &run, plan, model, &interrupt)?;
         let mut recording = Recording::new(recorder, request, interrupt, self.on_write_error);
         let generated = forward.generate(request, &mut recording).and_then(|generation| {
             model.check_unchanged()?;
@@ -223,6 +242,28 @@ impl Record {
         Ok(if recorded.interrupted || recorded.summary.is_err() { 3 } else { 0 })
     }
 
+    /// Begins the run, with the model's weights where they are wanted.
+    fn begin(
+        &self,
+        writer: Writer<FileStorage>,
+        run: &RunV1,
+        plan: Plan,
+        model: &Model,
+        interrupt: &Interrupt,
+    ) -> Result<Recorder<FileStorage>> {
+        let writer = writer.with_durability(self.sync);
+        if !self.weights {
+            return Recorder::begin(writer, run, plan, self.threads()?);
+        }
+        walked(model, self.weight_values, interrupt, |weights| {
+            Recorder::begin_with(weights, writer, run, plan, self.threads()?)
+        })
+    }
+
+    fn label(&self, taken: &[String]) -> Result<String> {
+        label(self.label.as_deref(), &self.model, taken)
+    }
+
     /// Says how much is expected, and refuses more than the disk has.
     fn check_space(&self, out: &Path, expected: u64) -> Result<()> {
         note(&format!("expected: at most {} before compression", bytes_text(expected)));
@@ -230,23 +271,6 @@ impl Record {
             return Ok(());
         }
         check_space(out, expected, "select less (--points, --tensors, --positions), or add --force")
-    }
-
-    fn label(&self, taken: &[String]) -> Result<String> {
-        if let Some(label) = &self.label {
-            return match taken.contains(label) {
-                _ if label.is_empty() => {
-                    Err(Error::usage("an empty --label names nothing: give a name, or leave the option out"))
-                }
-                true => Err(Error::usage(format!("the file already has a run `{label}`: choose another --label"))),
-                false => Ok(label.clone()),
-            };
-        }
-        let path = std::fs::canonicalize(&self.model).unwrap_or_else(|_| self.model.clone());
-        let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
-        let stem = name.map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned());
-        let free = (1..).map(|number| format!("{stem}-{number}")).find(|label| !taken.contains(label));
-        Ok(free.unwrap_or(stem))
     }
 
     fn report(&self, out: &Path, label: &str, run: &str, recorded: &Recorded, prompt: &Prompt) -> Result<()> {
@@ -292,26 +316,6 @@ impl Record {
         }
         print(&(lines + &generated_lines(generation, text.as_deref())))
     }
-}
-
-/// The labels that `out` has; none where it is not there or empty.
-pub(super) fn labels(out: &Path) -> Result<Vec<String>> {
-    match std::fs::metadata(out) {
-        Ok(metadata) if metadata.is_dir() => {
-            Err(Error::usage("this is a folder: give --out a file in it").in_file(out))
-        }
-        Ok(metadata) if !metadata.is_file() || metadata.len() > 0 => {
-            Ok(Trace::open(out)?.runs().iter().map(|run| run.identity.label.clone()).collect())
-        }
-        _ => Ok(Vec::new()),
-    }
-}
-
-/// Opens the trace for appending, and says which labels it has.
-pub(super) fn open_out(out: &Path) -> Result<(Writer<FileStorage>, Vec<String>)> {
-    let mut uuid = [0; 16];
-    fill_random(&mut uuid)?;
-    append(out, FileHeader { uuid, created_us: now_us() })
 }
 
 fn generated_text(prompt: &Prompt, generation: &Generation) -> Option<String> {

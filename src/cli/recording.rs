@@ -70,11 +70,7 @@ impl Recording {
     /// What ended the run; what ended the recording, where the run is not to go on without it.
     pub fn finish(self, generated: Result<Generation>) -> Result<Recorded> {
         self.bar.finish_and_clear();
-        let outcome = match &generated {
-            Ok(_) => Outcome::Finished,
-            Err(error) if error.kind() == ErrorKind::Interrupted => Outcome::Interrupted,
-            Err(error) => Outcome::Failed(error.to_string()),
-        };
+        let outcome = generated.as_ref().map_or_else(Outcome::of, |_| Outcome::Finished);
         let summary = match self.lost {
             Some(error) => Err(error),
             None => self.recorder.finish(&outcome),

@@ -1,9 +1,9 @@
 //! `actrace replay`: every operation of a recorded run again, from its own recorded inputs.
 
+use super::destination::{labels, open_out};
 use super::identity::{Given, identity};
 use super::interrupt::Interrupt;
 use super::prompt::Prompt;
-use super::record::{labels, open_out};
 use super::{note, print, progress};
 use crate::backend::{Backend, Captured, ReferenceBackend};
 use crate::capture::{Layers, Names, Plan, Positions, Selection};

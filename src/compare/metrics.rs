@@ -3,6 +3,8 @@
 //! Nonfinite values at the same places on both sides agree, and metrics run over the others. Where one side alone is
 //! nonfinite there is no number, only [`Sums::disagreeing`].
 
+use crate::stats::Moments;
+
 /// The allclose rule: `|e| <= absolute + relative * |r|`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Allclose {
@@ -88,6 +90,25 @@ impl Sums {
             }
         }
         (sums, worst)
+    }
+
+    /// Sums over values and their equals, from the moments and the largest magnitude of the finite ones.
+    pub fn equal(moments: Moments, absmax: Option<f64>) -> Self {
+        let Moments { count, mean, m2 } = moments;
+        let n = count as f64;
+        let squares = n * mean * mean + m2;
+        Sums {
+            count,
+            reference: n * mean,
+            target: n * mean,
+            reference_squares: squares,
+            target_squares: squares,
+            products: squares,
+            reference_max: absmax.unwrap_or(0.0),
+            within_1e3: count,
+            within_5e3: count,
+            ..Sums::default()
+        }
     }
 
     /// Adds a pair of finite values; says whether its error is the largest so far.

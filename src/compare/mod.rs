@@ -7,6 +7,7 @@ mod rows;
 mod site;
 mod tolerance;
 mod verdict;
+mod weights;
 
 pub use metrics::{Allclose, Difference, LogitsMetrics, Quantiles, Sums};
 pub use pairing::{LeftOut, Pairing, RowPair, SitePair};
@@ -15,3 +16,4 @@ pub use rows::{Row, RunRows, Token};
 pub use site::{SiteComparison, compare_sites};
 pub use tolerance::{Tolerance, unlike};
 pub use verdict::{Comparison, Divergence, Verdict};
+pub use weights::{WeightDifference, WeightPair, WeightPairing, WeightState};

@@ -6,7 +6,6 @@ use super::rows::Row;
 use crate::error::{Error, Result};
 use crate::open::Payload;
 use crate::open::RunRef;
-use crate::stats::Moments;
 use std::sync::Arc;
 
 /// What a comparison of two rows rests on.
@@ -141,27 +140,12 @@ fn values<'c>(cache: &'c mut Option<(u64, Arc<Payload>)>, run: &RunRef, row: &Ro
 
 /// A row against its equal: every sum follows from its statistics.
 fn equal(row: &Row) -> RowComparison {
-    let Moments { count, mean, m2 } = row.moments;
-    let n = count as f64;
-    let squares = n * mean * mean + m2;
-    let sums = Sums {
-        count,
-        reference: n * mean,
-        target: n * mean,
-        reference_squares: squares,
-        target_squares: squares,
-        products: squares,
-        reference_max: row.absmax.unwrap_or(0.0),
-        within_1e3: count,
-        within_5e3: count,
-        ..Sums::default()
-    };
     let quantiles = Quantiles { error_p50: 0.0, error_p99: 0.0, ulp_p99: 0 };
     RowComparison {
         evidence: Evidence::Fingerprint,
-        sums: Some(sums),
+        sums: Some(Sums::equal(row.moments, row.absmax)),
         worst: None,
-        quantiles: (count > 0).then_some(quantiles),
+        quantiles: (row.moments.count > 0).then_some(quantiles),
         logits: None,
     }
 }

@@ -31,11 +31,13 @@ pub enum Kind {
     PayloadIndex,
     /// Everything before is complete.
     Seal,
+    /// A weight of the model.
+    Weight,
     /// A kind that this version does not know: skipped unless marked critical.
     Other(u16),
 }
 
-const KINDS: [(Kind, u16, &str); 12] = [
+const KINDS: [(Kind, u16, &str); 13] = [
     (Kind::Run, 1, "run"),
     (Kind::Plan, 2, "plan"),
     (Kind::Stats, 3, "stats"),
@@ -48,6 +50,7 @@ const KINDS: [(Kind, u16, &str); 12] = [
     (Kind::Index, 10, "index"),
     (Kind::PayloadIndex, 11, "payload_index"),
     (Kind::Seal, 12, "seal"),
+    (Kind::Weight, 13, "weight"),
 ];
 
 impl Kind {

@@ -1,7 +1,7 @@
 //! Hyper-parameters: typed and checked.
 
 use super::fact::Sourced;
-use super::{Activation, Architecture, RopeParameters};
+use super::{Activation, Architecture, Role, RopeParameters};
 use crate::error::{Error, Result};
 
 /// The numbers that shape a model.
@@ -80,6 +80,11 @@ pub struct Experts {
 }
 
 impl HyperParameters {
+    /// What is added to each stored value of weights of `role`: [`HyperParameters::norm_weight_offset`] to norms, else 0.
+    pub fn offset_of(&self, role: Role) -> f32 {
+        if role.is_norm() { self.norm_weight_offset } else { 0.0 }
+    }
+
     /// Width of all query heads. It fits: opening a model checks the product.
     pub fn q_width(&self) -> u32 {
         self.heads.saturating_mul(self.head_dim)

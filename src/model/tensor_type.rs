@@ -86,6 +86,11 @@ impl TensorType {
         }
     }
 
+    /// The type that records and tables call `name`.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// Elements of a block; 1 for plain elements.
     pub fn block_elements(self) -> usize {
         match self {

@@ -116,7 +116,7 @@ impl Weight {
     /// `None` where they are not consecutive ([`Layout::Columns`], a vector in [`Layout::HeadPairs`] or
     /// [`Layout::HeadThirds`]) and past the last row. [`Weight::dequantize_row`] reads every layout.
     pub fn row_bytes(&self, row: usize) -> Option<&[u8]> {
-        if row >= self.rows || self.layout.shuffles() && !self.key.role.is_matrix() {
+        if row >= self.rows || self.is_shuffled_vector() {
             return None;
         }
         let stored = self.layout.stored(row)?;
@@ -135,13 +135,51 @@ impl Weight {
         }
         match self.layout {
             Layout::Columns { first, stored_columns } => self.dequantize_column(first + row, stored_columns, out),
-            layout if layout.shuffles() && !self.key.role.is_matrix() => self.dequantize_shuffled(out),
+            _ if self.is_shuffled_vector() => self.dequantize_shuffled(out),
             _ => {
                 let packed = self.row_bytes(row).ok_or_else(|| self.misread(&format!("row {row}")))?;
                 quant::dequantize(self.tensor_type, packed, out)?;
                 self.scale(row, out)
             }
         }
+    }
+
+    /// Consecutive elements of a row that share a scale; `None` for plain elements. Where a vector's elements are stored
+    /// in another order, each has the scale of its own block.
+    pub fn scale_elements(&self) -> Option<usize> {
+        let shared = quant::scale_elements(self.tensor_type)?;
+        Some(if self.is_shuffled_vector() { 1 } else { shared })
+    }
+
+    /// The scales of canonical row `row`, one for each [`Weight::scale_elements`] of its columns.
+    ///
+    /// # Errors
+    /// Internal where the elements are plain, or row or length do not fit the weight.
+    pub fn scales_row(&self, row: usize, out: &mut [f32]) -> Result<()> {
+        let misread = || self.misread(&format!("{} scales of row {row}", out.len()));
+        let (Some(shared), Some(stored)) = (self.scale_elements(), quant::scale_elements(self.tensor_type)) else {
+            return Err(misread());
+        };
+        if row >= self.rows || out.len().checked_mul(shared) != Some(self.columns) {
+            return Err(misread());
+        }
+        if !self.is_shuffled_vector() {
+            let packed = self.row_bytes(row).ok_or_else(misread)?;
+            return quant::scales(self.tensor_type, packed, out);
+        }
+        let blocks = self.data.len() / self.tensor_type.block_bytes();
+        let mut scales = vec![0.0; blocks * (self.tensor_type.block_elements() / stored)];
+        quant::scales(self.tensor_type, &self.data, &mut scales)?;
+        for (i, scale) in out.iter_mut().enumerate() {
+            let from = self.layout.stored(i).and_then(|from| scales.get(from / stored));
+            *scale = *from.ok_or_else(|| self.misread(&format!("element {i}")))?;
+        }
+        Ok(())
+    }
+
+    /// Whether this is a vector whose elements are stored in another order than the canonical.
+    fn is_shuffled_vector(&self) -> bool {
+        self.layout.shuffles() && !self.key.role.is_matrix()
     }
 
     /// Multiplies the elements of canonical row `row` by their factors, where they have any.
@@ -325,6 +363,27 @@ mod tests {
         let bias = weight(Role::KBias, 1, 4, layout, &stored);
         assert_eq!(row(&bias, 0), [2., 3., 8., 9.]);
         assert!(bias.row_bytes(0).is_none());
+    }
+
+    #[test]
+    fn scales_follow_the_canonical_order() {
+        // Two Q8_0 blocks with scales 1 and 2: a vector of 64 with one head, stored in pairs.
+        let mut bytes = vec![1u8; 68];
+        bytes[..2].copy_from_slice(&f16::from_f32(1.0).to_le_bytes());
+        bytes[34..36].copy_from_slice(&f16::from_f32(2.0).to_le_bytes());
+        let plain = weight(Role::QBias, 1, 64, Layout::Rows { first: 0 }, &[]);
+        let plain = Weight { tensor_type: TensorType::Q8_0, data: Bytes::from(bytes), ..plain };
+        let mut scales = [0.0; 2];
+        plain.scales_row(0, &mut scales).unwrap();
+        assert_eq!((plain.scale_elements(), scales), (Some(32), [1.0, 2.0]));
+        assert!(plain.scales_row(0, &mut [0.0; 3]).is_err() && plain.scales_row(1, &mut scales).is_err());
+        let paired = Weight { layout: Layout::HeadPairs { head_dim: 64 }, ..plain };
+        let (mut scales, mut values) = ([0.0; 64], [0.0; 64]);
+        paired.scales_row(0, &mut scales).unwrap();
+        paired.dequantize_row(0, &mut values).unwrap();
+        // Every quant is 1, so each value is its block's scale.
+        assert_eq!((paired.scale_elements(), scales), (Some(1), values));
+        assert_eq!(scales[15..17], [1.0, 2.0]);
     }
 
     #[test]

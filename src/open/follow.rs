@@ -72,8 +72,9 @@ impl Stamp {
 
 impl Finished {
     fn of(trace: &Trace) -> Self {
-        let under_way =
-            |kind| matches!(kind, Kind::Stats | Kind::Payload | Kind::Sync | Kind::Index | Kind::PayloadIndex);
+        let under_way = |kind| {
+            matches!(kind, Kind::Stats | Kind::Weight | Kind::Payload | Kind::Sync | Kind::Index | Kind::PayloadIndex)
+        };
         let frames = trace.directory.frames.iter().filter(|frame| !under_way(frame.kind)).count();
         Finished { uuid: trace.header().uuid, state: trace.state(), frames }
     }

@@ -30,7 +30,7 @@ pub use walk::State;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::{FileHeader, Kind};
-use crate::record::{CoverageV1, EndV1, LossV1, PayloadV1, PlanV1, Record, RunV1, StepV1};
+use crate::record::{CoverageV1, EndV1, LossV1, PayloadV1, PlanV1, Record, RunV1, StepV1, WeightV1};
 use decoded::Decoded;
 use directory::Directory;
 use payload_directory::PayloadDirectory;
@@ -61,6 +61,8 @@ pub struct RunView {
     pub end: Option<EndV1>,
     /// Committed steps in order.
     pub steps: Vec<StepFrames>,
+    /// WEIGHT frames in the order of recording; none where the run has no weights.
+    pub weights: Vec<FrameEntry>,
     coverage: Option<FrameEntry>,
     losses: Vec<FrameEntry>,
 }
@@ -158,6 +160,11 @@ impl Trace {
     /// A STATS record, checked; columns are read in place.
     pub fn stats(&self, frame: &FrameEntry) -> Result<StatsFrame> {
         StatsFrame::new(body(&self.input, frame)?).map_err(|error| error.at(frame.offset).in_file(self.path()))
+    }
+
+    /// A WEIGHT record.
+    pub fn weight(&self, frame: &FrameEntry) -> Result<WeightV1> {
+        load(&self.input, frame)
     }
 
     /// Coverage of a run: as recorded at its end, or folded from plan and statistics where it has no end.
@@ -269,6 +276,7 @@ fn runs(input: &Input, directory: &Directory) -> Result<Vec<RunView>> {
             }
             Kind::Coverage => run.coverage = Some(frame.clone()),
             Kind::Loss => run.losses.push(frame.clone()),
+            Kind::Weight => run.weights.push(frame.clone()),
             Kind::End => run.end = Some(load(input, frame)?),
             _ => {}
         }
@@ -283,6 +291,7 @@ fn begun(input: &Input, frame: &FrameEntry) -> Result<RunView> {
         plan: Arc::new(PlanV1 { sites: Vec::new(), weights: Vec::new() }),
         end: None,
         steps: Vec::new(),
+        weights: Vec::new(),
         coverage: None,
         losses: Vec::new(),
     })

@@ -3,11 +3,11 @@
 use super::fault::Fault;
 use super::input::Input;
 use crate::file::{FrameHeader, Kind};
-use crate::record::{IndexV1, PayloadIndexV1, PlanV1, Record, SiteV1, StatsV1};
+use crate::record::{IndexV1, PayloadIndexV1, PlanV1, Record, SiteV1, StatsV1, WeightV1};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Names the points of every faulty payload or statistics frame, as far as whole frames tell: plans, indexes, and
-/// statistics rows that name a payload. Read once more, and only where there are faults.
+/// statistics rows and weights that name a payload. Read once more, and only where there are faults.
 pub(super) fn name_points(input: &Input, headers: &[FrameHeader], faults: &mut [Fault]) {
     let wanted: BTreeSet<u64> = faults.iter().filter_map(|fault| fault.seq).collect();
     if wanted.is_empty() {
@@ -23,8 +23,12 @@ pub(super) fn name_points(input: &Input, headers: &[FrameHeader], faults: &mut [
             _ => {}
         }
     }
-    for header in headers.iter().filter(|header| header.kind == Kind::Stats) {
-        known.rows(header.run, &decoded(input, header).unwrap_or_default());
+    for header in headers {
+        match header.kind {
+            Kind::Stats => known.rows(header.run, &decoded(input, header).unwrap_or_default()),
+            Kind::Weight => known.weight(decoded(input, header)),
+            _ => {}
+        }
     }
     for fault in faults {
         if let Some(points) = fault.seq.and_then(|seq| known.points.get(&seq)) {
@@ -78,6 +82,15 @@ impl Known {
         for (site, payload) in stats.site.iter().zip(&stats.payload) {
             if let (Some(seq), Some(name)) = (self.payloads.get(payload), self.site(run, *site)) {
                 self.points.entry(*seq).or_default().insert(name);
+            }
+        }
+    }
+
+    fn weight(&mut self, weight: Option<WeightV1>) {
+        let Some(weight) = weight else { return };
+        for payload in weight.payloads.iter().chain(&weight.scale_payloads) {
+            if let Some(seq) = self.payloads.get(payload) {
+                self.points.entry(*seq).or_default().insert(format!("weight {}", weight.weight.canonical_name));
             }
         }
     }

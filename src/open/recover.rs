@@ -13,7 +13,7 @@ use super::verify::{Verification, check_record, verify};
 use super::walk::{State, Stretch, Walk};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::{FileHeader, FileStorage, FrameHeader, Kind, NO_RUN, Writer, sync_folder};
-use crate::record::{LossV1, PayloadV1, Record, StatsV1};
+use crate::record::{LossV1, PayloadV1, Record, StatsV1, WeightV1};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
@@ -142,7 +142,7 @@ struct Notes {
     frames: BTreeMap<&'static str, u64>,
     rows: u64,
     why: Vec<String>,
-    /// Rows whose payload is lost.
+    /// Rows and weights whose payload is lost.
     bare_rows: u64,
     lost_payloads: BTreeSet<u64>,
     /// Rows of steps without a commit mark so far.
@@ -212,6 +212,11 @@ impl Copier<'_> {
                 *self.notes.uncommitted.entry(stats.step).or_default() += stats.site.len() as u64;
                 return self.writer.stats(header.run, &stats);
             }
+            Kind::Weight => {
+                let mut weight = WeightV1::decode(&body)?;
+                self.follow_values(header.run, &mut weight)?;
+                return self.writer.record(header.run, header.step, &weight);
+            }
             Kind::Run => {
                 self.notes.run = Some(header.run);
                 self.next_run = header.run.saturating_add(1);
@@ -259,19 +264,45 @@ impl Copier<'_> {
     fn follow_payloads(&mut self, run: u32, stats: &mut StatsV1) -> Result<()> {
         for (payload, row) in stats.payload.iter_mut().zip(&mut stats.payload_row).filter(|(payload, _)| **payload != 0)
         {
-            if let Some(stray) = self.strays.remove(payload) {
-                self.adopt(&stray, run)?;
-            }
-            match self.payloads.get(payload) {
-                Some((number, rows)) if *row < *rows => *payload = *number,
-                _ => {
-                    self.notes.lost_payloads.insert(*payload);
+            match self.followed(run, *payload, *row)? {
+                Some(number) => *payload = number,
+                None => {
                     self.notes.bare_rows += 1;
                     (*payload, *row) = (0, 0);
                 }
             }
         }
         Ok(())
+    }
+
+    /// The same for a weight, whose values are kept whole or not at all.
+    fn follow_values(&mut self, run: u32, weight: &mut WeightV1) -> Result<()> {
+        let mut whole = true;
+        for payload in weight.payloads.iter_mut().chain(&mut weight.scale_payloads) {
+            match self.followed(run, *payload, 0)? {
+                Some(number) => *payload = number,
+                None => whole = false,
+            }
+        }
+        if !whole {
+            self.notes.bare_rows += 1;
+            weight.payloads.clear();
+            weight.scale_payloads.clear();
+            weight.scale_elements = 0;
+        }
+        Ok(())
+    }
+
+    /// The new number of a payload that has a row `row`; `None` where it is lost, which is noted.
+    fn followed(&mut self, run: u32, payload: u64, row: u32) -> Result<Option<u64>> {
+        if let Some(stray) = self.strays.remove(&payload) {
+            self.adopt(&stray, run)?;
+        }
+        let found = self.payloads.get(&payload).filter(|(_, rows)| row < *rows).map(|(number, _)| *number);
+        if found.is_none() {
+            self.notes.lost_payloads.insert(payload);
+        }
+        Ok(found)
     }
 
     /// Copies a payload of a run that is lost for a row of run `run` that shares it.

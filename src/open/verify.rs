@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::file::{FileHeader, FrameHeader, Kind, NO_RUN, Span, seal_root};
 use crate::record::{
     ArchivedPayloadV1, CoverageV1, EndV1, IndexV1, LossV1, PayloadIndexV1, PlanV1, Record, RunV1, SealV1, StatsV1,
-    StepV1, SyncV1, VERSION, access,
+    StepV1, SyncV1, VERSION, WeightV1, access,
 };
 use rayon::prelude::*;
 use rkyv::util::AlignedVec;
@@ -87,6 +87,7 @@ pub(super) enum Body {
     Payload { rows: u32 },
     Index(Box<IndexV1>),
     PayloadIndex(Box<PayloadIndexV1>),
+    Weight(Box<WeightV1>),
     Seal(SealV1),
     Sync(SyncV1),
     Other,
@@ -159,6 +160,7 @@ pub(super) fn check_record(header: &FrameHeader, body: &[u8]) -> Result<Body> {
         }
         Kind::Coverage => CoverageV1::decode(body).map(|_| Body::Other)?,
         Kind::Loss => LossV1::decode(body).map(|_| Body::Other)?,
+        Kind::Weight => Body::Weight(Box::new(WeightV1::decode(body)?)),
         Kind::End => EndV1::decode(body).map(|_| Body::Other)?,
         Kind::Sync => Body::Sync(SyncV1::decode(body)?),
         Kind::Index => Body::Index(Box::new(IndexV1::decode(body)?)),
@@ -323,6 +325,7 @@ impl Check {
                 span = covered;
                 self.take_stats(header, &rows);
             }
+            Body::Weight(weight) => self.take_weight(header, &weight),
             Body::Other => {}
         }
         self.unlisted.insert(header.seq, (FrameEntry::new(header, span), hash));
@@ -358,15 +361,20 @@ impl Check {
     }
 
     fn take_stats(&mut self, header: &FrameHeader, rows: &[(u64, u32)]) {
+        self.take_rows(header, rows.iter().copied().filter(|(payload, _)| *payload != 0));
+    }
+
+    fn take_weight(&mut self, header: &FrameHeader, weight: &WeightV1) {
+        self.take_rows(header, weight.payloads.iter().chain(&weight.scale_payloads).map(|payload| (*payload, 0)));
+    }
+
+    /// Rows of payloads that a frame names are there.
+    fn take_rows(&mut self, header: &FrameHeader, mut rows: impl Iterator<Item = (u64, u32)>) {
         let known = |payload: u64| {
             let at = self.payloads.binary_search_by_key(&payload, |(number, _)| *number).ok()?;
             self.payloads.get(at).map(|(_, rows)| *rows)
         };
-        let stray = rows
-            .iter()
-            .filter(|(payload, _)| *payload != 0)
-            .find(|(payload, row)| known(*payload).is_none_or(|rows| *row >= rows));
-        if let Some((payload, row)) = stray.copied() {
+        if let Some((payload, row)) = rows.find(|(payload, row)| known(*payload).is_none_or(|rows| *row >= rows)) {
             self.fault(header, format!("names row {row} of payload {payload}, which is not there"));
         }
     }

@@ -33,6 +33,28 @@ impl PlanV1 {
     }
 }
 
+impl WeightV1 {
+    /// Elements that are neither NaN nor infinite.
+    pub fn finite(&self) -> u64 {
+        self.count.saturating_sub(self.nan).saturating_sub(self.pos_inf).saturating_sub(self.neg_inf)
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        let elements = self.weight.shape.iter().try_fold(1, |product: u64, axis| product.checked_mul(*axis));
+        require(!self.weight.shape.is_empty() && elements == Some(self.count), "a weight's shape is not its count")?;
+        let counts = [self.nan, self.pos_inf, self.neg_inf, self.zero, self.subnormal];
+        let counted = counts.iter().try_fold(0, |sum: u64, count| sum.checked_add(*count));
+        require(counted.is_some_and(|counted| counted <= self.count), "more odd values than values")?;
+        let indices = [self.min_index, self.max_index, self.absmax_index];
+        let inside = self.finite() == 0 || indices.iter().all(|index| *index < self.count);
+        require(inside, "an extreme beyond the last value")?;
+        let named = self.payloads.iter().chain(&self.scale_payloads).all(|payload| *payload != 0);
+        require(named, "a payload without a number")?;
+        let scales = if self.scale_elements == 0 { 0 } else { self.payloads.len() };
+        require(self.scale_payloads.len() == scales, "scales and values differ in payloads")
+    }
+}
+
 impl ArchivedStatsV1 {
     /// Checks that every column has one entry per row.
     pub(crate) fn check(&self) -> Result<()> {

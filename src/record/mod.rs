@@ -68,6 +68,7 @@ records! {
     IndexV1, ArchivedIndexV1: Index;
     PayloadIndexV1, ArchivedPayloadIndexV1: PayloadIndex;
     SealV1, ArchivedSealV1: Seal;
+    WeightV1, ArchivedWeightV1: Weight;
 }
 
 /// Checks that `body` is an archive of `T` and gives it in place; its meaning is not checked.

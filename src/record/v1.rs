@@ -133,7 +133,7 @@ pub struct WeightRefV1 {
     pub role: String,
     /// Stored type.
     pub dtype: String,
-    /// Stored layout: `rows`, `columns`, `head_pairs`.
+    /// Stored layout: `rows`, `columns`, `head_pairs`, `head_thirds`.
     pub layout: String,
     /// Canonical shape.
     pub shape: Vec<u64>,
@@ -143,6 +143,58 @@ pub struct WeightRefV1 {
     pub offset: u64,
     /// Length of the stored tensor.
     pub bytes: u64,
+}
+
+/// A weight of the model: what is stored, and what its canonical values are. Canonical values are f32 in row-major order
+/// of the canonical shape, whatever type, order and offset they are stored with.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+pub struct WeightV1 {
+    /// What is stored, and where.
+    pub weight: WeightRefV1,
+    /// Added to every stored value: 1 for norms of Gemma's safetensors, else 0.
+    pub added: f32,
+    /// blake3 of the stored tensor's bytes, all parts of a fused one.
+    pub stored_blake3: [u8; 32],
+    /// blake3 of the canonical values, little-endian.
+    pub values_blake3: [u8; 32],
+    /// Elements.
+    pub count: u64,
+    /// NaN elements.
+    pub nan: u64,
+    /// Positive infinities.
+    pub pos_inf: u64,
+    /// Negative infinities.
+    pub neg_inf: u64,
+    /// Zeros of either sign.
+    pub zero: u64,
+    /// Subnormals.
+    pub subnormal: u64,
+    /// Smallest finite value; 0 where there is none (see counts).
+    pub min: f64,
+    /// Its first index in row-major order.
+    pub min_index: u64,
+    /// Largest finite value.
+    pub max: f64,
+    /// Its first index.
+    pub max_index: u64,
+    /// Largest finite absolute value.
+    pub absmax: f64,
+    /// Its first index.
+    pub absmax_index: u64,
+    /// Smallest nonzero finite absolute value; 0 where there is none.
+    pub abs_smallest: f64,
+    /// Mean of the finite values.
+    pub mean: f64,
+    /// Sum of squared distances from the mean.
+    pub m2: f64,
+    /// Sum of absolute values.
+    pub l1: f64,
+    /// Payloads of one row each that hold the values, one after the other; empty where they were not kept.
+    pub payloads: Vec<u64>,
+    /// Consecutive elements that share a scale; 0 where elements are plain or values were not kept.
+    pub scale_elements: u32,
+    /// For each payload of values, the payload with the scales of its elements; empty where there are none.
+    pub scale_payloads: Vec<u64>,
 }
 
 /// One expected capture point of a run.
@@ -189,7 +241,7 @@ pub struct SiteV1 {
 pub struct PlanV1 {
     /// Every expected capture point.
     pub sites: Vec<SiteV1>,
-    /// Every weight that they read.
+    /// Every weight that they read; of a run that is weights alone, every weight of the model.
     pub weights: Vec<WeightRefV1>,
 }
 
@@ -357,7 +409,7 @@ pub struct EndV1 {
     pub rows: u64,
     /// Payload frames written.
     pub payloads: u64,
-    /// Raw bytes of rows whose tensor was kept, stored or shared.
+    /// Raw bytes of rows and weights whose values were kept, stored or shared.
     pub tensor_bytes: u64,
     /// Hash of what was captured, without identity and time.
     pub content_root: [u8; 32],

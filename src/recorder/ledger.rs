@@ -2,6 +2,7 @@
 
 use super::pack::{Content, Packed, Shown, Tensor};
 use super::spare::Spare;
+use super::weights::Written;
 use super::{Outcome, Summary, coverage, end};
 use crate::capture::Plan;
 use crate::error::{Error, Result};
@@ -45,8 +46,9 @@ struct Counts {
 }
 
 impl<S: Storage> Ledger<S> {
-    /// Goes on behind the RUN and PLAN frames of run `run`; buffers of what is written become `spare`.
-    pub fn new(writer: Writer<S>, run: u32, plan: &PlanV1, spare: Arc<Spare>) -> Self {
+    /// Goes on behind the RUN and PLAN frames of run `run` and the weights that were `written`; buffers of what is written
+    /// become `spare`.
+    pub fn new(writer: Writer<S>, run: u32, plan: &PlanV1, spare: Arc<Spare>, written: &Written) -> Self {
         let mut content = blake3::Hasher::new_derive_key("actrace 1 content root");
         for site in &plan.sites {
             content.update(&site.layer.to_le_bytes()).update(&(site.point.len() as u32).to_le_bytes());
@@ -54,7 +56,8 @@ impl<S: Storage> Ledger<S> {
         }
         let zeros = vec![0; plan.sites.len()];
         let (captured, with_tensor) = (zeros.clone(), zeros);
-        let counts = Counts { steps: 0, positions: 0, rows: 0, tensor_bytes: 0, captured, with_tensor, content };
+        let tensor_bytes = written.value_bytes;
+        let counts = Counts { steps: 0, positions: 0, rows: 0, tensor_bytes, captured, with_tensor, content };
         Ledger {
             writer,
             spare,
@@ -65,7 +68,7 @@ impl<S: Storage> Ledger<S> {
             prefix: 0,
             committed: counts.clone(),
             counts,
-            payloads: 0,
+            payloads: written.payloads,
         }
     }
 

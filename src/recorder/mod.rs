@@ -8,10 +8,11 @@ mod known;
 mod ledger;
 mod pack;
 mod spare;
+mod weights;
 
 use crate::backend::Captured;
 use crate::capture::Plan;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::file::{Storage, Writer};
 use crate::forward::{Observer, StepReport, Wanted};
 use crate::graph::SiteId;
@@ -26,8 +27,10 @@ use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use weights::Written;
 
 pub use ledger::now_us;
+pub use weights::{Weights, expected_weight_bytes, record_weights, weight_elements};
 
 /// Raw bytes that may wait between the forward pass and the file.
 const BUDGET_BYTES: usize = 256 << 20;
@@ -44,6 +47,13 @@ pub enum Outcome {
     Interrupted,
     /// An error ended it.
     Failed(String),
+}
+
+impl Outcome {
+    /// How a run ended that `error` ended.
+    pub fn of(error: &Error) -> Self {
+        if error.kind() == ErrorKind::Interrupted { Outcome::Interrupted } else { Outcome::Failed(error.to_string()) }
+    }
 }
 
 /// What a finished recording holds.
@@ -83,8 +93,41 @@ impl<S: Storage + 'static> Recorder<S> {
 
     /// [`Recorder::begin`] with a budget of its own: raw bytes that may wait between the forward pass and the file.
     pub fn begin_within(budget: usize, mut writer: Writer<S>, run: &RunV1, plan: Plan, packers: usize) -> Result<Self> {
-        let ordinal = writer.begin_run(run)?;
-        writer.record(ordinal, 0, plan.record())?;
+        let ordinal = begun(&mut writer, run, &plan)?;
+        Self::go_on(budget, writer, ordinal, plan, packers, &Written::nothing())
+    }
+
+    /// [`Recorder::begin`] with the model's weights before everything else. Where they cannot be recorded, the run is
+    /// ended and the file sealed.
+    pub fn begin_with(
+        weights: Weights<'_>,
+        mut writer: Writer<S>,
+        run: &RunV1,
+        plan: Plan,
+        packers: usize,
+    ) -> Result<Self> {
+        let ordinal = begun(&mut writer, run, &plan)?;
+        let mut written = Written::nothing();
+        match weights.write(&mut writer, ordinal, &mut written) {
+            Ok(()) => Self::go_on(BUDGET_BYTES, writer, ordinal, plan, packers, &written),
+            Err(error) => {
+                // The first error is the one to report.
+                let ledger = Ledger::new(writer, ordinal, plan.record(), Arc::new(Spare::new(0)), &written);
+                drop(ledger.finish(&plan, &Outcome::of(&error)));
+                Err(error)
+            }
+        }
+    }
+
+    /// Goes on behind the RUN and PLAN frames of run `ordinal`, and the weights that were `written`.
+    fn go_on(
+        budget: usize,
+        writer: Writer<S>,
+        ordinal: u32,
+        plan: Plan,
+        packers: usize,
+        written: &Written,
+    ) -> Result<Self> {
         let plan = Arc::new(plan);
         let gather = Gather::new(budget / GATHERED_PART);
         let budget = Arc::new(Budget::new(budget));
@@ -100,7 +143,7 @@ impl<S: Storage + 'static> Recorder<S> {
                 spawn_packer(Arc::clone(&waiting), packed.clone(), plan, known, spare)
             })
             .collect::<Result<Vec<_>>>()?;
-        let ledger = Ledger::new(writer, ordinal, plan.record(), spare);
+        let ledger = Ledger::new(writer, ordinal, plan.record(), spare, written);
         let ledger = spawn_ledger(ledger, ready, Arc::clone(&budget), Arc::clone(&failure))?;
         Ok(Recorder { plan, jobs: Some(jobs), next: 0, gather, budget, failure, packers, ledger: Some(ledger) })
     }
@@ -179,6 +222,13 @@ impl<S: Storage + 'static> Observer for Recorder<S> {
     }
 }
 
+/// Writes a run's identity and plan; gives its number.
+fn begun<S: Storage>(writer: &mut Writer<S>, run: &RunV1, plan: &Plan) -> Result<u32> {
+    let ordinal = writer.begin_run(run)?;
+    writer.record(ordinal, 0, plan.record())?;
+    Ok(ordinal)
+}
+
 fn spawn_packer(
     waiting: Arc<Mutex<Receiver<Job>>>,
     packed: Sender<Packed>,
@@ -199,7 +249,7 @@ fn spawn_packer(
     std::thread::Builder::new()
         .name("actrace-pack".to_owned())
         .spawn(work)
-        .map_err(|cause| Error::new(crate::ErrorKind::Environment, "cannot start a thread").because(cause))
+        .map_err(|cause| Error::new(ErrorKind::Environment, "cannot start a thread").because(cause))
 }
 
 /// Puts what the packers hand over back into order and writes it. After a failure it goes on receiving, so that the
@@ -244,7 +294,7 @@ fn spawn_ledger<S: Storage + 'static>(
     std::thread::Builder::new()
         .name("actrace-write".to_owned())
         .spawn(work)
-        .map_err(|cause| Error::new(crate::ErrorKind::Environment, "cannot start a thread").because(cause))
+        .map_err(|cause| Error::new(ErrorKind::Environment, "cannot start a thread").because(cause))
 }
 
 /// Rows expected and captured per site, in the form of a record.

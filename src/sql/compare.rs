@@ -1,11 +1,12 @@
-//! `compare('reference', 'target' [, atol, rtol])` as a table function: lines two runs up, then scans their pairs.
+//! `compare('reference', 'target' [, atol, rtol])` and `compare_weights('reference', 'target')` as table functions: they
+//! line two runs up, then scan their pairs.
 
 use super::error::external;
 use super::provider::Provider;
-use crate::compare::{Allclose, Pairing};
+use crate::compare::{Allclose, Pairing, WeightPairing};
 use crate::error::Error;
 use crate::open::TraceSet;
-use crate::tables::Compare;
+use crate::tables::{Compare, CompareWeights};
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::ScalarValue;
 use datafusion::error::Result;
@@ -45,6 +46,35 @@ impl TableFunctionImpl for CompareFunction {
     }
 }
 
+/// The function of weights over a set of traces.
+#[derive(Debug)]
+pub struct WeightsFunction {
+    set: Arc<TraceSet>,
+}
+
+impl WeightsFunction {
+    /// The function over `set`.
+    pub fn new(set: Arc<TraceSet>) -> Self {
+        WeightsFunction { set }
+    }
+
+    fn table(&self, arguments: &[Expr]) -> crate::Result<CompareWeights> {
+        let [reference, target] = arguments else {
+            let count = arguments.len();
+            return Err(Error::usage(format!("compare_weights('reference', 'target') takes two runs, not {count}")));
+        };
+        let pairing = WeightPairing::new(self.set.resolve(text(reference)?)?, self.set.resolve(text(target)?)?)?;
+        Ok(CompareWeights::new(Arc::new(pairing)))
+    }
+}
+
+impl TableFunctionImpl for WeightsFunction {
+    fn call_with_args(&self, arguments: TableFunctionArgs<'_, '_>) -> Result<Arc<dyn TableProvider>> {
+        let table = self.table(arguments.exprs()).map_err(external)?;
+        Ok(Arc::new(Provider::new(Arc::new(table), Arc::clone(&self.set))))
+    }
+}
+
 fn usage(what: &str) -> Error {
     Error::usage(format!("compare('reference', 'target' [, atol, rtol]) takes two runs and two numbers: {what}"))
 }
@@ -52,7 +82,7 @@ fn usage(what: &str) -> Error {
 fn text(argument: &Expr) -> crate::Result<&str> {
     match argument {
         Expr::Literal(ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)), _) => Ok(text),
-        other => Err(usage(&format!("{other} is no run's label or id"))),
+        other => Err(Error::usage(format!("{other} is no run's label or id"))),
     }
 }
 

@@ -1,5 +1,6 @@
 //! SQL over traces: read-only, with the tables of [`crate::tables`] and the queries of `queries/`.
 
+mod arguments;
 mod compare;
 mod error;
 mod filter;
@@ -68,6 +69,8 @@ impl Session {
         }
         let compare = compare::CompareFunction::new(Arc::clone(&session.set));
         session.context.register_udtf("compare", Arc::new(compare));
+        let weights = compare::WeightsFunction::new(Arc::clone(&session.set));
+        session.context.register_udtf("compare_weights", Arc::new(weights));
         Ok(session)
     }
 
@@ -94,7 +97,10 @@ impl Session {
 
     async fn plan(&self, sql: &str, parameters: &[(String, Value)]) -> Result<DataFrame> {
         let state = self.context.state();
-        let plan = state.create_logical_plan(sql).await.map_err(|error| self.error(error))?;
+        let dialect = state.config().options().sql_parser.dialect;
+        let mut statement = state.sql_to_statement(sql, &dialect).map_err(|error| self.error(error))?;
+        arguments::bind(&mut statement, parameters);
+        let plan = state.statement_to_plan(statement).await.map_err(|error| self.error(error))?;
         read_only().verify_plan(&plan).map_err(|error| writing(&error))?;
         points::check(&plan, &self.set)?;
         let frame = DataFrame::new(state, plan);

@@ -13,6 +13,7 @@ const FILES: &[(&str, &str)] = &[
     ("ratio-by-layer", include_str!("../../queries/ratio-by-layer.sql")),
     ("runs", include_str!("../../queries/runs.sql")),
     ("statistics", include_str!("../../queries/statistics.sql")),
+    ("weights", include_str!("../../queries/weights.sql")),
 ];
 
 /// One named query.

@@ -8,6 +8,7 @@ mod activations;
 mod audit;
 mod column;
 mod compare;
+mod compare_weights;
 mod comparison;
 mod coverage;
 mod elements;
@@ -18,9 +19,11 @@ mod site;
 mod steps;
 mod tensors;
 mod values;
+mod weights;
 
 pub use audit::audit;
 pub use compare::Compare;
+pub use compare_weights::CompareWeights;
 pub use comparison::comparison;
 pub use run::RunColumns;
 pub use site::SiteRows;
@@ -127,7 +130,8 @@ pub fn all(set: &TraceSet) -> Result<Vec<Arc<dyn Table>>> {
         Arc::new(activations::Activations::new(runs.clone())),
         Arc::new(tensors::Tensors::new(runs.clone())),
         Arc::new(elements::Elements::new(runs.clone())),
-        Arc::new(coverage::Coverage::new(runs)),
+        Arc::new(coverage::Coverage::new(runs.clone())),
+        Arc::new(weights::Weights::new(runs)),
         Arc::new(events::Events),
     ])
 }

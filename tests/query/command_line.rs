@@ -1,6 +1,7 @@
 //! `actrace-query` as programs see it: status, stdout, stderr.
 
 use crate::asking::{one_run, run, values};
+use crate::support::fixture;
 use crate::synthetic::write;
 use actrace::file::Kind;
 use actrace::open::Trace;
@@ -90,7 +91,11 @@ fn runs_that_share_nothing_are_not_comparable() {
 fn every_named_query_answers() {
     let folder = tempdir().unwrap();
     let trace = folder.path().join("two.actrace");
-    write(&trace, &[run("a", &[1, 2], &values), run("b", &[1, 2], &values)], true);
+    for label in ["a", "b"] {
+        let mut record = Command::new(env!("CARGO_BIN_EXE_actrace"));
+        record.args(["record", "--tokens", "1,2", "--weights", "--label", label, "--out", path(&trace), "--model"]);
+        assert!(record.arg(fixture("llama/biased.f32.gguf")).output().unwrap().status.success());
+    }
     for named in actrace::sql::named::all().unwrap() {
         let output = query(&["run", &named.name, path(&trace), "--format", "csv"]);
         assert!(output.status.success(), "{}: {}", named.name, text(&output.stderr));

@@ -1,7 +1,7 @@
 //! schema/tables.md says what the code has: every table, every column, in order, with its type.
 
 use actrace::open::TraceSet;
-use actrace::tables::{self, Compare};
+use actrace::tables::{self, Compare, CompareWeights};
 use arrow::datatypes::{DataType, SchemaRef};
 
 /// The page's word for a type.
@@ -37,6 +37,7 @@ fn every_column_is_explained() {
     let mut schemas: Vec<(&str, SchemaRef)> =
         tables::all(&set).unwrap().iter().map(|table| (table.name(), table.schema())).collect();
     schemas.push(("compare", Compare::columns()));
+    schemas.push(("compare_weights", CompareWeights::columns()));
     for (table, schema) in &schemas {
         let columns: Vec<_> = schema.fields().iter().map(|f| (f.name().clone(), word(f.data_type()))).collect();
         assert_eq!(documented(&page, table), columns, "table {table}");

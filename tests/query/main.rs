@@ -15,3 +15,4 @@ mod ratio;
 mod support;
 mod synthetic;
 mod tables;
+mod weights;

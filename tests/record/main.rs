@@ -60,5 +60,6 @@ mod states_on_open;
 mod statistics_match_numpy;
 mod synthetic_models_are_ordinary;
 mod tracing_changes_nothing;
+mod weights_are_evidence;
 mod write_errors;
 mod wrong_kernels_are_named;

@@ -1,10 +1,11 @@
 //! `recover` keeps going past broken frames: everything whole is in the new file, everything else is named.
 
 use crate::command::{actrace, json, run};
-use crate::support::trace::{HEADER, frames, sample, verified};
+use crate::support::trace::{HEADER, frames, sample, verified, weight};
 use crate::traces::recorded;
 use actrace::file::{FileHeader, FrameHeader, Kind};
 use actrace::open::{Recovery, State, Trace, recover};
+use actrace::record::WeightV1;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -111,11 +112,22 @@ fn every_zeroed_block() {
         if broken.kind == Kind::Payload {
             assert_eq!(kept.len(), original.len(), "block {block}: statistics stay without their values");
             let bare: Vec<_> = recovery.losses.iter().filter(|(_, loss)| loss.what == "tensors").collect();
-            // Equal content is stored once: rows of both runs named that payload.
+            // Equal content is stored once: rows of both runs named that payload, and perhaps their weights.
+            let named = weight().payloads.contains(&broken.payload);
+            let each = 1 + u64::from(named);
             assert_eq!(
                 bare.iter().map(|(run, loss)| (*run, loss.rows)).collect::<Vec<_>>(),
-                [(Some(0), 1), (Some(1), 1)]
+                [(Some(0), each), (Some(1), each)]
             );
+            for kept in trace.runs().iter().flat_map(|run| &run.weights).map(|frame| trace.weight(frame).unwrap()) {
+                assert_eq!((kept.payloads.is_empty(), kept.scale_elements == 0), (named, named), "block {block}");
+                let unnamed = WeightV1 {
+                    payloads: kept.payloads.clone(),
+                    scale_payloads: kept.scale_payloads.clone(),
+                    ..weight()
+                };
+                assert_eq!(kept, WeightV1 { scale_elements: kept.scale_elements, ..unnamed }, "block {block}");
+            }
         }
         for run in trace.runs() {
             let told = recovery.losses.iter().filter(|(of, _)| *of == Some(run.ordinal)).count();

@@ -5,7 +5,7 @@
 
 use super::forge::{append, encoded, fix_checksums, fix_seal, uncompressed};
 use super::memory::peak;
-use super::trace::{coverage, end, loss, payloads, plan, run, stats, step};
+use super::trace::{coverage, end, loss, payloads, plan, run, stats, step, weight};
 use super::trace::{frames, sample};
 use actrace::ErrorKind;
 use actrace::file::{FileHeader, FrameHeader, Kind};
@@ -147,6 +147,7 @@ impl Attacker {
         bodies.extend(payloads(0).iter().map(|payload| (Kind::Payload, encoded(payload))));
         bodies.extend([(Kind::Step, encoded(&step(1))), (Kind::Coverage, encoded(&coverage()))]);
         bodies.extend([(Kind::Loss, encoded(&loss())), (Kind::End, encoded(&end()))]);
+        bodies.push((Kind::Weight, encoded(&weight())));
         bodies.push((Kind::Sync, encoded(&SyncV1 { durable_to: 64 })));
         let (gguf, safetensors) = (fixture("biased.f32.gguf"), fixture("biased/model.safetensors"));
         let config = fixture("biased/config.json");
@@ -346,6 +347,7 @@ pub fn read_everything(trace: &Trace) -> bool {
     let mut sound = trace.frames().is_ok();
     for run in trace.runs() {
         sound &= trace.coverage(run).is_ok() & trace.losses(run).is_ok();
+        sound &= run.weights.iter().all(|frame| trace.weight(frame).is_ok());
         for step in &run.steps {
             sound &= trace.step(&step.commit).is_ok();
             for frame in &step.stats {
@@ -388,6 +390,7 @@ fn decode(kind: Kind, body: AlignedVec<64>) -> bool {
         Kind::Index => IndexV1::decode(&body).is_ok(),
         Kind::PayloadIndex => PayloadIndexV1::decode(&body).is_ok(),
         Kind::Seal => SealV1::decode(&body).is_ok(),
+        Kind::Weight => WeightV1::decode(&body).is_ok(),
         Kind::Other(_) => false,
     }
 }

@@ -84,6 +84,7 @@ pub fn write_run<S: Storage>(writer: &mut Writer<S>, run: &RunV1) -> actrace::Re
         writer.record(number, step, &self::step(step))?;
         writer.sync()?;
     }
+    writer.record(number, 0, &weight())?;
     writer.record(number, 0, &loss())?;
     writer.record(number, 0, &coverage())?;
     writer.record(number, 0, &end())?;
@@ -160,8 +161,8 @@ fn site(number: u32, point: &str, width: u32) -> SiteV1 {
     }
 }
 
-pub fn plan() -> PlanV1 {
-    let weight = WeightRefV1 {
+fn weight_ref() -> WeightRefV1 {
+    WeightRefV1 {
         stored_name: "blk.0.attn_q.weight".into(),
         canonical_name: "layers.0.attn_q".into(),
         layer: -1,
@@ -172,8 +173,11 @@ pub fn plan() -> PlanV1 {
         file: 1,
         offset: 4096,
         bytes: 136,
-    };
-    PlanV1 { sites: vec![site(0, "attn_q", 16), site(1, "attn_probs", 0)], weights: vec![weight] }
+    }
+}
+
+pub fn plan() -> PlanV1 {
+    PlanV1 { sites: vec![site(0, "attn_q", 16), site(1, "attn_probs", 0)], weights: vec![weight_ref()] }
 }
 
 /// Two rows: site 0 is a plain one, site 1 a ragged one.
@@ -250,6 +254,35 @@ pub fn step(step: u32) -> StepV1 {
         elapsed_us: 1234,
         stats_frames: 1,
         payload_frames: 2,
+    }
+}
+
+/// A weight whose values are other records' payloads.
+pub fn weight() -> WeightV1 {
+    WeightV1 {
+        weight: weight_ref(),
+        added: 1.5,
+        stored_blake3: [0x51; 32],
+        values_blake3: [0x52; 32],
+        count: 128,
+        nan: 1,
+        pos_inf: 2,
+        neg_inf: 3,
+        zero: 4,
+        subnormal: 5,
+        min: -7.5,
+        min_index: 6,
+        max: 6.5,
+        max_index: 7,
+        absmax: 7.25,
+        absmax_index: 8,
+        abs_smallest: 0.125,
+        mean: 0.75,
+        m2: 99.5,
+        l1: 55.5,
+        payloads: vec![1, 3],
+        scale_elements: 32,
+        scale_payloads: vec![3, 1],
     }
 }
 
@@ -352,6 +385,7 @@ pub fn record_table() -> String {
         row("IndexV1", size_of::<ArchivedIndexV1>(), &index()),
         row("PayloadIndexV1", size_of::<ArchivedPayloadIndexV1>(), &payload_index()),
         row("SealV1", size_of::<ArchivedSealV1>(), &seal()),
+        row("WeightV1", size_of::<ArchivedWeightV1>(), &weight()),
     ];
     let head = "# Every record: the size of its archive's root, and blake3 of the archive of one value with distinct fields\n\
                 # (tests/support/trace.rs). Made by examples/golden.rs; trace-file.md says when it may change.\n";

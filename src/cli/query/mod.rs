@@ -25,7 +25,8 @@ use std::process::ExitCode;
     version,
     before_help = "Example:\n  actrace-query run ratio-by-layer runs.actrace -p reference=gguf -p target=apr\n  \
                    actrace-query sql \"SELECT layer, point, max(absmax) FROM activations GROUP BY ALL\" runs.actrace",
-    after_help = "Tables: runs, steps, activations, tensors, elements, coverage, events, compare('reference', 'target').\n\
+    after_help = "Tables: runs, steps, activations, tensors, elements, coverage, weights, events, compare('reference', 'target'),\n\
+                  compare_weights('reference', 'target').\n\
                   Exit status: 0 fine, 1 a difference or damage, 2 usage or environment, 3 not comparable."
 )]
 struct Query {

@@ -86,8 +86,7 @@ fn source<'a>(model: &'a Model, holder: &Holder) -> Result<Option<Source<'a>>> {
     for (key, layout) in &holder.parts {
         match model.get(*key) {
             Some(weight) => {
-                let offset = if key.role.is_norm() { hyper.norm_weight_offset } else { 0.0 };
-                parts.push(Part { weight, layout: *layout, offset });
+                parts.push(Part { weight, layout: *layout, offset: hyper.offset_of(key.role) });
             }
             None if holder.presence == Presence::Optional => return Ok(None),
             None => {
