@@ -1,8 +1,8 @@
 //! The tensors of a run, found by the sites of a graph.
 
 use crate::compare::{Row, RunRows};
-use crate::error::{Error, Result};
-use crate::graph::{Graph, SiteId};
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::{Graph, Site, SiteId};
 use crate::open::{Payload, RunRef};
 use crate::tensor::{Extent, Rows};
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ impl Recorded {
     /// The tensors of `run`, whose places are found in `graph` by layer, point and occurrence.
     ///
     /// # Errors
-    /// Those of reading the run's statistics.
+    /// NotComparable, where rows have another width than in the graph; those of reading the run's statistics.
     pub fn read(run: RunRef, graph: &Graph) -> Result<Self> {
         let rows = RunRows::read(run)?;
         let plan = &rows.run.view().plan.sites;
@@ -38,7 +38,9 @@ impl Recorded {
         while let Some(token) = u32::try_from(tokens.len()).ok().and_then(|at| rows.tokens.get(&at)) {
             tokens.push(token.id);
         }
-        Ok(Recorded { rows, sites, tokens })
+        let recorded = Recorded { rows, sites, tokens };
+        graph.sites.iter().try_for_each(|site| recorded.check_width(site))?;
+        Ok(recorded)
     }
 
     /// The run.
@@ -96,6 +98,17 @@ impl Recorded {
         let extent = if even { Extent::Width(width) } else { Extent::Offsets(offsets.into()) };
         Rows::new(Arc::new(values), extent, positions.len())
             .ok_or_else(|| Error::internal("recorded rows do not fit their own extent"))
+    }
+
+    /// A run of another model has rows of other widths.
+    fn check_width(&self, site: &Site) -> Result<()> {
+        let (Some(width), Some(rows)) = (site.axes.width(), self.of(site.id)) else { return Ok(()) };
+        let Some((position, row)) = rows.iter().find(|(_, row)| row.count != width) else { return Ok(()) };
+        let message = format!(
+            "`{}` has {} elements at position {position} where the model has {width}: this run is of another model",
+            site.point, row.count
+        );
+        Err(Error::new(ErrorKind::NotComparable, message).in_file(self.run().trace().path()))
     }
 
     fn of(&self, site: SiteId) -> Option<&BTreeMap<u32, Row>> {

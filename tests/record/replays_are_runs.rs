@@ -90,7 +90,7 @@ fn what_cannot_be_replayed_is_refused_in_words() {
         assert!(!ground.path("replay").exists(), "nothing is written");
         (finished.status, finished.one_error())
     };
-    let (status, error) = refused(&model, &["--points", "ffn_*"]);
+    let (status, error) = refused(&model, &["--layers", "1..3"]);
     assert!(status == 2 && error.contains("nothing can be replayed"), "{error}");
     let (status, error) = refused(&model, &["--semantics", "fast"]);
     assert!(status == 2 && error.contains("`fast` is no semantics"), "{error}");
