@@ -18,8 +18,11 @@ const WEIGHTS_PER_UNIT: usize = 4;
 /// A figure of two weights.
 type Figure = fn(&WeightDifference) -> Option<f64>;
 
+/// A whole number of two weights.
+type Number = fn(&WeightDifference) -> Option<u64>;
+
 /// Columns that need the values, whole numbers first.
-const WHOLE: [(&str, fn(&WeightDifference) -> Option<u64>); 4] = [
+const WHOLE: [(&str, Number); 4] = [
     ("compared", |difference| Some(difference.sums.count)),
     ("disagreeing", |difference| Some(difference.sums.disagreeing)),
     ("first_difference", |difference| difference.first),
