@@ -9,7 +9,7 @@ use super::space::{bytes_text, check_space};
 use super::{json, note, print};
 use crate::backend::{Captured, Semantics};
 use crate::capture::Plan;
-use crate::error::{Error, ErrorKind, Result, nearest};
+use crate::error::{Error, Result, nearest};
 use crate::forward::{Observer, StepReport, Wanted};
 use crate::graph::{Graph, SiteId};
 use crate::import::{Dump, Import as Imported, LeftOut, Mapping, Setting};
@@ -291,11 +291,7 @@ impl Tokens {
 
 /// Ends the run as the import ended, and seals the file.
 fn finish(recorder: Recorder<crate::file::FileStorage>, shown: Result<()>) -> Result<Summary> {
-    let outcome = match &shown {
-        Ok(()) => Outcome::Finished,
-        Err(error) if error.kind() == ErrorKind::Interrupted => Outcome::Interrupted,
-        Err(error) => Outcome::Failed(error.to_string()),
-    };
+    let outcome = shown.as_ref().map_or_else(Outcome::of, |()| Outcome::Finished);
     let summary = recorder.finish(&outcome);
     shown.and(summary)
 }

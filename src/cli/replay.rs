@@ -7,7 +7,7 @@ use super::prompt::Prompt;
 use super::{note, print, progress};
 use crate::backend::{Backend, Captured, ReferenceBackend};
 use crate::capture::{Layers, Names, Plan, Positions, Selection};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::file::FileStorage;
 use crate::forward::{Observer, StepReport, Wanted};
 use crate::graph::{Graph, SiteId};
@@ -81,11 +81,7 @@ impl Replay {
         let bar = progress::operations("replaying", replay.sites());
         let made = replay.run(&mut watched, &|| bar.inc(1)).and_then(|()| model.check_unchanged());
         bar.finish_and_clear();
-        let outcome = match &made {
-            Ok(()) => Outcome::Finished,
-            Err(error) if error.kind() == ErrorKind::Interrupted => Outcome::Interrupted,
-            Err(error) => Outcome::Failed(error.to_string()),
-        };
+        let outcome = made.as_ref().map_or_else(Outcome::of, |()| Outcome::Finished);
         let summary = watched.recorder.finish(&outcome)?;
         match made {
             Err(error) if outcome != Outcome::Interrupted => return Err(error),

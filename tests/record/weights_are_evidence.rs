@@ -4,15 +4,16 @@
 use crate::command::{actrace, json as report, run as finish};
 use crate::running::json;
 use crate::support::memory::peak;
-use crate::support::trace::{HEADER, Memory, frames, run, verified};
+use crate::support::trace::{HEADER, Memory, frames, payload, run, verified, weight};
 use crate::support::{families, fixture, model};
 use actrace::compare::{WeightDifference, WeightPair, WeightPairing, WeightState};
 use actrace::file::{Kind, Storage, Writer};
 use actrace::model::Model;
 use actrace::open::{Input, State, Trace, TraceSet, hex};
-use actrace::record::{RunV1, WeightV1};
+use actrace::record::{RunV1, WeightRefV1, WeightV1};
 use actrace::recorder::{Weights, record_weights};
 use actrace::stats::Moments;
+use actrace::tensor::Dtype;
 use actrace::{Error, ErrorKind};
 use serde_json::Value;
 use std::path::Path;
@@ -102,6 +103,32 @@ fn hashes_and_statistics_are_those_of_numpy() {
             close(found.l1, &expected["l1"], found.l1, &format!("{kind} {name}: l1"));
         }
     }
+}
+
+#[test]
+fn an_extreme_in_a_later_piece_has_its_place_in_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let original = Model::open(&model("tiny-qwen2.safetensors")).unwrap();
+    let weight = original.weights().find(|weight| weight.key.to_string() == "token_embedding").unwrap();
+    let elements = weight.rows * weight.columns;
+    let source = &original.files()[weight.file].path;
+    let mut bytes = std::fs::read(source).unwrap();
+    // 1 and -2 are beyond every value of the embedding; the second 1 is not the first.
+    for (element, value) in [(elements - 3, 1.0), (elements - 2, -2.0), (elements - 1, 1.0)] {
+        let at = weight.offset as usize + 2 * element;
+        bytes[at..at + 2].copy_from_slice(&half::bf16::from_f32(value).to_le_bytes());
+    }
+    std::fs::write(folder.path().join("model.safetensors"), bytes).unwrap();
+    std::fs::copy(source.with_file_name("config.json"), folder.path().join("config.json")).unwrap();
+    let records = records(&opened(image(&Model::open(folder.path()).unwrap(), "r", false)));
+    let found = records.iter().find(|record| record.weight.canonical_name == "token_embedding").unwrap();
+    let last = elements as u64 - 1;
+    assert_eq!((found.max, found.max_index, found.min, found.min_index), (1.0, last - 2, -2.0, last - 1));
+    assert_eq!((found.absmax, found.absmax_index), (2.0, last - 1));
+    let pairing = paired(&original, &Model::open(folder.path()).unwrap(), true);
+    let pair = pairing.pairs.iter().find(|pair| name(pair) == "token_embedding").unwrap();
+    let found = pairing.compare(pair).unwrap().unwrap();
+    assert_eq!((found.first, found.worst.map(|(index, _)| index)), (Some(last - 2), Some(last - 1)));
 }
 
 #[test]
@@ -327,6 +354,54 @@ fn a_damaged_payload_of_a_weight_is_named() {
     image[frame.offset as usize + 100] ^= 1;
     let found = verified(image).unwrap();
     assert_eq!(found.faults[0].points, ["weight output", "weight token_embedding"], "the head is tied");
+}
+
+/// Records that a sound file can hold and no recorder writes: payloads of another length than the weight, too few scales,
+/// scales of a type that has none.
+#[test]
+fn payloads_that_do_not_hold_their_weight_are_damage() {
+    let good = WeightV1 { payloads: vec![1], scale_payloads: vec![2], scale_elements: 32, ..weight() };
+    let of_type = |dtype: &str| WeightRefV1 { dtype: dtype.into(), ..good.weight.clone() };
+    let cases = [
+        ("", good.clone()),
+        ("do not hold 128 values", WeightV1 { payloads: vec![1, 1], scale_payloads: vec![2, 2], ..good.clone() }),
+        (
+            "do not hold 128 values",
+            WeightV1 { payloads: vec![2], scale_elements: 0, scale_payloads: vec![], ..good.clone() },
+        ),
+        ("4 scales of 128 values", WeightV1 { scale_elements: 16, ..good.clone() }),
+        ("128 scales of 128 values", WeightV1 { scale_payloads: vec![1], ..good.clone() }),
+        ("type f32 have no scales", WeightV1 { weight: of_type("f32"), ..good.clone() }),
+        ("type huh have no scales", WeightV1 { weight: of_type("huh"), ..good.clone() }),
+    ];
+    for (said, target) in cases {
+        let memory = Memory::default();
+        let mut writer = Writer::create(memory.clone(), HEADER).unwrap();
+        for (label, record) in [("r", &good), ("t", &WeightV1 { values_blake3: [0x77; 32], ..target })] {
+            let id = if label == "r" { [1; 16] } else { [2; 16] };
+            let number = writer.begin_run(&RunV1 { label: label.into(), run_id: id, ..run() }).unwrap();
+            for values in [128, 4] {
+                let raw: Vec<u8> = (0..values).flat_map(|i| (1.0 + i as f32).to_le_bytes()).collect();
+                let values = payload(Dtype::F32, values, Vec::new(), &raw);
+                if writer.known_payload(&values.blake3).is_none() {
+                    writer.payload(number, 0, values).unwrap();
+                }
+            }
+            writer.record(number, 0, record).unwrap();
+        }
+        writer.seal().unwrap();
+        assert_eq!(verified(memory.bytes()).unwrap().state, State::Sealed, "each record is right by itself");
+        let set = TraceSet::new(vec![opened(memory.bytes())]).unwrap();
+        let [r, t] = ["r", "t"].map(|label| set.resolve(label).unwrap());
+        let pairing = WeightPairing::new(r, t).unwrap();
+        match pairing.compare(&pairing.pairs[0]) {
+            Ok(found) => assert!(said.is_empty() && found.unwrap().first.is_none()),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Damaged);
+                assert!(!said.is_empty() && error.to_string().contains(said), "{error}, not {said}");
+            }
+        }
+    }
 }
 
 #[test]
