@@ -4,14 +4,17 @@
 use crate::running::open;
 use crate::support::package;
 use crate::support::trace::{HEADER, Memory};
+use actrace::audit::{Finding, Judgement, audit_kernels, verdict};
 use actrace::backend::{CpuBackend, Semantics};
 use actrace::capture::{Layers, Names, Plan, Positions, Selection};
 use actrace::compare::{Comparison, Verdict};
 use actrace::file::Writer;
 use actrace::forward::{Forward, Request};
+use actrace::graph::Graph;
 use actrace::open::{Input, State, Trace, TraceSet, verify};
 use actrace::record::RunV1;
 use actrace::recorder::{Outcome, Recorder};
+use actrace::replay::{Emulation, Recorded};
 use std::path::{Path, PathBuf};
 
 fn evidence(name: &str) -> PathBuf {
@@ -49,6 +52,22 @@ fn on_the_processor(of_card: &RunV1) -> Vec<u8> {
     forward.generate(&request, &mut recorder).unwrap();
     recorder.finish(&Outcome::Finished).unwrap();
     memory.bytes()
+}
+
+/// What the card computed is judged on its own inputs, here and by f64: no second run is needed for that.
+#[test]
+fn its_operations_are_right() {
+    let model = open("tiny-qwen2.q4_k_m");
+    let graph = Graph::of(&model).unwrap();
+    let card = TraceSet::open(&[evidence("run.actrace")]).unwrap().resolve("cuda").unwrap();
+    let emulation = Emulation::of(&card.view().identity, "recorded").unwrap();
+    let recorded = Recorded::read(card, &graph).unwrap();
+    let findings = audit_kernels(&model, &graph, &recorded, &emulation, &|| ()).unwrap();
+    assert_eq!(verdict(&findings), (actrace::audit::Verdict::Right, None));
+    let judged = |finding: &&Finding| finding.judgement == Judgement::Right;
+    assert_eq!(findings.iter().filter(judged).count(), 44, "all but the first of layer 5: layer 4 was not recorded");
+    let worst = findings.iter().filter_map(|finding| finding.rel_l2).fold(0.0, f64::max);
+    println!("{} operations, worst {worst:.1e}", findings.len());
 }
 
 #[test]
