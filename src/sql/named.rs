@@ -8,12 +8,18 @@ use crate::open::{RunRef, TraceSet};
 const FILES: &[(&str, &str)] = &[
     ("bit-equality", include_str!("../../queries/bit-equality.sql")),
     ("coverage", include_str!("../../queries/coverage.sql")),
+    ("drift", include_str!("../../queries/drift.sql")),
+    ("first-exceeding", include_str!("../../queries/first-exceeding.sql")),
+    ("logits", include_str!("../../queries/logits.sql")),
     ("nonfinite", include_str!("../../queries/nonfinite.sql")),
     ("provenance", include_str!("../../queries/provenance.sql")),
     ("ratio-by-layer", include_str!("../../queries/ratio-by-layer.sql")),
     ("runs", include_str!("../../queries/runs.sql")),
+    ("spikes", include_str!("../../queries/spikes.sql")),
+    ("stale-buffers", include_str!("../../queries/stale-buffers.sql")),
     ("statistics", include_str!("../../queries/statistics.sql")),
     ("weights", include_str!("../../queries/weights.sql")),
+    ("worst-positions", include_str!("../../queries/worst-positions.sql")),
 ];
 
 /// One named query.

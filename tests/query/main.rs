@@ -10,6 +10,7 @@ mod following_a_live_trace;
 mod formats_of_one_model;
 mod pages_show_what_commands_print;
 mod payloads;
+mod questions;
 mod ratio;
 #[path = "../support/mod.rs"]
 mod support;
