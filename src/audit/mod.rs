@@ -20,6 +20,7 @@ mod product_error;
 mod quantised_rows;
 mod replayed;
 mod weight_error;
+mod yardstick;
 
 pub use case::save_case;
 pub use channels::Channels;

@@ -5,10 +5,10 @@
 
 use super::file::{check_depth, check_family};
 use super::hypothesis::class_of;
-use super::kernel::{bound_of, rounds_unrecorded};
 use super::parameters::has_numbers;
 use super::product_error::{Measure, ProductError, SAMPLE, Sample, Spread, judge, row_measure};
 use super::quantised_rows::RowsError;
+use super::yardstick::Yardstick;
 use super::{Class, Finding, Judgement, LocalError};
 use crate::backend::{Arithmetic, Matrix, ReferenceWeight};
 use crate::error::{Error, ErrorKind, Result};
@@ -16,13 +16,10 @@ use crate::graph::{Graph, Operation, Site, SiteId};
 use crate::model::quant::scale_elements;
 use crate::model::{Model, TensorType, WeightKey};
 use crate::record::SiteV1;
-use crate::replay::{Alternative, Derivation, Emulation, Evaluation, Recorded, alternatives, derive};
+use crate::replay::{Derivation, Emulation, Evaluation, Recorded, derive};
 use crate::tensor::Rows;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
-
-/// Relative error that a known rounding has to come down to, to explain a difference.
-const EXPLAINED: f64 = 1e-5;
 
 /// Judges every operation of `recorded` whose result was kept, with the weights of `original`, whose graph is `graph`,
 /// as far as the types of weights that the run's plan names let one see; in forward order. `emulation` is the rounding
@@ -203,43 +200,10 @@ impl Audit<'_> {
         Ok(())
     }
 
-    /// The errors of every row under the arithmetic that fits it best.
-    fn error(&self, derivation: &Derivation, arithmetics: &[Arithmetic]) -> Result<LocalError> {
-        let mut best: Option<LocalError> = None;
-        for arithmetic in arithmetics {
-            let mut error = LocalError::default();
-            self.pieces(derivation, *arithmetic, |first, expected, recorded| {
-                error.add(first, expected, recorded);
-                Ok(())
-            })?;
-            best = Some(match best {
-                Some(best) => best.closer(error),
-                None => error,
-            });
-        }
-        Ok(best.unwrap_or_default())
-    }
-
     fn plain(&self, site: &Site, derivation: &Derivation, finding: &mut Finding) -> Result<()> {
-        if rounds_unrecorded(self.graph, derivation, self.emulation) {
-            finding.judgement = Judgement::Undecided("it rounds what was not recorded");
-            return Ok(());
-        }
-        let error = self.error(derivation, &self.emulation.arithmetics)?;
-        finding.measured(&error, bound_of(self.graph, derivation), self.class(site, derivation));
-        if finding.class().is_none() {
-            return Ok(());
-        }
-        for Alternative { name, arithmetic } in alternatives(site.operation, &self.emulation.arithmetics) {
-            let rel_l2 = self.error(derivation, &[arithmetic])?.rel_l2();
-            if finding.alternative.is_none_or(|(_, least)| rel_l2 < least) {
-                finding.alternative = Some((name, rel_l2));
-            }
-        }
-        if let Some((name, _)) = finding.alternative.filter(|(_, rel_l2)| *rel_l2 <= EXPLAINED) {
-            finding.judgement = Judgement::Rounding(name);
-        }
-        Ok(())
+        let load = |key| self.load(key);
+        let yardstick = Yardstick { graph: self.graph, recorded: self.recorded, emulation: self.emulation, load };
+        yardstick.judge(site, derivation, self.class(site, derivation), finding).map(drop)
     }
 
     /// The class of a fault: a number where the run says that its file has another one, else the weights, where there are

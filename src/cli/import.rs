@@ -6,19 +6,18 @@ use super::identity::{of_model, pair, unsaid};
 use super::interrupt::Interrupt;
 use super::prompt::{parse_ids, read_text};
 use super::space::{bytes_text, check_space};
+use super::watched::Watched;
 use super::{json, note, print};
-use crate::backend::{Captured, Semantics};
+use crate::backend::Semantics;
 use crate::capture::Plan;
 use crate::error::{Error, Result, nearest};
-use crate::forward::{Observer, StepReport, Wanted};
-use crate::graph::{Graph, SiteId};
+use crate::graph::Graph;
 use crate::import::{Dump, Import as Imported, LeftOut, Mapping, Setting};
 use crate::model::{Architecture, Model, ModelHash, Overrides};
 use crate::open::hex;
 use crate::record::{PairV1, RunV1};
 use crate::recorder::{Outcome, Recorder, Summary};
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::PathBuf;
 
 /// Names that a note lists for one reason.
@@ -294,25 +293,4 @@ fn finish(recorder: Recorder<crate::file::FileStorage>, shown: Result<()>) -> Re
     let outcome = shown.as_ref().map_or_else(Outcome::of, |()| Outcome::Finished);
     let summary = recorder.finish(&outcome);
     shown.and(summary)
-}
-
-/// A recorder that stops at a signal.
-struct Watched {
-    recorder: Recorder<crate::file::FileStorage>,
-    interrupt: Interrupt,
-}
-
-impl Observer for Watched {
-    fn wants(&mut self, site: SiteId, positions: Range<usize>) -> Option<Wanted> {
-        self.recorder.wants(site, positions)
-    }
-
-    fn capture(&mut self, step: u32, site: SiteId, first_position: usize, rows: Captured) -> Result<()> {
-        self.interrupt.check()?;
-        self.recorder.capture(step, site, first_position, rows)
-    }
-
-    fn step(&mut self, report: &StepReport) -> Result<()> {
-        self.recorder.step(report)
-    }
 }

@@ -19,6 +19,7 @@ mod replay;
 mod space;
 mod synth;
 mod verify;
+mod watched;
 mod weights;
 
 pub use exit::exit_code;

@@ -4,19 +4,17 @@ use super::destination::{labels, open_out};
 use super::identity::{Given, identity};
 use super::interrupt::Interrupt;
 use super::prompt::Prompt;
+use super::watched::Watched;
 use super::{note, print, progress};
-use crate::backend::{Backend, Captured, ReferenceBackend};
+use crate::backend::{Backend, ReferenceBackend};
 use crate::capture::{Layers, Names, Plan, Positions, Selection};
 use crate::error::{Error, Result};
-use crate::file::FileStorage;
-use crate::forward::{Observer, StepReport, Wanted};
-use crate::graph::{Graph, SiteId};
+use crate::graph::Graph;
 use crate::model::Model;
 use crate::open::{RunRef, TraceSet, hex};
 use crate::record::{PairV1, ParentV1, RunV1};
 use crate::recorder::{Outcome, Recorder};
 use crate::replay::{self, Emulation, Recorded};
-use std::ops::Range;
 use std::path::PathBuf;
 
 /// Make every operation of a recorded run again, each from its own recorded inputs
@@ -142,26 +140,5 @@ impl Replay {
             extra: made.extra.iter().cloned().chain([replayed]).collect(),
             ..made
         })
-    }
-}
-
-/// A recorder that stops at a signal.
-struct Watched {
-    recorder: Recorder<FileStorage>,
-    interrupt: Interrupt,
-}
-
-impl Observer for Watched {
-    fn wants(&mut self, site: SiteId, positions: Range<usize>) -> Option<Wanted> {
-        self.recorder.wants(site, positions)
-    }
-
-    fn capture(&mut self, step: u32, site: SiteId, first_position: usize, rows: Captured) -> Result<()> {
-        self.interrupt.check()?;
-        self.recorder.capture(step, site, first_position, rows)
-    }
-
-    fn step(&mut self, report: &StepReport) -> Result<()> {
-        self.recorder.step(report)
     }
 }

@@ -72,6 +72,19 @@ fn faults_of_rows_are_named_in_every_type_of_file() {
     }
 }
 
+/// A rounding that changes nothing explains nothing, however small the error: the cache was recorded as it is, so that of
+/// f16 is no excuse.
+#[test]
+fn a_small_fault_of_one_row_is_no_other_rounding() {
+    let model = open("tiny-qwen2.q8_0");
+    let planted = PlantedRows::new(backend(Semantics::Ggml), RowFault::SlightlyOff, 2, "attn_ctx");
+    let findings = audited(&model, Semantics::Ggml, planted);
+    let wrong: Vec<&Finding> = findings.iter().filter(|finding| finding.class().is_some()).collect();
+    assert_eq!(wrong.iter().map(|finding| (finding.layer, finding.point)).collect::<Vec<_>>(), [(Some(2), "attn_ctx")]);
+    assert!(wrong[0].rel_l2.unwrap() < 1e-5 && wrong[0].over_bound.unwrap() > 1.0);
+    assert_eq!(wrong[0].worst_position, Some(5));
+}
+
 /// What was left out and what is stale is said in words.
 #[test]
 fn a_finding_says_what_was_done_instead() {

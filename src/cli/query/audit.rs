@@ -103,10 +103,7 @@ impl Audit {
             save_case(folder, &model, &graph, &recorded, &emulation, &findings, original.as_ref())?;
             note(&format!("the culprit's case is in {}", folder.display()));
         }
-        Ok((
-            format!("made again with {} from {}, semantics {}", path.display(), "recorded inputs", emulation.name),
-            findings,
-        ))
+        Ok((basis, findings))
     }
 }
 
