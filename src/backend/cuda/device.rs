@@ -223,11 +223,21 @@ impl Device {
             return Err(Error::unsupported("more rows in one batch than a launch can count: use a shorter prompt"));
         }
         self.bind()?;
-        let mut overlap = sys::CUlaunchAttribute {
-            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
-            pad: [0; 4],
-            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
-        };
+        let attribute = |id, value| sys::CUlaunchAttribute { id, pad: [0; 4], value };
+        let mut attributes = Vec::with_capacity(2);
+        if overlapping && self.facts.card.capability.0 >= 9 {
+            attributes.push(attribute(
+                sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+                sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
+            ));
+        }
+        if work.cluster() > 1 {
+            let cluster = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: work.cluster(), y: 1, z: 1 };
+            attributes.push(attribute(
+                sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
+                sys::CUlaunchAttributeValue { clusterDim: cluster },
+            ));
+        }
         let config = sys::CUlaunchConfig {
             gridDimX: grid.0,
             gridDimY: grid.1,
@@ -237,8 +247,8 @@ impl Device {
             blockDimZ: 1,
             sharedMemBytes: work.shared(),
             hStream: self.compute.cu_stream(),
-            attrs: &raw mut overlap,
-            numAttrs: u32::from(overlapping && self.facts.card.capability.0 >= 9),
+            attrs: attributes.as_mut_ptr(),
+            numAttrs: attributes.len() as u32,
         };
         let mut params = [work.params().cast_mut()];
         // SAFETY: the kernel takes one parameter by value, whose layout the source asserts; the driver copies it and the

@@ -32,6 +32,8 @@ pub struct Matvec {
     pub count: u32,
     /// What [`super::q4k::plan`] says.
     pub slab: u32,
+    /// Of Q4_K products: what makes x; an x of 0 means that it is there.
+    pub norm: Norm,
 }
 
 /// Rows of a weight, to be converted.
@@ -156,7 +158,8 @@ pub struct Attention {
     pub window: u32,
     /// Bound of the scores; 0 for none.
     pub cap: f32,
-    pub unused: u32,
+    /// Of few rows, the blocks that share a head.
+    pub parts: u32,
 }
 
 /// A window that hides nothing.

@@ -6,8 +6,8 @@
 
 use super::device::Device;
 use super::params::{
-    Attention, ElementOperation, MOST_MATVEC_JOBS, MOST_POINTWISE_JOBS, Matvec, MatvecJob, Pointwise, PointwiseJob,
-    stage,
+    Attention, ElementOperation, MOST_MATVEC_JOBS, MOST_POINTWISE_JOBS, Matvec, MatvecJob, Norm, Pointwise,
+    PointwiseJob, stage,
 };
 use super::q4k::{self, Card};
 use super::work::{Work, matvec_tiles, pointwise_blocks};
@@ -21,7 +21,8 @@ use std::sync::Arc;
 const MOST_GRAPHS: usize = 512;
 
 /// What the fused launches make together, for a run's identity.
-pub(super) const FUSED: [&str; 5] = [
+pub(super) const FUSED: [&str; 6] = [
+    "rms_norm + products of one input",
     "products of one input",
     "product + bias + add",
     "rope + cache_store",
@@ -53,7 +54,8 @@ impl Queue {
         self.works.push(work);
     }
 
-    /// Adds a product of `rows` rows; it joins the launch before it where that multiplies the same input.
+    /// Adds a product of `rows` rows; it joins the launch before it where that multiplies the same input, or makes it by a
+    /// norm.
     pub(super) fn product(&mut self, tensor_type: TensorType, rows: u32, mut job: MatvecJob) {
         if let Some(Work::Matvec { tensor_type: last, rows: m, params, .. }) = self.works.last_mut() {
             let with = &params.jobs[0];
@@ -65,10 +67,24 @@ impl Queue {
                 return;
             }
         }
-        let slab = q4k::plan(job.columns, &self.card).slab;
-        let mut params = Box::new(Matvec { count: 1, slab, ..Matvec::default() });
+        let plan = q4k::plan(job.columns, &self.card);
+        let own = tensor_type == TensorType::Q4K && self.card.multiplies_bytes();
+        let norm = if own && plan.norms(job.columns) { self.norm_of(rows, job.x) } else { None };
+        let norm = norm.unwrap_or_default();
+        let mut params = Box::new(Matvec { count: 1, slab: plan.slab, norm, ..Matvec::default() });
         params.jobs[0] = job;
         self.works.push(Work::Matvec { tensor_type, rows, card: self.card, params });
+    }
+
+    /// Takes the RMS norm of `rows` rows that makes `x` away, where it is the last launch.
+    fn norm_of(&mut self, rows: u32, x: u64) -> Option<Norm> {
+        let Some(Work::Norm { rows: m, params }) = self.works.last() else { return None };
+        let norm = *params;
+        if (*m, norm.out, norm.bias) != (rows, x, 0) {
+            return None;
+        }
+        self.works.pop();
+        Some(norm)
     }
 
     /// The product of the last launch whose newest result is at `address`.
@@ -87,7 +103,7 @@ impl Queue {
             _ if address == 0 => false,
             Some(Work::Matvec { params, .. }) => {
                 let jobs = &params.jobs[..params.count as usize];
-                jobs.iter().any(|job| [job.y, job.biased, job.sum].contains(&address))
+                jobs.iter().any(|job| [job.y, job.biased, job.sum, params.norm.out].contains(&address))
             }
             Some(Work::Pointwise(params)) => {
                 let jobs = &params.jobs[..params.count as usize];
@@ -159,7 +175,7 @@ impl Queue {
                 return;
             }
         }
-        self.works.push(Work::AttentionFew(params));
+        self.works.push(Work::AttentionFew(Attention { parts: self.card.cluster(), ..params }));
     }
 
     /// Launches everything. Where batches repeat, a sequence goes one by one the first time, and as a graph from the
@@ -242,6 +258,31 @@ mod tests {
         queue.product(TensorType::Q6K, 1, product(1, 12));
         queue.product(TensorType::Q6K, 1, product(2, 13));
         assert_eq!(queue.works.len(), 3, "another type or another input is another launch");
+    }
+
+    #[test]
+    fn an_rms_norm_goes_with_the_products_of_what_it_makes() {
+        let norm = Norm { x: 5, gain: 6, out: 1, width: 256, ..Norm::default() };
+        let first = |rows: u32, norm: Norm, tensor_type: TensorType| {
+            let mut queue = queue();
+            queue.push(Work::Norm { rows, params: norm });
+            queue.product(tensor_type, 1, product(1, 10));
+            queue.product(tensor_type, 1, product(1, 11));
+            queue
+        };
+        let mut joined = first(1, norm, TensorType::Q4K);
+        let [Work::Matvec { params, .. }] = joined.works.as_slice() else { panic!("{:?}", joined.works) };
+        assert_eq!((params.norm, params.count), (norm, 2));
+        joined.pointwise(0, element(Add, 11, 1, 40));
+        assert_eq!(joined.works.len(), 2, "what the norm makes is made there too");
+        for (rows, norm, tensor_type) in [
+            (2, norm, TensorType::Q4K),
+            (1, Norm { bias: 7, ..norm }, TensorType::Q4K),
+            (1, Norm { out: 2, ..norm }, TensorType::Q4K),
+            (1, norm, TensorType::Q6K),
+        ] {
+            assert_eq!(first(rows, norm, tensor_type).works.len(), 2, "{tensor_type:?} {norm:?}");
+        }
     }
 
     #[test]

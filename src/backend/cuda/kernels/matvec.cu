@@ -20,7 +20,8 @@ const u32 MOST_MATVEC_JOBS = 4;
 struct Matvec {
     MatvecJob jobs[MOST_MATVEC_JOBS];
     u32 count;
-    u32 slab;  // of a Q4_K product: see there
+    u32 slab;   // of Q4_K products: see there
+    Norm norm;  // of Q4_K products, what makes x; where its own x is 0, x is there
 };
 
 const u32 WARPS = 4;     // of a block
@@ -70,15 +71,28 @@ __device__ __forceinline__ float tile_sum(float *v, u32 lane) {
     return sum + __shfl_xor_sync(0xFFFFFFFFu, sum, 1);
 }
 
-// Output `output` of the row that blockIdx.y says, and what follows from it.
-__device__ __forceinline__ void write_outputs(const MatvecJob &job, u32 output, float y) {
+// What follows output `output` of the row that blockIdx.y says reads: to be asked for before the product is there.
+struct Followers {
+    float bias;
+    float addend;
+};
+
+__device__ __forceinline__ Followers followers(const MatvecJob &job, u32 output) {
+    Followers read = {0.0f, 0.0f};
+    if (job.bias) read.bias = ((const float *)job.bias)[output];
+    if (job.addend) read.addend = ((const float *)job.addend)[(u64)blockIdx.y * job.rows + output];
+    return read;
+}
+
+// Writes that output, and what follows from it.
+__device__ __forceinline__ void write_outputs(const MatvecJob &job, u32 output, float y, const Followers &read) {
     u64 at = (u64)blockIdx.y * job.rows + output;
     ((float *)job.y)[at] = y;
     if (job.bias) {
-        y += ((const float *)job.bias)[output];
+        y += read.bias;
         ((float *)job.biased)[at] = y;
     }
-    if (job.addend) ((float *)job.sum)[at] = y + ((const float *)job.addend)[at];
+    if (job.addend) ((float *)job.sum)[at] = y + read.addend;
 }
 
 // Products of x with `rows` rows of a weight, TILE at most; thread i gets that of row i.
@@ -110,8 +124,10 @@ __device__ __forceinline__ void matvec(const Matvec &p) {
     u32 first = (blockIdx.x - job.first_block) * TILE, rows = min(TILE, job.rows - first);
     const u8 *weight = (const u8 *)job.weight + first * row_bytes<TYPE>(job.columns);
     const float *x = (const float *)job.x + (u64)blockIdx.y * job.columns;
+    Followers read;
+    if (threadIdx.x < rows) read = followers(job, first + threadIdx.x);
     float y = tile_product<TYPE>(weight, x, rows, job.columns);
-    if (threadIdx.x < rows) write_outputs(job, first + threadIdx.x, y);
+    if (threadIdx.x < rows) write_outputs(job, first + threadIdx.x, y, read);
 }
 
 #define MATVEC(name, TYPE) \

@@ -1,64 +1,25 @@
 // Norms, and operations element by element.
 
-struct Norm {
-    u64 x;
-    u64 gain;
-    u64 bias;  // where 0, the norm is an RMS norm
-    u64 out;
-    u32 width;
-    float epsilon;
-    float gain_offset;  // added to every gain
-    u32 unused;
-};
-
-const u32 HELD = 8;  // elements of a row that a thread keeps in registers
-
-__device__ __forceinline__ float gain_at(const Norm &p, u32 at) {
-    float gain = ((const float *)p.gain)[at];
-    return p.gain_offset == 0.0f ? gain : gain + p.gain_offset;
-}
-
-// One block a row. Sums are f64; every other step is rounded to f32.
-extern "C" __global__ void __launch_bounds__(1024) normalise(const __grid_constant__ Norm p) {
-    in_turn();
-    __shared__ double scratch[32];
-    const float *x = (const float *)p.x + (u64)blockIdx.x * p.width;
-    const float *bias = (const float *)p.bias;
-    float *out = (float *)p.out + (u64)blockIdx.x * p.width;
-    // Everything of the first elements is asked for at once: a single row is all waiting.
-    float held[HELD], gains[HELD], biases[HELD];
+// One block a row. What fits its registers is read once, and weights before x is there: a single row is all waiting.
+extern "C" __global__ void __launch_bounds__(512) normalise(const __grid_constant__ Norm p) {
+    successors_may_begin();
+    __shared__ double segments[MOST_SEGMENTS];
+    const float *x = (const float *)p.x + (u64)blockIdx.x * p.width, *bias = (const float *)p.bias;
+    float *out = (float *)p.out + (u64)blockIdx.x * p.width, held[EIGHT], gains[EIGHT];
+    u32 first = threadIdx.x * EIGHT, count = first < p.width ? min(p.width - first, EIGHT) : 0;
 #pragma unroll
-    for (u32 i = 0; i < HELD; i++) {
-        u32 at = threadIdx.x + i * 1024;
-        held[i] = at < p.width ? x[at] : 0.0f;
-        gains[i] = at < p.width ? gain_at(p, at) : 0.0f;
-        biases[i] = bias && at < p.width ? bias[at] : 0.0f;
-    }
-    float mean = 0.0f;
-    if (bias) {
-        double sum = 0.0;
+    for (u32 i = 0; i < EIGHT; i++) gains[i] = i < count ? gain_at(p, first + i) : 0.0f;
+    predecessors_are_done();
 #pragma unroll
-        for (u32 i = 0; i < HELD; i++) sum += held[i];
-        for (u32 at = threadIdx.x + HELD * 1024; at < p.width; at += 1024) sum += x[at];
-        mean = (float)(block_sum(sum, scratch) / p.width);
-    }
-    double squares = 0.0;
+    for (u32 i = 0; i < EIGHT; i++) held[i] = i < count ? x[first + i] : 0.0f;
+    float mean = bias ? (float)(row_sum(x, held, p.width, false, 0.0f, segments) / p.width) : 0.0f;
+    float scale = norm_scale(p, row_sum(x, held, p.width, true, mean, segments));
 #pragma unroll
-    for (u32 i = 0; i < HELD; i++) {
-        float distance = threadIdx.x + i * 1024 < p.width ? held[i] - mean : 0.0f;
-        squares += distance * distance;
+    for (u32 i = 0; i < EIGHT; i++) {
+        float value = (held[i] - mean) * scale * gains[i];
+        if (i < count) out[first + i] = bias ? value + bias[first + i] : value;
     }
-    for (u32 at = threadIdx.x + HELD * 1024; at < p.width; at += 1024) {
-        float distance = x[at] - mean;
-        squares += distance * distance;
-    }
-    float scale = 1.0f / sqrtf((float)(block_sum(squares, scratch) / p.width) + p.epsilon);
-#pragma unroll
-    for (u32 i = 0; i < HELD; i++) {
-        u32 at = threadIdx.x + i * 1024;
-        if (at < p.width) out[at] = (held[i] - mean) * scale * gains[i] + biases[i];
-    }
-    for (u32 at = threadIdx.x + HELD * 1024; at < p.width; at += 1024) {
+    for (u32 at = blockDim.x * EIGHT + threadIdx.x; at < p.width; at += blockDim.x) {
         float value = (x[at] - mean) * scale * gain_at(p, at);
         out[at] = bias ? value + bias[at] : value;
     }
@@ -153,11 +114,12 @@ __device__ __forceinline__ void pointwise_four(const PointwiseJob &job, u32 at, 
 }
 
 extern "C" __global__ void __launch_bounds__(256) pointwise(const __grid_constant__ Pointwise p) {
-    in_turn();
+    successors_may_begin();
     u32 number = 0;
     while (number + 1 < p.count && blockIdx.x >= p.jobs[number + 1].first_block) number++;
     const PointwiseJob &job = p.jobs[number];
     u32 first_position = ((const Step *)p.step)->first_position + job.first_row;
+    predecessors_are_done();
     u32 start = (blockIdx.x - job.first_block) * POINTWISE_BLOCK, count = job.rows * job.width;
     if (job.width % 4 == 0 && job.operation != ROPE) {
         u32 at = start + threadIdx.x * 4;
