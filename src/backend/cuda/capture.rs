@@ -1,39 +1,43 @@
-//! Captures of a batch: parked until their layer is through, then their statistics are computed in one launch and
-//! everything leaves in one shipment.
+//! Captures of a batch: parked until their layer is through, then everything leaves in one shipment. Their statistics are
+//! computed before, while the card's cache holds them.
 
 use super::count;
-use super::device::{Device, DeviceMemory};
+use super::device::Device;
 use super::memory::Memory;
-use super::params::{RowRecord, Statistics, StatisticsEntry};
+use super::params::{MOST_STATISTICS, RowRecord, Statistics, StatisticsEntry};
 use super::queue::Queue;
 use super::tensor::{CudaTensor, Shape};
-use super::transfer::{Arrival, Delivery, Parked, Ring, ship};
-use super::work::Work;
+use super::transfer::{Arrival, Delivery, Measured, Parked, Ring, ship};
+use super::work::{STATISTICS_WARPS, Work, statistics_blocks};
 use crate::backend::Captured;
 use crate::error::Result;
 use cudarc::driver::CudaEvent;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Bytes of values that may be parked: with what the recorder lets through, they have to leave before it waits.
 const MOST_VALUES: usize = 64 << 20;
 /// Bytes of tensors on the card that may be kept only because their statistics are not computed yet.
 const MOST_KEPT: usize = 1 << 30;
-/// Elements of a row that one warp takes: of many rows all but the longest go whole, of few as many warps as there are
-/// should have something to do.
-const UNIT: usize = 8192;
-const UNIT_OF_FEW: usize = 1024;
+/// Bytes of tensors whose statistics are computed together: about what the card's second cache still holds of what was
+/// just written. Read back from memory they take twice as long.
+const MOST_UNMEASURED: usize = 24 << 20;
+/// Elements of a row that a warp is worth: of many rows so many that what warps cost together is little, of few as many
+/// warps as there are should have something to do.
+const UNIT: usize = 2048;
+const UNIT_OF_FEW: usize = 512;
 
 /// What was asked for since the last shipment.
 pub(super) struct Captures {
     ring: Arc<Ring>,
     parked: Vec<Parked>,
+    /// Of `parked`, how many have their statistics in `measured`, and the bytes of the others.
+    counted: usize,
+    unmeasured: usize,
+    measured: Vec<Measured>,
     rows: usize,
     values: usize,
     kept: usize,
     delivery: Arc<Delivery>,
-    /// Tables that lie in arenas, by address.
-    tables: HashMap<u64, Vec<StatisticsEntry>>,
 }
 
 impl Captures {
@@ -41,11 +45,13 @@ impl Captures {
         Captures {
             ring: Ring::new(device),
             parked: Vec::new(),
+            counted: 0,
+            unmeasured: 0,
+            measured: Vec::new(),
             rows: 0,
             values: 0,
             kept: 0,
             delivery: Arc::default(),
-            tables: HashMap::new(),
         }
     }
 
@@ -71,103 +77,67 @@ impl Captures {
         };
         self.rows += tensor.rows;
         self.kept += bytes;
+        self.unmeasured += bytes;
         self.values += if values { bytes } else { 0 };
         self.parked.push(Parked { tensor, values });
         Captured::Device(Box::new(arrival))
     }
 
-    /// The launches that compute the statistics of everything parked, and where they put them.
-    pub(super) fn statistics(
-        &mut self,
-        device: &Device,
-        memory: &mut Memory,
-        step: u64,
-        queue: &mut Queue,
-    ) -> Result<Source> {
-        let unit = if memory.repeats() { UNIT_OF_FEW } else { UNIT };
-        let out = memory.take(self.rows * size_of::<RowRecord>(), "statistics")?;
-        let mut entries = Vec::with_capacity(self.parked.len());
-        let (mut units, mut first, mut several) = (0, 0, false);
-        for Parked { tensor, .. } in &self.parked {
-            let entry = entry_of(tensor, unit, units, first)?;
-            units += entry.units * entry.rows;
-            several |= entry.units > 1;
-            first += tensor.rows;
-            entries.push(entry);
-        }
-        let table = memory.take(entries.len() * size_of::<StatisticsEntry>(), "statistics")?;
-        self.upload(device, memory, &table, entries)?;
-        let partials = if several { units as usize * size_of::<RowRecord>() } else { 0 };
-        let partials = memory.take(partials, "statistics")?;
-        let count = count(self.parked.len())?;
-        let params = Statistics {
-            step,
-            partials: partials.1,
-            out: out.1,
-            entries: table.1,
-            count,
-            unit: unit as u32,
-            units,
-            unused: 0,
-        };
-        queue.push(Work::Statistics(params));
-        if several {
-            queue.push(Work::StatisticsMerge(params));
-        }
-        Ok(Source { memory: out.0, address: out.1, _read: [table.0, partials.0] })
+    /// Whether statistics should be computed before more is written.
+    pub(super) fn should_measure(&self) -> bool {
+        self.unmeasured >= MOST_UNMEASURED
     }
 
-    /// Brings a table to the card, unless the step before the last left the same one at the same address.
-    fn upload(
-        &mut self,
-        device: &Device,
-        memory: &Memory,
-        table: &(Arc<DeviceMemory>, u64),
-        entries: Vec<StatisticsEntry>,
-    ) -> Result<()> {
-        if memory.repeats() && self.tables.get(&table.1) == Some(&entries) {
+    /// The launches that compute the statistics of everything parked that has none yet.
+    pub(super) fn measure(&mut self, memory: &mut Memory, step: u64, queue: &mut Queue) -> Result<()> {
+        let parked = self.parked.get(self.counted..).unwrap_or_default();
+        let rows = parked.iter().map(|parked| parked.tensor.rows).sum::<usize>();
+        if rows == 0 {
             return Ok(());
         }
-        let bytes: Vec<u8> = entries.iter().flat_map(StatisticsEntry::bytes).collect();
-        let offset = usize::try_from(table.1 - table.0.address()).unwrap_or(usize::MAX);
-        device.upload(&table.0, offset, &bytes)?;
-        if memory.repeats() {
-            self.tables.insert(table.1, entries);
+        let unit = if memory.repeats() { UNIT_OF_FEW } else { UNIT };
+        let (memory, out) = memory.take(rows * size_of::<RowRecord>(), "statistics")?;
+        let mut first_row = 0;
+        for parked in parked.chunks(MOST_STATISTICS) {
+            let entries = [StatisticsEntry::default(); MOST_STATISTICS];
+            let mut params = Box::new(Statistics { step, out, entries, count: 0, unused: 0 });
+            for Parked { tensor, .. } in parked {
+                let first_block = statistics_blocks(&params);
+                params.entries[params.count as usize] = entry_of(tensor, unit, first_block, first_row)?;
+                params.count += 1;
+                first_row += tensor.rows;
+            }
+            queue.push(Work::Statistics(params));
         }
+        self.measured.push(Measured { memory, address: out, rows });
+        (self.counted, self.unmeasured) = (self.parked.len(), 0);
         Ok(())
     }
 
-    /// Forgets the tables on the card.
-    pub(super) fn forget(&mut self) {
-        self.tables.clear();
-    }
-
-    /// Sends everything parked to the host; returns the event behind the copies.
-    pub(super) fn ship(&mut self, device: &Device, source: Source) -> Result<Arc<CudaEvent>> {
+    /// Sends everything parked to the host, with its statistics; returns the event behind the copies.
+    pub(super) fn ship(&mut self, device: &Device) -> Result<Arc<CudaEvent>> {
         let parked = std::mem::take(&mut self.parked);
         let delivery = std::mem::take(&mut self.delivery);
-        let statistics = (source.memory, source.address, std::mem::take(&mut self.rows));
-        (self.values, self.kept) = (0, 0);
-        ship(device, &self.ring, parked, statistics, &delivery).inspect_err(|_| delivery.give_up())
+        let measured = std::mem::take(&mut self.measured);
+        self.begin();
+        ship(device, &self.ring, parked, measured, &delivery).inspect_err(|_| delivery.give_up())
     }
 
     /// Drops what is parked; whoever waits for it is told.
     pub(super) fn give_up(&mut self) {
         std::mem::take(&mut self.delivery).give_up();
         self.parked.clear();
+        self.measured.clear();
+        self.begin();
+    }
+
+    fn begin(&mut self) {
         (self.rows, self.values, self.kept) = (0, 0, 0);
+        (self.counted, self.unmeasured) = (0, 0);
     }
 }
 
-/// Where statistics lie on the card.
-pub(super) struct Source {
-    memory: Arc<DeviceMemory>,
-    address: u64,
-    /// What the launches read, which are not made yet: memory that is freed now could be another backend's by then.
-    _read: [Arc<DeviceMemory>; 2],
-}
-
-fn entry_of(tensor: &CudaTensor, unit: usize, first_unit: u32, first_row: usize) -> Result<StatisticsEntry> {
+fn entry_of(tensor: &CudaTensor, unit: usize, first_block: u32, out_row: usize) -> Result<StatisticsEntry> {
     let (width, heads, window) = match tensor.shape {
         Shape::Width(width) => (count(width)?, 0, 0),
         Shape::Keys { heads, window } => (0, count(heads)?, window),
@@ -178,9 +148,9 @@ fn entry_of(tensor: &CudaTensor, unit: usize, first_unit: u32, first_row: usize)
         width,
         heads,
         first_row: tensor.first_row,
-        units: count(tensor.longest().div_ceil(unit).max(1))?,
-        first_unit,
-        out_row: count(first_row)?,
+        first_block,
+        out_row: count(out_row)?,
         window,
+        warps: count(tensor.longest().div_ceil(unit))?.clamp(1, STATISTICS_WARPS).next_power_of_two(),
     })
 }

@@ -113,12 +113,16 @@ impl CudaBackend {
             return self.launch();
         }
         self.launch()?;
-        let step = self.step.address();
-        let source = self.captures.statistics(&self.device, &mut self.memory, step, &mut self.queue)?;
-        self.launch()?;
-        let copied = self.captures.ship(&self.device, source)?;
+        self.measure()?;
+        let copied = self.captures.ship(&self.device)?;
         self.memory.copied(copied);
         Ok(())
+    }
+
+    /// Launches the statistics of what was captured since the last time.
+    fn measure(&mut self) -> Result<()> {
+        self.captures.measure(&mut self.memory, self.step.address(), &mut self.queue)?;
+        self.launch()
     }
 
     /// A layer is through. Many rows are too large to be kept for long. Of a few, one shipment at the step's end is
@@ -224,7 +228,6 @@ impl Backend for CudaBackend {
     fn reset_cache(&mut self, sites: &[Site], positions: usize) -> Result<()> {
         self.queue.clear();
         self.captures.give_up();
-        self.captures.forget();
         self.cache.clear();
         if positions > self.positions {
             self.turns.clear();
@@ -287,6 +290,8 @@ impl Backend for CudaBackend {
         let captured = self.captures.park(piece, values);
         if alone {
             self.flush()?;
+        } else if !self.memory.repeats() && self.captures.should_measure() {
+            self.measure()?;
         }
         Ok(captured)
     }
