@@ -1,14 +1,13 @@
-//! Captures of a batch: parked until their layer is through, then everything leaves in one shipment. Their statistics are
-//! computed before, while the card's cache holds them.
+//! Captures of a batch: parked until their layer is through, then their statistics are computed beside the layers that
+//! follow, and everything leaves in one shipment.
 
 use super::count;
 use super::device::Device;
 use super::memory::Memory;
 use super::params::{MOST_STATISTICS, RowRecord, Statistics, StatisticsEntry};
-use super::queue::Queue;
 use super::tensor::{CudaTensor, Shape};
 use super::transfer::{Arrival, Delivery, Measured, Parked, Ring, ship};
-use super::work::{STATISTICS_WARPS, Work, statistics_blocks};
+use super::work::{STATISTICS_WARPS, Work};
 use crate::backend::Captured;
 use crate::error::Result;
 use cudarc::driver::CudaEvent;
@@ -18,9 +17,6 @@ use std::sync::Arc;
 const MOST_VALUES: usize = 64 << 20;
 /// Bytes of tensors on the card that may be kept only because their statistics are not computed yet.
 const MOST_KEPT: usize = 1 << 30;
-/// Bytes of tensors whose statistics are computed together: about what the card's second cache still holds of what was
-/// just written. Read back from memory they take twice as long.
-const MOST_UNMEASURED: usize = 24 << 20;
 /// Elements of a row that a warp is worth: of many rows so many that what warps cost together is little, of few as many
 /// warps as there are should have something to do.
 const UNIT: usize = 2048;
@@ -30,10 +26,6 @@ const UNIT_OF_FEW: usize = 512;
 pub(super) struct Captures {
     ring: Arc<Ring>,
     parked: Vec<Parked>,
-    /// Of `parked`, how many have their statistics in `measured`, and the bytes of the others.
-    counted: usize,
-    unmeasured: usize,
-    measured: Vec<Measured>,
     rows: usize,
     values: usize,
     kept: usize,
@@ -42,17 +34,7 @@ pub(super) struct Captures {
 
 impl Captures {
     pub(super) fn new(device: &Arc<Device>) -> Self {
-        Captures {
-            ring: Ring::new(device),
-            parked: Vec::new(),
-            counted: 0,
-            unmeasured: 0,
-            measured: Vec::new(),
-            rows: 0,
-            values: 0,
-            kept: 0,
-            delivery: Arc::default(),
-        }
+        Captures { ring: Ring::new(device), parked: Vec::new(), rows: 0, values: 0, kept: 0, delivery: Arc::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -77,67 +59,51 @@ impl Captures {
         };
         self.rows += tensor.rows;
         self.kept += bytes;
-        self.unmeasured += bytes;
         self.values += if values { bytes } else { 0 };
         self.parked.push(Parked { tensor, values });
         Captured::Device(Box::new(arrival))
     }
 
-    /// Whether statistics should be computed before more is written.
-    pub(super) fn should_measure(&self) -> bool {
-        self.unmeasured >= MOST_UNMEASURED
-    }
-
-    /// The launches that compute the statistics of everything parked that has none yet.
-    pub(super) fn measure(&mut self, memory: &mut Memory, step: u64, queue: &mut Queue) -> Result<()> {
-        let parked = self.parked.get(self.counted..).unwrap_or_default();
-        let rows = parked.iter().map(|parked| parked.tensor.rows).sum::<usize>();
-        if rows == 0 {
-            return Ok(());
-        }
+    /// The launches that compute the statistics of everything parked, and where they put them.
+    pub(super) fn statistics(&self, memory: &mut Memory) -> Result<(Vec<Work>, Measured)> {
         let unit = if memory.repeats() { UNIT_OF_FEW } else { UNIT };
-        let (memory, out) = memory.take(rows * size_of::<RowRecord>(), "statistics")?;
-        let mut first_row = 0;
-        for parked in parked.chunks(MOST_STATISTICS) {
+        let (memory, out) = memory.take(self.rows * size_of::<RowRecord>(), "statistics")?;
+        let (mut works, mut first_row) = (Vec::new(), 0);
+        for parked in self.parked.chunks(MOST_STATISTICS) {
             let entries = [StatisticsEntry::default(); MOST_STATISTICS];
-            let mut params = Box::new(Statistics { step, out, entries, count: 0, unused: 0 });
-            for Parked { tensor, .. } in parked {
-                let first_block = statistics_blocks(&params);
-                params.entries[params.count as usize] = entry_of(tensor, unit, first_block, first_row)?;
-                params.count += 1;
+            let mut params = Box::new(Statistics { out, entries, count: 0, unused: 0 });
+            for (entry, Parked { tensor, .. }) in params.entries.iter_mut().zip(parked) {
+                *entry = entry_of(tensor, unit, first_row)?;
                 first_row += tensor.rows;
             }
-            queue.push(Work::Statistics(params));
+            params.count = count(parked.len())?;
+            params.place_blocks();
+            works.push(Work::Statistics(params));
         }
-        self.measured.push(Measured { memory, address: out, rows });
-        (self.counted, self.unmeasured) = (self.parked.len(), 0);
-        Ok(())
+        Ok((works, Measured { memory, address: out, rows: self.rows }))
     }
 
     /// Sends everything parked to the host, with its statistics; returns the event behind the copies.
-    pub(super) fn ship(&mut self, device: &Device) -> Result<Arc<CudaEvent>> {
+    pub(super) fn ship(&mut self, device: &Device, measured: Measured) -> Result<Arc<CudaEvent>> {
         let parked = std::mem::take(&mut self.parked);
         let delivery = std::mem::take(&mut self.delivery);
-        let measured = std::mem::take(&mut self.measured);
-        self.begin();
-        ship(device, &self.ring, parked, measured, &delivery).inspect_err(|_| delivery.give_up())
+        (self.rows, self.values, self.kept) = (0, 0, 0);
+        ship(device, &self.ring, parked, measured, &delivery).inspect_err(|_| {
+            // Statistics may still be written to what is given back now. The first error is the one to report.
+            let _ = device.statistics.synchronize();
+            delivery.give_up();
+        })
     }
 
     /// Drops what is parked; whoever waits for it is told.
     pub(super) fn give_up(&mut self) {
         std::mem::take(&mut self.delivery).give_up();
         self.parked.clear();
-        self.measured.clear();
-        self.begin();
-    }
-
-    fn begin(&mut self) {
         (self.rows, self.values, self.kept) = (0, 0, 0);
-        (self.counted, self.unmeasured) = (0, 0);
     }
 }
 
-fn entry_of(tensor: &CudaTensor, unit: usize, first_block: u32, out_row: usize) -> Result<StatisticsEntry> {
+fn entry_of(tensor: &CudaTensor, unit: usize, out_row: usize) -> Result<StatisticsEntry> {
     let (width, heads, window) = match tensor.shape {
         Shape::Width(width) => (count(width)?, 0, 0),
         Shape::Keys { heads, window } => (0, count(heads)?, window),
@@ -147,8 +113,8 @@ fn entry_of(tensor: &CudaTensor, unit: usize, first_block: u32, out_row: usize) 
         rows: count(tensor.rows)?,
         width,
         heads,
-        first_row: tensor.first_row,
-        first_block,
+        first_position: count(tensor.first_position)?,
+        first_block: 0,
         out_row: count(out_row)?,
         window,
         warps: count(tensor.longest().div_ceil(unit))?.clamp(1, STATISTICS_WARPS).next_power_of_two(),

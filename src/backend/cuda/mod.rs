@@ -109,20 +109,15 @@ impl CudaBackend {
 
     /// Launches what is collected and sends off what is parked.
     fn flush(&mut self) -> Result<()> {
-        if self.captures.is_empty() {
-            return self.launch();
-        }
         self.launch()?;
-        self.measure()?;
-        let copied = self.captures.ship(&self.device)?;
+        if self.captures.is_empty() {
+            return Ok(());
+        }
+        let (works, measured) = self.captures.statistics(&mut self.memory)?;
+        self.device.launch_beside(&works)?;
+        let copied = self.captures.ship(&self.device, measured)?;
         self.memory.copied(copied);
         Ok(())
-    }
-
-    /// Launches the statistics of what was captured since the last time.
-    fn measure(&mut self) -> Result<()> {
-        self.captures.measure(&mut self.memory, self.step.address(), &mut self.queue)?;
-        self.launch()
     }
 
     /// A layer is through. Many rows are too large to be kept for long. Of a few, one shipment at the step's end is
@@ -290,8 +285,6 @@ impl Backend for CudaBackend {
         let captured = self.captures.park(piece, values);
         if alone {
             self.flush()?;
-        } else if !self.memory.repeats() && self.captures.should_measure() {
-            self.measure()?;
         }
         Ok(captured)
     }

@@ -179,7 +179,7 @@ pub struct StatisticsEntry {
     pub rows: u32,
     pub width: u32,
     pub heads: u32,
-    pub first_row: u32,
+    pub first_position: u32,
     pub first_block: u32,
     pub out_row: u32,
     pub window: u32,
@@ -191,7 +191,6 @@ pub struct StatisticsEntry {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[repr(C)]
 pub struct Statistics {
-    pub step: u64,
     pub out: u64,
     pub entries: [StatisticsEntry; MOST_STATISTICS],
     pub count: u32,

@@ -235,30 +235,26 @@ fn statistics(record: &RowRecord) -> RowStatistics {
     }
 }
 
-/// Copies the statistics of `measured` and the values of `parked` to the host, behind what the compute stream has so far,
-/// and tells `delivery`. Returns the event behind the copies, with which the compute stream can wait.
+/// Copies the statistics of `measured` and the values of `parked` to the host, behind what the stream of statistics has so
+/// far, and tells `delivery`. Returns the event behind the copies, with which the compute stream can wait.
 pub(super) fn ship(
     device: &Device,
     ring: &Arc<Ring>,
     parked: Vec<Parked>,
-    measured: Vec<Measured>,
+    measured: Measured,
     delivery: &Delivery,
 ) -> Result<Arc<CudaEvent>> {
-    let computed = device.event(&device.compute)?;
+    let computed = device.event(&device.statistics)?;
     check("order two streams", device.copy.wait(&computed))?;
-    let rows = measured.iter().map(|measured| measured.rows).sum();
-    let slot = Arc::new(ring.take(rows * size_of::<RowRecord>())?);
-    let mut offset = 0;
-    for Measured { address, rows, .. } in &measured {
-        let bytes = rows * size_of::<RowRecord>();
-        device.download(&device.copy, *address, slot.pinned()?.target(offset, bytes)?)?;
-        offset += bytes;
-    }
+    let Measured { memory, address, rows } = measured;
+    let bytes = rows * size_of::<RowRecord>();
+    let slot = Arc::new(ring.take(bytes)?);
+    device.download(&device.copy, address, slot.pinned()?.target(0, bytes)?)?;
     let statistics = Stretch { slot, offset: 0, count: rows };
     let values = download_values(device, ring, &parked)?;
     let mut sources: Vec<Arc<DeviceMemory>> =
         parked.into_iter().map(|parked| Arc::clone(parked.tensor.memory())).collect();
-    sources.extend(measured.into_iter().map(|measured| measured.memory));
+    sources.push(memory);
     let event = Arc::new(device.event(&device.copy)?);
     let parcel =
         Parcel { event: Arc::clone(&event), arrived: AtomicBool::new(false), statistics, values, _sources: sources };

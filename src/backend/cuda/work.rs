@@ -2,7 +2,7 @@
 
 use super::params::{
     Attention, Cast, Choose, Dequantize, Embedding, ExpertProduct, ExpertSum, Gate, Matvec, Norm, Pointwise, Router,
-    Statistics,
+    Statistics, StatisticsEntry,
 };
 use super::q4k::{self, Card};
 use crate::model::TensorType;
@@ -233,7 +233,7 @@ impl Work {
             Work::AttentionContext(params) => {
                 (params.head_dim.div_ceil(SQUARE), params.rows.div_ceil(SQUARE), params.heads)
             }
-            Work::Statistics(params) => (statistics_blocks(params), 1, 1),
+            Work::Statistics(params) => (params.blocks(), 1, 1),
             Work::ChooseParts(params) => (params.count, 1, 1),
             Work::Choose(_) => (1, 1, 1),
         }
@@ -309,8 +309,25 @@ pub(super) fn pointwise_blocks(params: &Pointwise) -> u32 {
     jobs.last().map_or(0, |job| job.first_block + blocks(u64::from(job.rows) * u64::from(job.width), POINTWISE_BLOCK))
 }
 
-/// Blocks of the statistics of all tensors up to the last.
-pub(super) fn statistics_blocks(params: &Statistics) -> u32 {
-    let entries = &params.entries[..params.count as usize];
-    entries.last().map_or(0, |entry| entry.first_block + entry.rows.div_ceil(STATISTICS_WARPS / entry.warps))
+impl Statistics {
+    /// Shares blocks out to the tensors, one behind the other.
+    pub(super) fn place_blocks(&mut self) {
+        let mut next = 0;
+        for entry in &mut self.entries[..self.count as usize] {
+            entry.first_block = next;
+            next = entry.end_block();
+        }
+    }
+
+    /// Blocks of all tensors.
+    fn blocks(&self) -> u32 {
+        self.entries[..self.count as usize].last().map_or(0, StatisticsEntry::end_block)
+    }
+}
+
+impl StatisticsEntry {
+    /// The block behind its last.
+    fn end_block(&self) -> u32 {
+        self.first_block + self.rows.div_ceil(STATISTICS_WARPS / self.warps)
+    }
 }

@@ -6,7 +6,7 @@ struct StatisticsEntry {
     u32 rows;
     u32 width;        // 0 for ragged rows
     u32 heads;        // of ragged rows
-    u32 first_row;    // in the batch
+    u32 first_position;
     u32 first_block;
     u32 out_row;
     u32 window;       // of ragged rows
@@ -17,7 +17,6 @@ const u32 MOST_STATISTICS = 96;
 const u32 STATISTICS_WARPS = 8;  // of a block
 
 struct Statistics {
-    u64 step;
     u64 out;
     StatisticsEntry entries[MOST_STATISTICS];
     u32 count;
@@ -192,10 +191,10 @@ struct Row {
     u32 length;
 };
 
-__device__ __forceinline__ Row row_of(const Statistics &p, const StatisticsEntry &e, u32 row) {
+__device__ __forceinline__ Row row_of(const StatisticsEntry &e, u32 row) {
     const float *x = (const float *)e.x;
     if (e.width != 0) return {x + (u64)row * e.width, e.width};
-    u32 all = ((const Step *)p.step)->first_position + e.first_row + 1;
+    u32 all = e.first_position + 1;
     return {x + ragged_offset(e.heads, row, all, e.window), e.heads * min(all + row, e.window)};
 }
 
@@ -229,14 +228,13 @@ __device__ __forceinline__ RowStatistics statistics_of(const float *row, u32 sta
 
 // A block takes a long row, or several short ones with some of its warps each.
 extern "C" __global__ void __launch_bounds__(STATISTICS_WARPS * 32) statistics(const __grid_constant__ Statistics p) {
-    in_turn();
     __shared__ RowStatistics parts[STATISTICS_WARPS];
     __shared__ float shifts[STATISTICS_WARPS];
     u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const StatisticsEntry &e = entry_of(p, blockIdx.x);
     u32 first = (blockIdx.x - e.first_block) * (STATISTICS_WARPS / e.warps);
     if (first + warp / e.warps < e.rows) {
-        Row row = row_of(p, e, first + warp / e.warps);
+        Row row = row_of(e, first + warp / e.warps);
         u32 length = (row.length + e.warps - 1) / e.warps, start = min(warp % e.warps * length, row.length);
         float shift = finite_or_zero(row.x[0]);
         RowStatistics s = statistics_of(row.x, start, min(start + length, row.length), shift, lane);
