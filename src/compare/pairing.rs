@@ -236,7 +236,7 @@ fn pair(
     };
     let theirs = target.sites.get(&other.site).unwrap_or(&empty);
     let experts = by_slot(&site.point).then(|| Experts::of(reference, target, site.layer));
-    let mut pair = unfilled(site, other);
+    let mut pair = unfilled(&reference.run.view().plan.sites, site, other);
     for (position, token) in shared {
         match (ours.get(position), theirs.get(position)) {
             (Some(_), Some(_)) if experts.as_ref().is_some_and(|experts| !experts.known()) => {
@@ -268,7 +268,7 @@ fn pair(
 }
 
 /// A place of both runs, without its rows.
-fn unfilled(site: &SiteV1, other: &SiteV1) -> SitePair {
+fn unfilled(plan: &[SiteV1], site: &SiteV1, other: &SiteV1) -> SitePair {
     let both_said = !site.operation.is_empty() && !other.operation.is_empty();
     SitePair {
         layer: site.layer,
@@ -277,12 +277,21 @@ fn unfilled(site: &SiteV1, other: &SiteV1) -> SitePair {
         ordinal: site.ordinal,
         operation: site.operation.clone(),
         other_operation: (both_said && site.operation != other.operation).then(|| other.operation.clone()),
-        heads: site.heads,
+        heads: heads(plan, site),
         inputs: Vec::new(),
         unseen: Vec::new(),
         rows: Vec::new(),
         missing: Vec::new(),
         uneven: Vec::new(),
+    }
+}
+
+/// Heads in a row; what attention yields has those of its probabilities, one behind the other.
+fn heads(plan: &[SiteV1], site: &SiteV1) -> u32 {
+    let probabilities = site.inputs.first().and_then(|input| plan.get(*input as usize));
+    match probabilities.filter(|_| site.operation == "attn_context") {
+        Some(probabilities) => probabilities.heads,
+        None => site.heads,
     }
 }
 
