@@ -56,7 +56,12 @@ impl Case {
 
 /// The unbroken run.
 pub fn run_of(model: &Model, tokens: &[u32]) -> RunRef {
-    trace_of(model, semantics(model), backend(model), tokens, DECODED + 1)
+    run_with(model, semantics(model), tokens)
+}
+
+/// The unbroken run in semantics that may be another.
+pub fn run_with(model: &Model, semantics: Semantics, tokens: &[u32]) -> RunRef {
+    trace_of(model, semantics, CpuBackend::new(semantics, 2).unwrap(), tokens, DECODED + 1)
 }
 
 /// `tokens` random ones, always the same.
@@ -213,4 +218,10 @@ pub fn files() -> Vec<Model> {
         .iter()
         .flat_map(|name| ["f16", "q8_0", "q4_k_m"].map(|kind| open(&format!("{name}.{kind}"))))
         .collect()
+}
+
+/// The safetensors that a GGUF file was made from.
+pub fn original(model: &Model) -> Model {
+    let name = model.path().file_name().unwrap().to_str().unwrap().split('.').next().unwrap();
+    open(&format!("{name}.safetensors"))
 }
