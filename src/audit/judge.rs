@@ -7,8 +7,8 @@ use super::{
 use crate::compare::{Comparison, Divergence, Inheritance, Judge, Relation, Verdict, Worst};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Graph;
-use crate::model::quant::scale_elements;
 use crate::model::TensorType;
+use crate::model::quant::scale_elements;
 use crate::open::RunRef;
 use crate::replay::{Emulation, Recorded};
 
@@ -193,7 +193,7 @@ fn blame(comparison: &mut Comparison, culprit: &Culprit, audit: &Audit, side: &s
         worst,
         unseen: unseen.into_iter().chain(between).collect(),
         class: Some(culprit.class.name()),
-        note: note.clone(),
+        note: if side.is_empty() { note.clone() } else { format!("in the reference; {note}") },
     };
     let note = if note.is_empty() { String::new() } else { format!(": {note}") };
     comparison.reason = format!("{}{} is wrong, class {}{note}", found.place(), side, culprit.class.name());

@@ -23,7 +23,7 @@ impl Comparison {
             (Some(exceeding), None) => (
                 Verdict::Diverged,
                 format!(
-                    "{}; its inputs differ too, so the fault is there or before: only an audit can tell, or a baseline",
+                    "{}; its inputs differ too or are not compared, so the fault is there or before: only an audit can tell, or a baseline",
                     self.excess(exceeding, &limit)
                 ),
             ),

@@ -64,6 +64,12 @@ pub fn run_with(model: &Model, semantics: Semantics, tokens: &[u32]) -> RunRef {
     trace_of(model, semantics, CpuBackend::new(semantics, 2).unwrap(), tokens, DECODED + 1)
 }
 
+/// A run with one operation tampered with.
+pub fn tampered(model: &Model, tampering: Tampering, place: Place) -> RunRef {
+    let backend = Tampered::new(backend(model), &[(tampering, place)]);
+    trace_of(model, semantics(model), backend, &prompt(), DECODED + 1)
+}
+
 /// `tokens` random ones, always the same.
 pub fn tokens(count: usize) -> Vec<u32> {
     (0..count as u32).map(|at| (at * at * 31 + at * 7 + 609) % 1900).collect()
@@ -113,7 +119,7 @@ fn kernels(model: &Model, graph: &Graph, layers: &[u32]) -> Vec<Case> {
                 let is_bias = ["q", "k", "v"].contains(point) && fault.name.starts_with("bias");
                 let there = has(graph, Some(*layer), if is_bias { "q_matmul" } else { shown });
                 let stale = matches!(fault.tampering, Tampering::Stale) && *layer == 0;
-                let possible = !(blocks && matches!(fault.tampering, Tampering::Transposed)) && !stale;
+                let possible = !(stale || blocks && matches!(fault.tampering, Tampering::Transposed));
                 if there && has(graph, Some(*layer), shown) && possible {
                     cases.push(Case {
                         name: format!("{} at {point}", fault.name),
