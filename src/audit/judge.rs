@@ -14,19 +14,23 @@ use crate::replay::{Emulation, Recorded};
 
 /// What was found of one run.
 struct Audit {
+    /// What is said of the operations: a file that is right makes no operation so.
+    operations: Vec<Finding>,
+    /// The same, with what is said of the file.
     findings: Vec<Finding>,
     verdict: Audited,
     culprit: Option<Culprit>,
 }
 
 impl Audit {
-    fn of(findings: Vec<Finding>) -> Self {
+    fn of(operations: Vec<Finding>, files: Vec<Finding>) -> Self {
+        let findings = together(operations.clone(), files);
         let (verdict, culprit) = verdict(&findings);
-        Audit { findings, verdict, culprit }
+        Audit { operations, findings, verdict, culprit }
     }
 
     fn count(&self, wanted: fn(Judgement) -> bool) -> usize {
-        self.findings.iter().filter(|finding| wanted(finding.judgement)).count()
+        self.operations.iter().filter(|finding| wanted(finding.judgement)).count()
     }
 
     fn is_right(&self) -> bool {
@@ -72,7 +76,7 @@ pub fn judge(
         return Ok(());
     };
     measured(comparison, &audit.findings);
-    if comparison.relation == Relation::Twins {
+    if comparison.relation == Relation::Twins && comparison.first_divergence.is_some() {
         name_class(comparison, &audit);
         return Ok(());
     }
@@ -130,12 +134,13 @@ fn audit_target(run: &RunRef, weights: &Weights<'_>, done: &(dyn Fn() + Sync)) -
                 Some(original) => audit_files(model, &graph, original, &Graph::of(original)?, done)?,
                 None => Vec::new(),
             };
-            Ok(Some(Audit::of(together(kernels, files))))
+            Ok(Some(Audit::of(kernels, files)))
         }
         (None, Some(original)) if weights.plain => {
             let graph = Graph::of(original)?;
             let recorded = Recorded::read(run.clone(), &graph)?;
-            Ok(Some(Audit::of(audit_precision(original, &graph, &recorded, &emulation, done)?)))
+            let operations = audit_precision(original, &graph, &recorded, &emulation, done)?;
+            Ok(Some(Audit::of(operations, Vec::new())))
         }
         (None, _) => Ok(None),
     }
@@ -206,7 +211,7 @@ fn blame(comparison: &mut Comparison, culprit: &Culprit, audit: &Audit, side: &s
 /// Points before a finding that could not be judged: what is wrong there would not be known.
 fn unjudged(audit: &Audit, finding: Option<&Finding>) -> Vec<String> {
     let Some(finding) = finding else { return Vec::new() };
-    let before = audit.findings.iter().filter(|other| other.site < finding.site);
+    let before = audit.operations.iter().filter(|other| other.site < finding.site);
     let open = before.filter(|other| matches!(other.judgement, Judgement::Undecided(_)));
     open.map(|other| match other.layer {
         Some(layer) => format!("layers.{layer}.{}", other.point),
@@ -233,23 +238,28 @@ fn second(
     comparison.judged_by = Some(Judge::Audit);
     let right = right_text(audit);
     let rounding = audit.rounding().or_else(|| other.as_ref()?.rounding());
-    if let Some((finding, name)) = rounding.filter(|_| !comparison.tolerance.floor) {
+    let explains = !comparison.tolerance.floor && weights.are_judged();
+    if let Some((finding, name)) = rounding.filter(|_| explains) {
         let layer = finding.layer.map_or_else(String::new, |layer| format!("layer {layer} "));
-        comparison.reason =
-            format!("no operation is wrong: {layer}{} is right by another rounding, {name} ({right})", finding.point);
+        comparison.reason = format!(
+            "the audit finds no operation wrong: {layer}{} is right by another rounding, {name} ({right})",
+            finding.point
+        );
         comparison.verdict = Verdict::WithinTolerance;
         comparison.first_divergence = None;
     } else if weights.are_judged() && other.as_ref().is_some_and(Audit::is_right) {
-        comparison.reason =
-            format!("no operation of either run is wrong, though they are apart: {right}; {}", comparison.reason);
-        comparison.verdict = Verdict::Undecided;
-    } else {
         comparison.reason = format!(
-            "{}; by its own file the target is right ({right}), so to decide takes {}",
-            comparison.reason,
-            weights.needs().join(", and ")
+            "the audit finds no operation of either run wrong, though they are apart: {right}; {}",
+            comparison.reason
         );
-        comparison.verdict = Verdict::Undecided;
+        (comparison.verdict, comparison.first_divergence) = (Verdict::Undecided, None);
+    } else {
+        let needs = weights.needs().join(", and ");
+        comparison.reason += &format!("; by its own file the target is right ({right}), so to decide takes {needs}");
+        // A place that was named without an audit has right inputs: the file is wrong there, or the reference.
+        if comparison.first_divergence.is_none() {
+            comparison.verdict = Verdict::Undecided;
+        }
     }
     Ok(())
 }
@@ -269,7 +279,12 @@ fn clear(comparison: &mut Comparison, audit: &Audit, weights: &Weights<'_>) {
         (false, Some(_)) => "its file is a rounding of the reference's",
         (false, None) => "as far as rounding to its types lets one see",
     };
-    comparison.reason = format!("no operation of the target is wrong ({right}), and {file}");
+    let text = format!("the audit finds no operation of the target wrong ({right}), and {file}");
+    if comparison.verdict == Verdict::Equal {
+        comparison.reason += &format!("; {text}");
+        return;
+    }
+    comparison.reason = text;
     comparison.verdict = Verdict::WithinTolerance;
     comparison.judged_by = Some(Judge::Audit);
 }

@@ -6,7 +6,6 @@ use super::site::SiteComparison;
 use super::tolerance::Tolerance;
 use super::worst::Worst;
 use crate::error::Result;
-use crate::open::RunRef;
 use crate::record::SiteV1;
 
 /// A place is blamed with this many times the error of its inputs, where those are noise.
@@ -113,14 +112,15 @@ impl Places<'_> {
         let (Some(pair), Some(site)) = (self.pairing.sites.get(at), self.sites.get(at)) else { return false };
         let broken = site.whole().is_infinite() && pair.missing.is_empty();
         let distance = self.distance(at);
-        let small = |input: &usize| {
-            let (Some(pair), Some(site)) = (self.pairing.sites.get(*input), self.sites.get(*input)) else {
+        let small = |number: &usize| {
+            let (Some(input), Some(site)) = (self.pairing.sites.get(*number), self.sites.get(*number)) else {
                 return false;
             };
-            let noise = self.inherited(&pair_operation(self.pairing, at), site, *input);
+            let noise = self.inherited(&pair.operation, site, *number);
             let below = noise <= NOISE * self.tolerance.value && distance > INHERITED * noise;
-            pair.missing.is_empty() && (broken || !site.differs() || !self.tolerance.floor && below)
+            input.missing.is_empty() && (broken || !site.differs() || !self.tolerance.floor && below)
         };
+        // A place that is no number is the first that exceeds the tolerance: its inputs are within it.
         pair.unseen.is_empty() && pair.inputs.iter().all(small)
     }
 
@@ -173,10 +173,6 @@ impl Places<'_> {
     }
 }
 
-fn pair_operation(pairing: &Pairing, at: usize) -> String {
-    pairing.sites.get(at).map_or_else(String::new, |pair| pair.operation.clone())
-}
-
 /// The place with what is furthest off there.
 pub(super) fn with_worst(pairing: &Pairing, found: Option<Divergence>) -> Result<Option<Divergence>> {
     let Some(found) = found else { return Ok(None) };
@@ -186,14 +182,13 @@ pub(super) fn with_worst(pairing: &Pairing, found: Option<Divergence>) -> Result
 
 /// Where one run has more layers, what differs first behind the last common one does so for the lack of the next.
 pub(super) fn whole_layer(pairing: &Pairing, culprit: Divergence) -> Divergence {
-    let plan = |run: &RunRef| run.view().plan.sites.clone();
-    let (reference, target) = (plan(&pairing.reference), plan(&pairing.target));
+    let (reference, target) = (&pairing.reference.view().plan.sites, &pairing.target.view().plan.sites);
     let depth = |sites: &[SiteV1]| sites.iter().map(|site| site.layer + 1).max().unwrap_or(0);
-    let (r, t) = (depth(&reference), depth(&target));
+    let (r, t) = (depth(reference), depth(target));
     if r == t || culprit.layer.is_some() || r.min(t) == 0 || culprit.point == "tok_embed" || culprit.point == "embed" {
         return culprit;
     }
-    let deeper = if r > t { &reference } else { &target };
+    let deeper = if r > t { reference } else { target };
     let first = deeper
         .iter()
         .filter(|site| site.layer == r.min(t) && !site.operation.is_empty())

@@ -38,7 +38,7 @@ fn twins_name_every_fault() {
         let clean = run_of(model, &prompt());
         let layers = [[0, 2, 3], [3, 1, 0], [1, 3, 2]][number % 3];
         let (mut named_cases, mut small) = (0, 0);
-        for (at, case) in all(model, &layers).iter().enumerate().filter(|(at, _)| at % 6 == number) {
+        for (at, case) in all(model, &layers).iter().enumerate().filter(|(at, _)| at % 10 == number) {
             let comparison = compared(&clean, &case.run(model, &prompt(), folder.path()));
             let place = format!("{} {at} {} in {:?}", model.path().display(), case.name, case.expected.0);
             match comparison.verdict {
@@ -102,8 +102,9 @@ fn what_is_right_has_no_culprit() {
     for count in [1, 2, 12, 100, 480, 624] {
         let tokens = tokens(count);
         let chosen = files();
-        // Long prompts cost seconds each: one file of each model.
-        for model in chosen.iter().skip(usize::from(count > 100)).step_by(if count > 100 { 3 } else { 1 }) {
+        // Long prompts cost seconds each: one file of each model, of another type at each length.
+        let (first, step) = if count > 100 { (count % 3 + count / 600, 3) } else { (0, 1) };
+        for model in chosen.iter().skip(first).step_by(step) {
             let reference = run_of(&original(model), &tokens);
             let (clean, other) = (run_of(model, &tokens), run_with(model, Semantics::DequantizeF32, &tokens));
             let judged = [
@@ -260,4 +261,47 @@ fn only_runs_of_one_arithmetic_are_twins() {
     let other = run(|run| (run.device_kind, run.driver) = ("cuda".into(), "999".into()));
     assert_eq!(compared(&card, &card).relation, Relation::Twins);
     assert_eq!(compared(&card, &other).relation, Relation::Unlike);
+}
+
+/// Where the runs diverge and the target is right, the reference is audited too; without files nothing is claimed.
+#[test]
+fn a_fault_in_the_reference_is_told_as_its_own() {
+    let (model, whole) = (open("tiny-qwen2.q8_0"), open("tiny-qwen2.safetensors"));
+    let zero = Tampering::Rows(|made| made.row.fill(0.0));
+    let broken = tampered(&whole, zero, (Some(3), "attn_ctx"));
+    let right = run_of(&model, &prompt());
+    let by_audit = audited(&broken, &right);
+    assert_eq!(named(&by_audit), Some((Some(3), "attn_ctx".to_owned())), "{}", by_audit.reason);
+    assert_eq!((by_audit.verdict, by_audit.judged_by), (Verdict::Diverged, Some(Judge::Audit)));
+    assert!(by_audit.first_divergence.unwrap().note.starts_with("in the reference"));
+    let by_audit = audited(&right, &right);
+    assert_eq!(
+        (by_audit.verdict, by_audit.first_divergence),
+        (Verdict::Equal, None),
+        "an audit makes nothing less equal"
+    );
+    let mut without = compared(&run_of(&whole, &prompt()), &right);
+    let gone = || AtHand::Absent("its file is gone".to_owned());
+    judge(&mut without, &gone(), &gone(), &|| ()).unwrap();
+    assert_eq!((without.verdict, without.judged_by), (Verdict::WithinTolerance, Some(Judge::Floor)));
+    assert!(without.reason.contains("only an audit can decide; an audit needs its file is gone"), "{}", without.reason);
+}
+
+/// A run of the last position alone is audited as far as its inputs reach: its cache lacks the rows before.
+#[test]
+fn a_run_of_one_position_is_audited() {
+    let (model, whole) = (open("tiny-qwen2.q8_0"), open("tiny-qwen2.safetensors"));
+    let all = || Names::parse("all").unwrap();
+    let selection = Selection {
+        points: all(),
+        layers: Layers::parse("all").unwrap(),
+        positions: Positions::parse("last").unwrap(),
+        tensors: all(),
+    };
+    let backend = CpuBackend::new(Semantics::Ggml, 2).unwrap();
+    let last = trace_selected(&model, Semantics::Ggml, backend, (&prompt(), 1), &selection, |_| ());
+    let comparison = audited(&run_of(&whole, &prompt()), &last);
+    assert_eq!((comparison.verdict, comparison.judged_by), (Verdict::WithinTolerance, Some(Judge::Audit)));
+    // Scores and contexts of six layers read the keys and values of positions that were not recorded.
+    assert!(comparison.reason.contains("130 operations right, 12 not judged"), "{}", comparison.reason);
 }
