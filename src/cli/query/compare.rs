@@ -1,11 +1,12 @@
 //! `actrace-query compare`: two runs, layer by layer, with a verdict.
 
 use super::block_on;
+use super::judging::Judging;
 use super::output::Output;
 use crate::cli::{json, note, print};
 use crate::compare::{Comparison, Verdict};
 use crate::error::{Error, Result};
-use crate::open::RunRef;
+use crate::open::{RunRef, TraceSet};
 use crate::report::{comparison_json, comparison_text};
 use crate::sql::Answer;
 use crate::sql::output::Format;
@@ -16,7 +17,8 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 #[command(
     before_help = "Example:\n  actrace-query compare runs.actrace --reference before --target after",
-    after_help = "Exit status: 0 equal or within tolerance, 1 diverged, 2 usage or environment, 3 not comparable."
+    after_help = "Exit status: 0 equal or within tolerance, 1 diverged, 2 usage or environment, 3 not \
+                  comparable or undecided."
 )]
 pub struct Compare {
     /// Trace files
@@ -34,6 +36,8 @@ pub struct Compare {
     /// Refuse to compare where any row has to be left out
     #[arg(long)]
     strict: bool,
+    #[command(flatten)]
+    judging: Judging,
     /// How the answer is written: table is a page with the verdict, json an object with it; the others are the rows of
     /// layers and points alone
     #[arg(long, value_enum, default_value_t)]
@@ -45,27 +49,32 @@ impl Compare {
     pub fn answer(&self) -> Result<u8> {
         let set = super::open(&self.files)?;
         let (reference, target) = (set.resolve(&self.reference)?, set.resolve(&self.target)?);
-        show(&reference, &target, self.rtol, self.strict, self.format)
+        Output::stdout(self.format).check(&[])?;
+        let comparison = self.judging.compare(&set, (&reference, &target), self.rtol, self.strict)?;
+        show((&reference, &target), &comparison, self.format)
     }
 }
 
-/// Compares and prints; gives the exit status.
-pub fn show(reference: &RunRef, target: &RunRef, rtol: Option<f64>, strict: bool, format: Format) -> Result<u8> {
-    let output = Output::stdout(format);
-    output.check(&[])?;
-    let comparison = Comparison::new(reference.clone(), target.clone(), rtol, strict)?;
+/// Compares two runs of `set` as without options, and prints; gives the exit status.
+pub fn plain(set: &TraceSet, reference: &RunRef, target: &RunRef, format: Format) -> Result<u8> {
+    let comparison = Judging::default().compare(set, (reference, target), None, false)?;
+    show((reference, target), &comparison, format)
+}
+
+/// Prints a comparison; gives the exit status.
+fn show((reference, target): (&RunRef, &RunRef), comparison: &Comparison, format: Format) -> Result<u8> {
     match format {
-        Format::Table => print(&comparison_text(reference, target, &comparison))?,
-        Format::Json => print(&json(&comparison_json(reference, target, &comparison))?)?,
+        Format::Table => print(&comparison_text(reference, target, comparison))?,
+        Format::Json => print(&json(&comparison_json(reference, target, comparison))?)?,
         _ => {
             note(&format!("{}: {}", comparison.verdict.name(), comparison.reason));
-            block_on(output.write(Answer::ready(tables::comparison(&comparison)?)))?;
+            block_on(Output::stdout(format).write(Answer::ready(tables::comparison(comparison)?)))?;
         }
     }
     Ok(match comparison.verdict {
         Verdict::Equal | Verdict::WithinTolerance => 0,
         Verdict::Diverged => 1,
-        Verdict::NotComparable => 3,
+        Verdict::NotComparable | Verdict::Undecided => 3,
     })
 }
 

@@ -1,6 +1,6 @@
 //! `actrace-query demo`: the whole road on the model that the repository ships.
 
-use super::compare::show;
+use super::compare::plain;
 use crate::cli::Recorder;
 use crate::cli::print;
 use crate::error::{Error, ErrorKind, Result};
@@ -48,7 +48,7 @@ impl Demo {
         print("$ actrace-query compare demo.actrace --reference safetensors --target gguf\n")?;
         let set = TraceSet::open(&[out.to_path_buf()])?;
         // What the two formats differ in is what the demo shows, not a failure of it.
-        show(&set.resolve("safetensors")?, &set.resolve("gguf")?, None, false, Format::Table)?;
+        plain(&set, &set.resolve("safetensors")?, &set.resolve("gguf")?, Format::Table)?;
         Ok(0)
     }
 }
