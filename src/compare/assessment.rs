@@ -4,7 +4,7 @@
 use super::answer::Answer;
 use super::rules::Rules;
 use super::ruling::Rulings;
-use super::verdict::{Comparison, Verdict};
+use super::verdict::{Comparison, Judge, Verdict};
 use super::warning::Warning;
 use crate::error::Result;
 use crate::open::RunRef;
@@ -78,15 +78,22 @@ impl Assessment {
         })
     }
 
-    /// What it comes to: by the rules where there are some, and by the verdict where they say nothing.
+    /// What it comes to. Rules stand in place of the tolerance: what was found otherwise stands beside them.
     pub fn standing(&self) -> Standing {
         match (&self.rulings, self.comparison.verdict) {
-            (Some(rulings), _) if rulings.fails() => Standing::Failed,
+            (Some(rulings), _) if rulings.fails() || self.is_proven() => Standing::Failed,
             (Some(rulings), _) if rulings.is_undecided() => Standing::Undecided,
             (Some(_), _) | (None, Verdict::Equal | Verdict::WithinTolerance) => Standing::Passed,
             (None, Verdict::Diverged) => Standing::Failed,
-            (None, Verdict::NotComparable) => Standing::Undecided,
+            (None, Verdict::NotComparable | Verdict::Undecided) => Standing::Undecided,
         }
+    }
+
+    /// Whether a divergence rests on more than a tolerance: on an audit, a baseline, or a place that one run lacks.
+    pub fn is_proven(&self) -> bool {
+        let Comparison { verdict, judged_by, first_divergence, .. } = &self.comparison;
+        let lacking = first_divergence.as_ref().is_some_and(|first| first.site.is_none());
+        *verdict == Verdict::Diverged && (lacking || matches!(judged_by, Some(Judge::Audit | Judge::Baseline)))
     }
 
     /// Whether no values were kept of any row that differs: errors are lower bounds then, from norms.

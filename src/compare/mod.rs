@@ -2,7 +2,11 @@
 
 mod answer;
 mod assessment;
+mod baseline;
 mod buffer;
+mod culprit;
+mod inheritance;
+mod likeness;
 mod metric;
 mod metrics;
 mod pairing;
@@ -15,9 +19,14 @@ mod tolerance;
 mod verdict;
 mod warning;
 mod weights;
+mod worst;
 
 pub use answer::{Answer, AnswerRow, AnswerStep, Chosen};
 pub use assessment::{Assessment, Standing};
+pub use baseline::{Baseline, RATIO, Relative};
+pub use culprit::Divergence;
+pub use inheritance::Inheritance;
+pub use likeness::{Relation, unlike, unlike_numbers};
 pub use metric::{Metric, Passes};
 pub use metrics::{Allclose, Difference, LogitsMetrics, Quantiles, Sums};
 pub use pairing::{LeftOut, Pairing, RowPair, SitePair};
@@ -26,7 +35,8 @@ pub use rows::{Row, RunRows, Token};
 pub use rules::{Level, Over, Rule, Rules};
 pub use ruling::{Finding, Measured, Outcome, Ruling, Rulings, stands_out};
 pub use site::{SiteComparison, compare_sites};
-pub use tolerance::{Tolerance, unlike};
-pub use verdict::{Comparison, Divergence, Verdict};
+pub use tolerance::Tolerance;
+pub use verdict::{Comparison, Judge, Verdict};
 pub use warning::{Suspicion, Warning};
 pub use weights::{WeightDifference, WeightPair, WeightPairing, WeightState};
+pub use worst::Worst;

@@ -25,12 +25,30 @@ pub struct SitePair {
     pub occurrence: u32,
     /// Forward order, of the reference.
     pub ordinal: u32,
+    /// The reference's operation; empty where its plan does not say.
+    pub operation: String,
+    /// The target's operation, where both plans say and it is another one.
+    pub other_operation: Option<String>,
+    /// Heads in a row of the reference, 0 where it has none.
+    pub heads: u32,
     /// Places that the reference's operation reads, as indices into [`Pairing::sites`].
     pub inputs: Vec<usize>,
+    /// Points that have a part in this one and are not compared: those that the reference's operation reads, and so on
+    /// up to what is compared, in forward order. A fault that shows here first may be in any of them.
+    pub unseen: Vec<String>,
     /// Rows by position.
     pub rows: Vec<RowPair>,
     /// Positions that one side should have and does not.
     pub missing: Vec<u32>,
+    /// Positions at which the rows of both sides have other widths: other heads, another window.
+    pub uneven: Vec<u32>,
+}
+
+impl SitePair {
+    /// Layer, `None` outside the layers.
+    pub fn layer(&self) -> Option<u32> {
+        u32::try_from(self.layer).ok()
+    }
 }
 
 /// Two rows of one place and one token.
@@ -89,11 +107,14 @@ impl Pairing {
             let other = places.get(&place).copied();
             seen.push(place);
             if let Some(pair) = pair(&reference, &target, site, other, &shared, &mut left_out) {
-                numbers.insert(site.site, sites.len());
-                sites.push(SitePair {
-                    inputs: site.inputs.iter().filter_map(|i| numbers.get(i).copied()).collect(),
-                    ..pair
-                });
+                let compared = |number: &u32| numbers.get(number).copied();
+                let inputs = site.inputs.iter().filter_map(compared).collect();
+                let unseen = unseen(&reference.run.view().plan.sites, site, &|number| numbers.contains_key(&number));
+                // Rows of a place that has none in common say nothing of what is behind it.
+                if !pair.rows.is_empty() {
+                    numbers.insert(site.site, sites.len());
+                }
+                sites.push(SitePair { inputs, unseen, ..pair });
             }
         }
         for (place, site) in &places {
@@ -156,6 +177,26 @@ fn in_order(rows: &RunRows) -> Vec<&SiteV1> {
     sites
 }
 
+/// Points behind `site` up to those that are compared, in forward order.
+fn unseen(plan: &[SiteV1], site: &SiteV1, compared: &dyn Fn(u32) -> bool) -> Vec<String> {
+    let mut found = BTreeMap::new();
+    let mut open: Vec<u32> = site.inputs.clone();
+    while let Some(number) = open.pop() {
+        let Some(input) = plan.get(number as usize).filter(|_| !compared(number)) else { continue };
+        if found.insert((input.ordinal, input.occurrence), place_name(input.layer, &input.point)).is_none() {
+            open.extend(&input.inputs);
+        }
+    }
+    let mut names: Vec<String> = found.into_values().collect();
+    names.dedup();
+    names
+}
+
+/// `layers.3.ffn_out`, or `logits`.
+fn place_name(layer: i32, point: &str) -> String {
+    if layer < 0 { point.to_owned() } else { format!("layers.{layer}.{point}") }
+}
+
 fn rows_of(rows: &RunRows, site: u32) -> u64 {
     rows.sites.get(&site).map_or(0, |rows| rows.len() as u64)
 }
@@ -195,15 +236,7 @@ fn pair(
     };
     let theirs = target.sites.get(&other.site).unwrap_or(&empty);
     let experts = by_slot(&site.point).then(|| Experts::of(reference, target, site.layer));
-    let mut pair = SitePair {
-        layer: site.layer,
-        point: site.point.clone(),
-        occurrence: site.occurrence,
-        ordinal: site.ordinal,
-        inputs: Vec::new(),
-        rows: Vec::new(),
-        missing: Vec::new(),
-    };
+    let mut pair = unfilled(&reference.run.view().plan.sites, site, other);
     for (position, token) in shared {
         match (ours.get(position), theirs.get(position)) {
             (Some(_), Some(_)) if experts.as_ref().is_some_and(|experts| !experts.known()) => {
@@ -215,7 +248,10 @@ fn pair(
             (Some(r), Some(t)) if r.count == t.count => {
                 pair.rows.push(RowPair { position: *position, token: *token, reference: *r, target: *t });
             }
-            (Some(_), Some(_)) => left_out.add("rows of different width", 1),
+            (Some(_), Some(_)) => {
+                left_out.add("rows of different width", 1);
+                pair.uneven.push(*position);
+            }
             (None, None) => {}
             // An import may hold the last row of one point and all rows of another.
             (Some(_), None) if target.is_whole(other.site) => left_out.add(ONE_RUN_ONLY, 1),
@@ -229,6 +265,34 @@ fn pair(
         left_out.add(unshared_reason(reference, target, position), 1);
     }
     Some(pair)
+}
+
+/// A place of both runs, without its rows.
+fn unfilled(plan: &[SiteV1], site: &SiteV1, other: &SiteV1) -> SitePair {
+    let both_said = !site.operation.is_empty() && !other.operation.is_empty();
+    SitePair {
+        layer: site.layer,
+        point: site.point.clone(),
+        occurrence: site.occurrence,
+        ordinal: site.ordinal,
+        operation: site.operation.clone(),
+        other_operation: (both_said && site.operation != other.operation).then(|| other.operation.clone()),
+        heads: heads(plan, site),
+        inputs: Vec::new(),
+        unseen: Vec::new(),
+        rows: Vec::new(),
+        missing: Vec::new(),
+        uneven: Vec::new(),
+    }
+}
+
+/// Heads in a row; what attention yields has those of its probabilities, one behind the other.
+fn heads(plan: &[SiteV1], site: &SiteV1) -> u32 {
+    let probabilities = site.inputs.first().and_then(|input| plan.get(*input as usize));
+    match probabilities.filter(|_| site.operation == "attn_context") {
+        Some(probabilities) => probabilities.heads,
+        None => site.heads,
+    }
 }
 
 /// Whether the rows of a point belong to slots: what a slot is, the row of the chosen experts says.

@@ -99,7 +99,7 @@ impl Fits {
 impl Rule {
     /// Whether it is for the places of `site`.
     pub fn fits(&self, site: &SitePair) -> bool {
-        self.fits.fits(u32::try_from(site.layer).ok(), &site.point)
+        self.fits.fits(site.layer(), &site.point)
     }
 
     /// What it asks, in words: `rel_l2 <= 0.01 at layers.*.ffn_*`.

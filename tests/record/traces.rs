@@ -60,10 +60,16 @@ pub fn trace_of<B: Backend>(
     let run = RunV1 {
         kind: "record".to_owned(),
         semantics: semantics.name().to_owned(),
+        kernel_path: identity.kernel_path,
+        instruction_set: identity.instruction_set,
+        device_kind: identity.device_kind,
         compute_type: identity.compute_type,
         kv_type: identity.kv_type,
         prompt_tokens: tokens.to_vec(),
+        model_path: model.path().display().to_string(),
+        model_files: Vec::new(),
         model_hash: model.hash().unwrap().model,
+        weight_type: model.weight_type().name().to_owned(),
         architecture: model.architecture().name().to_owned(),
         hyper_parameters: model.facts().iter().map(pair).collect(),
         ..run()

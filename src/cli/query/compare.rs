@@ -1,10 +1,11 @@
 //! `actrace-query compare`: runs beside a reference, layer by layer, with a verdict.
 
 use super::block_on;
+use super::judging::Judging;
 use super::output::Output;
 use super::page_format::PageFormat;
 use crate::cli::{json, note, print};
-use crate::compare::{Assessment, Comparison, Rules, Standing, Warning};
+use crate::compare::{Assessment, Rules, Standing, Warning};
 use crate::error::{Error, Result};
 use crate::open::{RunRef, TraceSet};
 use crate::report::{comparisons_json, comparisons_junit, comparisons_text};
@@ -40,6 +41,8 @@ pub struct Compare {
     /// Refuse to compare where any row has to be left out
     #[arg(long)]
     strict: bool,
+    #[command(flatten)]
+    judging: Judging,
     /// How the answer is written: table is a page with the verdict, json an object with everything, junit what CI systems
     /// read; the others are the rows of layers and points alone
     #[arg(long, value_enum, default_value_t)]
@@ -52,11 +55,13 @@ impl Compare {
         let rules = self.rules.as_deref().map(Rules::open).transpose()?;
         let set = super::open(&self.files)?;
         let (reference, targets) = self.runs(&set)?;
-        let output = Output::stdout(self.format.of_rows());
-        output.check(&[])?;
+        if targets.len() > 1 {
+            self.judging.check_several()?;
+        }
+        Output::stdout(self.format.of_rows()).check(&[])?;
         let warnings = Warning::of(&reference)?;
         let assess = |target: &RunRef| {
-            let comparison = Comparison::new(reference.clone(), target.clone(), self.rtol, self.strict)?;
+            let comparison = self.judging.compare(&set, (&reference, target), self.rtol, self.strict)?;
             Assessment::of(&reference, target, comparison, &warnings, rules.as_ref())
         };
         show(&targets.iter().map(assess).collect::<Result<Vec<_>>>()?, self.format)
@@ -80,8 +85,15 @@ impl Compare {
     }
 }
 
+/// Compares two runs of `set` as without options, and prints; gives the exit status.
+pub fn plain(set: &TraceSet, reference: &RunRef, target: &RunRef) -> Result<u8> {
+    let comparison = Judging::default().compare(set, (reference, target), None, false)?;
+    let assessment = Assessment::of(reference, target, comparison, &Warning::of(reference)?, None)?;
+    show(&[assessment], PageFormat::Page)
+}
+
 /// Prints comparisons; gives the exit status.
-pub fn show(assessments: &[Assessment], format: PageFormat) -> Result<u8> {
+fn show(assessments: &[Assessment], format: PageFormat) -> Result<u8> {
     match format {
         PageFormat::Page => print(&comparisons_text(assessments))?,
         PageFormat::Json => print(&json(&comparisons_json(assessments))?)?,

@@ -1,10 +1,8 @@
 //! `actrace-query demo`: the whole road on the model that the repository ships.
 
-use super::compare::show;
-use super::page_format::PageFormat;
+use super::compare::plain;
 use crate::cli::Recorder;
 use crate::cli::print;
-use crate::compare::{Assessment, Comparison, Warning};
 use crate::error::{Error, ErrorKind, Result};
 use crate::open::TraceSet;
 use clap::Parser;
@@ -48,11 +46,8 @@ impl Demo {
         record(&gguf, &self.model, "gguf", out)?;
         print("$ actrace-query compare demo.actrace --reference safetensors --target gguf\n")?;
         let set = TraceSet::open(&[out.to_path_buf()])?;
-        let (reference, target) = (set.resolve("safetensors")?, set.resolve("gguf")?);
-        let comparison = Comparison::new(reference.clone(), target.clone(), None, false)?;
-        let assessment = Assessment::of(&reference, &target, comparison, &Warning::of(&reference)?, None)?;
         // What the two formats differ in is what the demo shows, not a failure of it.
-        show(&[assessment], PageFormat::Page)?;
+        plain(&set, &set.resolve("safetensors")?, &set.resolve("gguf")?)?;
         Ok(0)
     }
 }

@@ -4,6 +4,7 @@ mod audit;
 mod compare;
 mod demo;
 mod follow;
+mod judging;
 mod list;
 mod output;
 mod page_format;

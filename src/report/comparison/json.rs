@@ -1,9 +1,9 @@
 //! Comparisons as an object, with everything that is known.
 
+use super::judgement::{baseline_json, divergence_json};
 use super::{answer, rules, sites, warnings, worst};
-use crate::compare::{Assessment, Divergence};
+use crate::compare::{Assessment, Judge};
 use crate::open::RunRef;
-use crate::report::number;
 use serde_json::{Value, json};
 
 /// One comparison as its object, with at least `verdict`, `reason`, `status` and `first_divergence`; several as an object
@@ -32,7 +32,13 @@ fn object(assessment: &Assessment) -> Value {
         "status": assessment.standing().name(),
         "verdict": comparison.verdict.name(),
         "reason": comparison.reason,
+        "judged_by": comparison.judged_by.map(Judge::name),
+        "evidence": comparison.evidence(),
         "first_divergence": comparison.first_divergence.as_ref().map(divergence_json),
+        "first_exceeding": comparison.first_exceeding.as_ref().map(divergence_json),
+        "baseline": comparison.baseline.as_ref().map(baseline_json),
+        "rounding": { "reference": comparison.rounding[0], "target": comparison.rounding[1] },
+        "unlike_numbers": comparison.unlike_numbers,
         "tolerance": { "rel_l2": tolerance.value, "reason": tolerance.reason, "floor": tolerance.floor },
         "statistics_only": assessment.rests_on_statistics(),
         "unlike": comparison.unlike,
@@ -51,7 +57,7 @@ fn object(assessment: &Assessment) -> Value {
     })
 }
 
-fn run_json(run: &RunRef) -> Value {
+pub(super) fn run_json(run: &RunRef) -> Value {
     let identity = &run.view().identity;
     json!({
         "label": identity.label,
@@ -61,14 +67,5 @@ fn run_json(run: &RunRef) -> Value {
         "weight_type": identity.weight_type,
         "semantics": identity.semantics,
         "device": identity.device_kind,
-    })
-}
-
-fn divergence_json(divergence: &Divergence) -> Value {
-    json!({
-        "layer": divergence.layer,
-        "point": divergence.point,
-        "position": divergence.position,
-        "rel_l2": number(divergence.rel_l2),
     })
 }

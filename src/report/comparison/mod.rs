@@ -2,6 +2,7 @@
 
 mod answer;
 mod json;
+mod judgement;
 mod page;
 mod rules;
 mod sites;
@@ -14,7 +15,7 @@ pub use page::comparisons_text;
 #[cfg(feature = "query")]
 pub use suite::comparisons_junit;
 
-use crate::compare::{Assessment, Divergence, Measured, Standing};
+use crate::compare::{Assessment, Measured, Standing};
 
 /// The worst of several comparisons; passed, where there is none.
 fn worst(assessments: &[Assessment]) -> Standing {
@@ -31,17 +32,8 @@ fn place(layer: Option<u32>, point: &str, occurrence: u32) -> String {
 /// The place of what a rule measured, in words.
 fn measured_place(assessment: &Assessment, measured: &Measured) -> String {
     let site = assessment.comparison.pairing.as_ref().and_then(|pairing| pairing.sites.get(measured.site));
-    let place =
-        site.map_or_else(String::new, |site| place(u32::try_from(site.layer).ok(), &site.point, site.occurrence));
+    let place = site.map_or_else(String::new, |site| place(site.layer(), &site.point, site.occurrence));
     measured.position.map_or_else(|| place.clone(), |position| format!("{place} at position {position}"))
-}
-
-/// Where two runs part, in words.
-fn divergence_text(divergence: &Divergence) -> String {
-    let place = place(divergence.layer, &divergence.point, 0);
-    let position = divergence.position.map_or_else(String::new, |position| format!(", position {position}"));
-    let size = divergence.rel_l2.map_or_else(String::new, |rel_l2| format!(", rel_l2 {rel_l2:.2e}"));
-    format!("{place}{position}{size}")
 }
 
 /// The name of a run without what a terminal would obey.

@@ -1,6 +1,7 @@
 //! Comparisons as a page: who, each layer and point, the answer, what looks wrong, the rules, the verdict last.
 
-use super::{answer, divergence_text, label, rules, sites, warnings};
+use super::judgement::{self, divergence_text};
+use super::{answer, label, rules, sites, warnings};
 use crate::compare::{Assessment, Comparison};
 use crate::open::RunRef;
 use crate::record::RunV1;
@@ -31,13 +32,16 @@ pub(super) fn page(assessment: &Assessment) -> String {
     if !comparison.unlike.is_empty() {
         text += &format!("unlike: {}\n", comparison.unlike.join(", "));
     }
+    if comparison.tolerance.floor {
+        let [reference, target] = &comparison.rounding;
+        text += &format!("rounding: reference {reference}; target {target}\n");
+    }
     text += &format!("tolerance: {:.1e} ({})\n", comparison.tolerance.value, comparison.tolerance.reason);
-    let first = comparison.first_divergence.as_ref().map_or_else(|| "none".to_owned(), divergence_text);
-    text += &format!("first divergence: {first}\n");
+    text += &judgement::text(comparison);
     text += &format!("verdict: {} - {}\n", comparison.verdict.name(), comparison.reason);
     match &assessment.rulings {
         Some(rulings) => {
-            text + &format!("by the rules: {} - {}\n", assessment.standing().name(), rules::reason(rulings))
+            text + &format!("by the rules: {} - {}\n", assessment.standing().name(), rules::reason(assessment, rulings))
         }
         None => text,
     }

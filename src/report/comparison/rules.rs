@@ -78,7 +78,7 @@ pub(super) fn value_text(finding: &Finding) -> String {
 }
 
 /// What the rules together come to.
-pub(super) fn reason(rulings: &Rulings) -> String {
+pub(super) fn reason(assessment: &Assessment, rulings: &Rulings) -> String {
     let lines = |wanted: &dyn Fn(&Ruling) -> bool| -> Vec<String> {
         rulings.rulings.iter().filter(|ruling| wanted(ruling)).map(|ruling| ruling.rule.line.to_string()).collect()
     };
@@ -99,6 +99,9 @@ pub(super) fn reason(rulings: &Rulings) -> String {
         parts
             .push(format!("{} places without a rule differ, and no values were kept", rulings.uncovered_unknown.len()));
     }
+    if assessment.is_proven() {
+        parts.push(format!("whatever the rules, the runs have {}", assessment.comparison.verdict.name()));
+    }
     if parts.is_empty() { "every rule holds".to_owned() } else { parts.join("; ") }
 }
 
@@ -106,7 +109,7 @@ pub(super) fn reason(rulings: &Rulings) -> String {
 pub(super) fn json(assessment: &Assessment, rulings: &Rulings) -> Value {
     let sites = |list: &[usize]| list.iter().map(|at| site_name(assessment, *at)).collect::<Vec<_>>();
     json!({
-        "reason": reason(rulings),
+        "reason": reason(assessment, rulings),
         "rules": rulings.rulings.iter().map(|ruling| object(assessment, ruling)).collect::<Vec<_>>(),
         "uncovered": rulings.uncovered.len(),
         "uncovered_beyond": sites(&rulings.uncovered_exceeding),
@@ -116,7 +119,7 @@ pub(super) fn json(assessment: &Assessment, rulings: &Rulings) -> Value {
 
 fn site_name(assessment: &Assessment, at: usize) -> String {
     let site = assessment.comparison.pairing.as_ref().and_then(|pairing| pairing.sites.get(at));
-    site.map_or_else(String::new, |site| place(u32::try_from(site.layer).ok(), &site.point, site.occurrence))
+    site.map_or_else(String::new, |site| place(site.layer(), &site.point, site.occurrence))
 }
 
 fn object(assessment: &Assessment, ruling: &Ruling) -> Value {
@@ -148,7 +151,7 @@ fn measured_json(assessment: &Assessment, measured: &Measured) -> Value {
         Finding::Broken(why) | Finding::Unknown(why) => (Value::Null, Some(why)),
     };
     json!({
-        "layer": site.and_then(|site| u32::try_from(site.layer).ok()),
+        "layer": site.and_then(|site| site.layer()),
         "point": site.map(|site| &site.point),
         "occurrence": site.map(|site| site.occurrence),
         "position": measured.position,

@@ -1,6 +1,6 @@
 //! The places of a comparison: a line and an object for each.
 
-use crate::compare::{Comparison, SiteComparison, SitePair, stands_out};
+use crate::compare::{Comparison, Relative, SiteComparison, SitePair, stands_out};
 use crate::report::number;
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ pub(super) fn pairs(comparison: &Comparison) -> impl Iterator<Item = (usize, &Si
 }
 
 fn line(comparison: &Comparison, at: usize, pair: &SitePair, site: &SiteComparison) -> String {
-    let layer = u32::try_from(pair.layer).map_or_else(|_| "-".to_owned(), |layer| layer.to_string());
+    let layer = pair.layer().map_or_else(|| "-".to_owned(), |layer| layer.to_string());
     let point = super::place(None, &pair.point, pair.occurrence);
     let number = |value: Option<f64>, digits: usize| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.digits$}"));
     let small = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2e}"));
@@ -45,8 +45,10 @@ pub(super) fn json(comparison: &Comparison) -> Vec<Value> {
 
 fn object(comparison: &Comparison, at: usize, pair: &SitePair, site: &SiteComparison) -> Value {
     let sums = &site.sums;
+    let own = comparison.inheritance.get(at).copied().unwrap_or_default();
+    let relative = comparison.baseline.as_ref().and_then(|baseline| *baseline.sites.get(at)?);
     json!({
-        "layer": u32::try_from(pair.layer).ok(),
+        "layer": pair.layer(),
         "point": pair.point,
         "occurrence": pair.occurrence,
         "rows": pair.rows.len(),
@@ -77,5 +79,11 @@ fn object(comparison: &Comparison, at: usize, pair: &SitePair, site: &SiteCompar
         "ulp_max": sums.ulp_max,
         "disagreeing": sums.disagreeing,
         "ratio_std": number(site.ratio_std()),
+        "inherited": number(own.inherited),
+        "introduced": number(own.introduced),
+        "introduced_is": own.introduced.map(|_| if own.measured { "measured" } else { "estimate" }),
+        "amplification": number(own.amplification(site)),
+        "baseline_rel_l2": number(relative.map(|relative| relative.baseline)),
+        "noise_ratio": number(relative.map(Relative::ratio)),
     })
 }

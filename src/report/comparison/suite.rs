@@ -1,7 +1,8 @@
 //! Comparisons as JUnit suites: one for each target. Its first case is the verdict; then a case for each rule where there
 //! are rules, else for each layer and point.
 
-use super::{divergence_text, label, measured_place, page, place, rules, sites};
+use super::judgement::{divergence_text, worst_text};
+use super::{label, measured_place, page, place, rules, sites};
 use crate::compare::{Assessment, Comparison, Level, Outcome, Ruling, SiteComparison, SitePair, Standing, stands_out};
 use crate::error::Result;
 use crate::report::junit::{self, Case, Complaint, Suite, junit};
@@ -38,10 +39,12 @@ fn suite(assessment: &Assessment) -> Suite {
 
 fn verdict(assessment: &Assessment) -> junit::Outcome {
     let comparison = &assessment.comparison;
-    let by_rules = assessment.rulings.as_ref().map(rules::reason);
+    let by_rules = assessment.rulings.as_ref().map(|rulings| rules::reason(assessment, rulings));
     let message = by_rules.unwrap_or_else(|| format!("{}: {}", comparison.verdict.name(), comparison.reason));
     let first = comparison.first_divergence.as_ref();
-    let text = first.map_or_else(String::new, |first| format!("first divergence: {}", divergence_text(first)));
+    let text = first.map_or_else(String::new, |first| {
+        format!("first divergence: {}\n{}", divergence_text(first), worst_text(first))
+    });
     match assessment.standing() {
         Standing::Passed => junit::Outcome::Passed,
         Standing::Undecided => junit::Outcome::Error(Complaint { message, text }),
@@ -50,9 +53,9 @@ fn verdict(assessment: &Assessment) -> junit::Outcome {
 }
 
 fn place_case(comparison: &Comparison, at: usize, pair: &SitePair, site: &SiteComparison, name: &str) -> Case {
-    let layer = u32::try_from(pair.layer).ok();
+    let layer = pair.layer();
     let class = layer.map_or_else(|| name.to_owned(), |layer| format!("{name}.layers.{layer}"));
-    let culprit = comparison.first_divergence.as_ref().is_some_and(|first| first.site == at);
+    let culprit = comparison.first_divergence.as_ref().is_some_and(|first| first.site == Some(at));
     let beyond = stands_out(comparison, at);
     let outcome = match () {
         () if beyond || culprit => junit::Outcome::Failed(Complaint {

@@ -1,0 +1,350 @@
+//! The audit as the judge of a comparison: the operations of the target made again, its file held against the reference's.
+
+use super::{
+    Class, Culprit, Finding, Judgement, Verdict as Audited, audit_files, audit_kernels, audit_precision, together,
+    verdict,
+};
+use crate::compare::{Comparison, Divergence, Inheritance, Judge, Relation, Verdict, Worst};
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::Graph;
+use crate::model::quant::scale_elements;
+use crate::model::{Model, TensorType};
+use crate::open::RunRef;
+use crate::record::RunV1;
+use crate::replay::{Emulation, Recorded, overrides};
+use std::path::Path;
+
+/// A model file that a run used, or why it is not at hand.
+#[derive(Debug)]
+pub enum AtHand {
+    /// The file, opened with the settings of the run.
+    Model(Box<Model>),
+    /// It is not there; the reason.
+    Absent(String),
+}
+
+impl AtHand {
+    /// The model of `run`: at `given`, or where the run found it; with the size and hash that the run says.
+    pub fn of(run: &RunV1, given: Option<&Path>) -> Self {
+        let path = given.unwrap_or_else(|| Path::new(&run.model_path));
+        if path.as_os_str().is_empty() || run.model_hash == [0; 32] {
+            return AtHand::Absent(format!("`{}` does not say which model file it used", run.label));
+        }
+        let opened = overrides(run).and_then(|set| Model::open_with(path, &set));
+        let model = match opened {
+            Ok(model) => model,
+            Err(error) => return AtHand::Absent(format!("the model of `{}` cannot be read: {error}", run.label)),
+        };
+        let changed = || AtHand::Absent(format!("{} is not the file that `{}` used", path.display(), run.label));
+        let sizes = |file: &crate::model::ModelFile| run.model_files.iter().any(|known| known.size == file.size);
+        if !run.model_files.is_empty() && !model.files().iter().all(sizes) {
+            return changed();
+        }
+        match model.hash() {
+            Ok(hash) if hash.model == run.model_hash => AtHand::Model(Box::new(model)),
+            _ => changed(),
+        }
+    }
+
+    fn model(&self) -> Option<&Model> {
+        match self {
+            AtHand::Model(model) => Some(model),
+            AtHand::Absent(_) => None,
+        }
+    }
+
+    fn absence(&self) -> Option<&str> {
+        match self {
+            AtHand::Model(_) => None,
+            AtHand::Absent(why) => Some(why),
+        }
+    }
+}
+
+/// What was found of one run.
+struct Audit {
+    findings: Vec<Finding>,
+    verdict: Audited,
+    culprit: Option<Culprit>,
+}
+
+impl Audit {
+    fn of(findings: Vec<Finding>) -> Self {
+        let (verdict, culprit) = verdict(&findings);
+        Audit { findings, verdict, culprit }
+    }
+
+    fn count(&self, wanted: fn(Judgement) -> bool) -> usize {
+        self.findings.iter().filter(|finding| wanted(finding.judgement)).count()
+    }
+
+    fn is_right(&self) -> bool {
+        matches!(self.verdict, Audited::Right | Audited::Rounding)
+    }
+
+    /// The first operation that is right by another rounding than declared.
+    fn rounding(&self) -> Option<(&Finding, &'static str)> {
+        self.findings.iter().find_map(|finding| match finding.judgement {
+            Judgement::Rounding(name) => Some((finding, name)),
+            _ => None,
+        })
+    }
+}
+
+/// Lets an audit of the target decide `comparison`, as far as the model files let it: operations by the target's own file,
+/// that file by the reference's, or operations by the reference's where the target's is gone. Where the runs diverge and
+/// the target is right, the reference is audited too. `done` is called after each operation.
+///
+/// # Errors
+/// Those of reading traces and weights.
+pub fn judge(
+    comparison: &mut Comparison,
+    target_model: &AtHand,
+    reference_model: &AtHand,
+    done: &(dyn Fn() + Sync),
+) -> Result<()> {
+    let Some(pairing) = &comparison.pairing else { return Ok(()) };
+    let (reference, target) = (pairing.reference.clone(), pairing.target.clone());
+    let diverged = comparison.verdict == Verdict::Diverged;
+    let weights = Weights::of(&reference, &target, target_model, reference_model);
+    let audit = match audit_target(&target, &weights, done) {
+        Ok(audit) => audit,
+        // Models of other families or depths: what is compared is not one model.
+        Err(error) if [ErrorKind::NotComparable, ErrorKind::Unsupported].contains(&error.kind()) => {
+            comparison.reason += &format!("; no audit: {error}");
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    let Some(audit) = audit else {
+        comparison.reason += &format!("; an audit needs {}", weights.needs().join(", and "));
+        return Ok(());
+    };
+    measured(comparison, &audit.findings);
+    if comparison.relation == Relation::Twins {
+        return Ok(name_class(comparison, &audit));
+    }
+    match &audit.culprit {
+        Some(culprit) => blame(comparison, culprit, &audit, "")?,
+        None if !audit.is_right() => comparison.reason += "; the audit could judge no operation",
+        None if diverged => second(comparison, &audit, &weights, &reference, done)?,
+        None => clear(comparison, &audit, &weights),
+    }
+    Ok(())
+}
+
+/// What there is to judge by.
+struct Weights<'a> {
+    target: &'a AtHand,
+    reference: &'a AtHand,
+    /// Whether both runs used one file with one set of numbers.
+    same: bool,
+    /// Whether the reference's weights are plain numbers, from which rounding can be estimated.
+    plain: bool,
+}
+
+impl<'a> Weights<'a> {
+    fn of(reference: &RunRef, target: &RunRef, target_model: &'a AtHand, reference_model: &'a AtHand) -> Self {
+        let (r, t) = (&reference.view().identity, &target.view().identity);
+        let same = r.model_hash == t.model_hash && r.model_hash != [0; 32] && r.hyper_parameters == t.hyper_parameters;
+        let plain = TensorType::named(&r.weight_type).is_some_and(|kind| scale_elements(kind).is_none());
+        Weights { target: target_model, reference: reference_model, same, plain }
+    }
+
+    /// Whether the target's file was held against the reference's, or needs not be.
+    fn are_judged(&self) -> bool {
+        self.same || self.reference.model().is_some()
+    }
+
+    /// What is not at hand.
+    fn needs(&self) -> Vec<String> {
+        let absent = [self.target, self.reference].map(|model| model.absence().map(str::to_owned));
+        let mut absent: Vec<String> = absent.into_iter().flatten().collect();
+        absent.dedup();
+        if absent.is_empty() { vec!["tensors of the target (record with --tensors all)".to_owned()] } else { absent }
+    }
+}
+
+/// Every part for which there is material; `None` where there is none.
+fn audit_target(run: &RunRef, weights: &Weights<'_>, done: &(dyn Fn() + Sync)) -> Result<Option<Audit>> {
+    let identity = &run.view().identity;
+    let emulation = Emulation::of(identity, "recorded")?;
+    match (weights.target.model(), weights.reference.model()) {
+        (Some(model), original) => {
+            let graph = Graph::of(model)?;
+            let recorded = Recorded::read(run.clone(), &graph)?;
+            let kernels = audit_kernels(model, &graph, &recorded, &emulation, done)?;
+            let files = match original.filter(|_| !weights.same) {
+                Some(original) => audit_files(model, &graph, original, &Graph::of(original)?, done)?,
+                None => Vec::new(),
+            };
+            Ok(Some(Audit::of(together(kernels, files))))
+        }
+        (None, Some(original)) if weights.plain => {
+            let graph = Graph::of(original)?;
+            let recorded = Recorded::read(run.clone(), &graph)?;
+            Ok(Some(Audit::of(audit_precision(original, &graph, &recorded, &emulation, done)?)))
+        }
+        (None, _) => Ok(None),
+    }
+}
+
+/// The errors that operations made themselves were measured.
+fn measured(comparison: &mut Comparison, findings: &[Finding]) {
+    let Some(pairing) = &comparison.pairing else { return };
+    for (pair, own) in pairing.sites.iter().zip(&mut comparison.inheritance) {
+        let place = (pair.layer(), pair.point.as_str(), pair.occurrence);
+        let finding = findings.iter().find(|finding| (finding.layer, finding.point, finding.occurrence) == place);
+        if let Some(local) = finding.filter(|finding| finding.bound.is_some() && !finding.inputs.is_empty()) {
+            *own = Inheritance { introduced: local.rel_l2, measured: true, ..*own };
+        }
+    }
+}
+
+/// Twins name the place; the audit says what kind of fault it is.
+fn name_class(comparison: &mut Comparison, audit: &Audit) {
+    let Some(culprit) = &mut comparison.first_divergence else { return };
+    let place = (culprit.layer, culprit.point.as_str(), culprit.occurrence);
+    let mut findings = audit.findings.iter();
+    let found = findings.find(|finding| (finding.layer, finding.point, finding.occurrence) == place);
+    culprit.class = found.and_then(Finding::class).map(Class::name);
+    let text = culprit.class.map_or_else(
+        || "the audit finds the target right there by its own file: look at the reference, or at the file".to_owned(),
+        |class| format!("the audit says: {class}"),
+    );
+    comparison.reason += &format!("; {text}");
+}
+
+/// The audit's culprit is the comparison's.
+fn blame(comparison: &mut Comparison, culprit: &Culprit, audit: &Audit, side: &str) -> Result<()> {
+    let place = (culprit.layer, culprit.point, culprit.occurrence);
+    let finding = audit.findings.iter().find(|finding| (finding.layer, finding.point, finding.occurrence) == place);
+    let note = finding.map(|finding| finding.note.clone()).unwrap_or_default();
+    let Some(pairing) = &comparison.pairing else { return Ok(()) };
+    let here = |site: &crate::compare::SitePair| (site.layer(), site.point.as_str(), site.occurrence) == place;
+    let site = pairing.sites.iter().position(here);
+    let worst = match site.and_then(|site| pairing.sites.get(site)) {
+        Some(pair) => Worst::of(pairing, pair, culprit.position)?,
+        None => None,
+    };
+    // Where a chain was judged as one, any of it may be wrong.
+    let unseen = finding.map(|finding| finding.through.clone()).unwrap_or_default();
+    let between = unjudged(audit, finding);
+    let found = Divergence {
+        site,
+        layer: culprit.layer,
+        point: culprit.point.to_owned(),
+        occurrence: culprit.occurrence,
+        position: culprit.position,
+        first_position: site.and_then(|site| comparison.sites.get(site)?.first_differing),
+        rel_l2: culprit.rel_l2.filter(|error| error.is_finite()),
+        worst,
+        unseen: unseen.into_iter().chain(between).collect(),
+        class: Some(culprit.class.name()),
+        note: note.clone(),
+    };
+    let note = if note.is_empty() { String::new() } else { format!(": {note}") };
+    comparison.reason = format!("{}{} is wrong, class {}{note}", found.place(), side, culprit.class.name());
+    comparison.verdict = Verdict::Diverged;
+    comparison.judged_by = Some(Judge::Audit);
+    comparison.first_divergence = Some(found);
+    Ok(())
+}
+
+/// Points before a finding that could not be judged: what is wrong there would not be known.
+fn unjudged(audit: &Audit, finding: Option<&Finding>) -> Vec<String> {
+    let Some(finding) = finding else { return Vec::new() };
+    let before = audit.findings.iter().filter(|other| other.site < finding.site);
+    let open = before.filter(|other| matches!(other.judgement, Judgement::Undecided(_)));
+    open.map(|other| match other.layer {
+        Some(layer) => format!("layers.{layer}.{}", other.point),
+        None => other.point.to_owned(),
+    })
+    .collect()
+}
+
+/// The runs diverge and the target is right: by another rounding, or the reference is wrong, or it cannot be told.
+fn second(
+    comparison: &mut Comparison,
+    audit: &Audit,
+    weights: &Weights<'_>,
+    reference: &RunRef,
+    done: &(dyn Fn() + Sync),
+) -> Result<()> {
+    let given = Weights { target: weights.reference, reference: weights.target, same: true, plain: false };
+    let other = audit_target(reference, &given, done)?;
+    if let Some(other) = &other
+        && let Some(culprit) = &other.culprit
+    {
+        return blame(comparison, culprit, other, " of the reference");
+    }
+    comparison.judged_by = Some(Judge::Audit);
+    let right = right_text(audit);
+    let rounding = audit.rounding().or_else(|| other.as_ref()?.rounding());
+    if let Some((finding, name)) = rounding.filter(|_| !comparison.tolerance.floor) {
+        let layer = finding.layer.map_or_else(String::new, |layer| format!("layer {layer} "));
+        comparison.reason =
+            format!("no operation is wrong: {layer}{} is right by another rounding, {name} ({right})", finding.point);
+        comparison.verdict = Verdict::WithinTolerance;
+        comparison.first_divergence = None;
+    } else if weights.are_judged() && other.as_ref().is_some_and(Audit::is_right) {
+        comparison.reason =
+            format!("no operation of either run is wrong, though they are apart: {right}; {}", comparison.reason);
+        comparison.verdict = Verdict::Undecided;
+    } else {
+        comparison.reason = format!(
+            "{}; by its own file the target is right ({right}), so to decide takes {}",
+            comparison.reason,
+            weights.needs().join(", and ")
+        );
+        comparison.verdict = Verdict::Undecided;
+    }
+    Ok(())
+}
+
+/// The target is right, and the runs are no further apart than right runs may be.
+fn clear(comparison: &mut Comparison, audit: &Audit, weights: &Weights<'_>) {
+    let right = right_text(audit);
+    if !weights.are_judged() {
+        comparison.reason += &format!(
+            "; by its own file the target is right ({right}); whether the file is takes {}",
+            weights.needs().join(", and ")
+        );
+        return;
+    }
+    let file = match (weights.same, weights.target.model()) {
+        (true, _) => "both runs used one file",
+        (false, Some(_)) => "its file is a rounding of the reference's",
+        (false, None) => "as far as rounding to its types lets one see",
+    };
+    comparison.reason = format!("no operation of the target is wrong ({right}), and {file}");
+    comparison.verdict = Verdict::WithinTolerance;
+    comparison.judged_by = Some(Judge::Audit);
+}
+
+fn right_text(audit: &Audit) -> String {
+    let right = audit.count(|judgement| matches!(judgement, Judgement::Right | Judgement::Rounding(_)));
+    let rounding = audit.count(|judgement| matches!(judgement, Judgement::Rounding(_)));
+    let open = audit.count(|judgement| matches!(judgement, Judgement::Undecided(_)));
+    let mut text = format!("{right} operations right");
+    if rounding > 0 {
+        text += &format!(", {rounding} of them by another rounding than declared");
+    }
+    if open > 0 {
+        text += &format!(", {open} not judged");
+    }
+    text
+}
+
+/// Refuses an audit of what holds nothing to audit by.
+///
+/// # Errors
+/// Usage, where the target's operations cannot be made again.
+pub fn check_auditable(target: &AtHand, reference: &AtHand) -> Result<()> {
+    match (target.absence(), reference.absence()) {
+        (Some(target), Some(reference)) => {
+            Err(Error::usage(format!("--audit has nothing to audit by: {target}; {reference}")))
+        }
+        _ => Ok(()),
+    }
+}
