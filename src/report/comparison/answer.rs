@@ -14,7 +14,10 @@ pub(super) fn text(answer: &Answer) -> String {
         let count = answer.prefill_against_decode.len();
         text += &format!("prefill against decode: {count} positions, {first} to {last}\n");
     }
-    if let (Some(last), Some(mean), Some(most)) = (answer.last(), answer.kl_mean(), answer.kl_max()) {
+    let same = answer.rows.iter().all(|row| row.kl_divergence == 0.0 && row.top1_equal());
+    if same && !answer.rows.is_empty() {
+        text += &format!("answer: {} rows of logits, KL divergence 0, no greedy choice flips\n", answer.rows.len());
+    } else if let (Some(last), Some(mean), Some(most)) = (answer.last(), answer.kl_mean(), answer.kl_max()) {
         text += &format!("answer: {} rows of logits, KL divergence in nats\n", answer.rows.len());
         text += &format!("  last row: {}\n", row_text(last));
         text += &format!("  mean KL {mean:.2e}, largest {:.2e} at position {}\n", most.kl_divergence, most.position);
@@ -26,7 +29,7 @@ pub(super) fn text(answer: &Answer) -> String {
     }
     text += &choices_text(answer);
     let steps = answer.steps();
-    if steps.len() > 1 { text + &steps_text(&steps) } else { text }
+    if steps.len() > 1 && !same { text + &steps_text(&steps) } else { text }
 }
 
 fn row_text(row: &AnswerRow) -> String {

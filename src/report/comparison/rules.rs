@@ -85,12 +85,12 @@ pub(super) fn reason(assessment: &Assessment, rulings: &Rulings) -> String {
     let failed = lines(&|ruling| ruling.outcome == Outcome::Exceeded(Level::Fail));
     let warned = lines(&|ruling| ruling.outcome == Outcome::Exceeded(Level::Warn));
     let undecided = lines(&|ruling| ruling.outcome == Outcome::Undecided);
-    let unused = lines(&|ruling| ruling.outcome == Outcome::Unused);
-    let said = [("fails", failed), ("warns", warned), ("is undecided", undecided), ("decides for no place", unused)];
+    let unused = lines(&|ruling| ruling.outcome == Outcome::Unused && !ruling.rule.optional);
+    let said = [("fail", failed), ("warn", warned), ("undecided", undecided), ("for no place", unused)];
     let mut parts: Vec<String> = said
         .into_iter()
         .filter(|(_, lines)| !lines.is_empty())
-        .map(|(what, lines)| format!("{what}: the rule of line {}", lines.join(", ")))
+        .map(|(what, lines)| format!("{what}: line {}", lines.join(", line ")))
         .collect();
     if !rulings.uncovered_exceeding.is_empty() {
         parts.push(format!("{} places without a rule are beyond the tolerance", rulings.uncovered_exceeding.len()));
