@@ -1,10 +1,12 @@
 //! Rules of a file: which one decides where, what comes of it, the limit that would just pass, and what is refused.
 
+use crate::asking::ask_as;
 use crate::comparing::{compare, judged, pair_of_runs, record, smooth};
 use crate::support;
 use crate::synthetic::{Run, write};
 use actrace::compare::{Comparison, Finding, Metric, Outcome, Rules, Rulings};
 use actrace::open::TraceSet;
+use actrace::sql::output::Format;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tempfile::{TempDir, tempdir};
@@ -71,7 +73,8 @@ fn the_worst_value_its_place_and_the_required_limit_are_said() {
     assert_eq!(worst["value"], rule["required"]);
 }
 
-/// The required limit passes, and a limit a little stricter does not: for every metric, over tensors and rows.
+/// The required limit passes, and a limit a little stricter does not: for every metric, over tensors and rows. Over rows it
+/// is the worst value of that name in SQL.
 #[test]
 fn the_required_limit_is_the_strictest_that_passes() {
     let folder = tempdir().unwrap();
@@ -84,6 +87,8 @@ fn the_required_limit_is_the_strictest_that_passes() {
     let sites = vec![(0, "ffn_up"), (-1, "logits")];
     let run = |label, values| Run { label, tokens: vec![1, 2, 3], sites: sites.clone(), tensors: true, values };
     write(&path, &[run("r", &smooth), run("t", &target)], true);
+    let rows = ask_as("SELECT * FROM compare('r', 't')", std::slice::from_ref(&path), Format::Json).0.unwrap();
+    let rows: Vec<Value> = serde_json::from_str(&rows).unwrap();
     let set = TraceSet::open(&[path]).unwrap();
     let comparison = Comparison::new(set.resolve("r").unwrap(), set.resolve("t").unwrap(), None, false).unwrap();
     let ruling = |metric: &str, over: &str, limit: f64| {
@@ -99,6 +104,12 @@ fn the_required_limit_is_the_strictest_that_passes() {
             // Any limit will do to ask for the required one.
             let asked = ruling(name, over, 1.0);
             let required = asked.required.unwrap_or_else(|| panic!("{name} over {over}: {:?}", asked.worst));
+            if *over == "row" {
+                // In SQL, these are numpy's (`comparing::metrics_are_those_of_numpy`).
+                let demands = rows.iter().filter_map(|row| row[*name].as_f64()).map(|value| metric.passes.required(value));
+                let strictest = demands.reduce(|a, b| if metric.passes.allows(a, b) { a } else { b });
+                assert_eq!(strictest, Some(required), "{name}");
+            }
             assert_eq!(ruling(name, over, required).outcome, Outcome::Holds, "{name} over {over}: {required}");
             let larger = ["cosine", "sqnr_db", "pearson", "share_rel_1e3", "share_rel_5e3", "top10_overlap"];
             let stricter =

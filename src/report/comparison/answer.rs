@@ -58,7 +58,7 @@ fn flips_text(answer: &Answer) -> String {
 fn choices_text(answer: &Answer) -> String {
     match answer.first_other_choice {
         None if answer.choices == 0 => String::new(),
-        None => format!("tokens: all {} that were chosen after equal tokens are equal\n", answer.choices),
+        None => format!("tokens: {} chosen after equal tokens, none differs\n", answer.choices),
         Some(chosen) => format!(
             "tokens: the runs part in step {} (of the reference {}): after position {} one chose {}, the other {}\n",
             chosen.target_step, chosen.reference_step, chosen.position, chosen.reference, chosen.target
