@@ -1,65 +1,16 @@
 //! The audit as the judge of a comparison: the operations of the target made again, its file held against the reference's.
 
 use super::{
-    Class, Culprit, Finding, Judgement, Verdict as Audited, audit_files, audit_kernels, audit_precision, together,
-    verdict,
+    AtHand, Class, Culprit, Finding, Judgement, Verdict as Audited, audit_files, audit_kernels, audit_precision,
+    together, verdict,
 };
 use crate::compare::{Comparison, Divergence, Inheritance, Judge, Relation, Verdict, Worst};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Graph;
+use crate::model::TensorType;
 use crate::model::quant::scale_elements;
-use crate::model::{Model, TensorType};
 use crate::open::RunRef;
-use crate::record::RunV1;
-use crate::replay::{Emulation, Recorded, overrides};
-use std::path::Path;
-
-/// A model file that a run used, or why it is not at hand.
-#[derive(Debug)]
-pub enum AtHand {
-    /// The file, opened with the settings of the run.
-    Model(Box<Model>),
-    /// It is not there; the reason.
-    Absent(String),
-}
-
-impl AtHand {
-    /// The model of `run`: at `given`, or where the run found it; with the size and hash that the run says.
-    pub fn of(run: &RunV1, given: Option<&Path>) -> Self {
-        let path = given.unwrap_or_else(|| Path::new(&run.model_path));
-        if path.as_os_str().is_empty() || run.model_hash == [0; 32] {
-            return AtHand::Absent(format!("`{}` does not say which model file it used", run.label));
-        }
-        let opened = overrides(run).and_then(|set| Model::open_with(path, &set));
-        let model = match opened {
-            Ok(model) => model,
-            Err(error) => return AtHand::Absent(format!("the model of `{}` cannot be read: {error}", run.label)),
-        };
-        let changed = || AtHand::Absent(format!("{} is not the file that `{}` used", path.display(), run.label));
-        let sizes = |file: &crate::model::ModelFile| run.model_files.iter().any(|known| known.size == file.size);
-        if !run.model_files.is_empty() && !model.files().iter().all(sizes) {
-            return changed();
-        }
-        match model.hash() {
-            Ok(hash) if hash.model == run.model_hash => AtHand::Model(Box::new(model)),
-            _ => changed(),
-        }
-    }
-
-    fn model(&self) -> Option<&Model> {
-        match self {
-            AtHand::Model(model) => Some(model),
-            AtHand::Absent(_) => None,
-        }
-    }
-
-    fn absence(&self) -> Option<&str> {
-        match self {
-            AtHand::Model(_) => None,
-            AtHand::Absent(why) => Some(why),
-        }
-    }
-}
+use crate::replay::{Emulation, Recorded};
 
 /// What was found of one run.
 struct Audit {
@@ -122,7 +73,8 @@ pub fn judge(
     };
     measured(comparison, &audit.findings);
     if comparison.relation == Relation::Twins {
-        return Ok(name_class(comparison, &audit));
+        name_class(comparison, &audit);
+        return Ok(());
     }
     match &audit.culprit {
         Some(culprit) => blame(comparison, culprit, &audit, "")?,
@@ -241,7 +193,7 @@ fn blame(comparison: &mut Comparison, culprit: &Culprit, audit: &Audit, side: &s
         worst,
         unseen: unseen.into_iter().chain(between).collect(),
         class: Some(culprit.class.name()),
-        note: note.clone(),
+        note: if side.is_empty() { note.clone() } else { format!("in the reference; {note}") },
     };
     let note = if note.is_empty() { String::new() } else { format!(": {note}") };
     comparison.reason = format!("{}{} is wrong, class {}{note}", found.place(), side, culprit.class.name());

@@ -6,6 +6,7 @@
 //! rounding lets one see. Rules and limits: `docs/audit.md`.
 
 mod allowance;
+mod at_hand;
 mod case;
 mod channels;
 mod expected_step;
@@ -23,11 +24,12 @@ mod replayed;
 mod weight_error;
 mod yardstick;
 
+pub use at_hand::AtHand;
 pub use case::save_case;
 pub use channels::Channels;
 pub use file::audit_files;
 pub use finding::{Class, Culprit, Finding, Judgement, Verdict, together, verdict};
-pub use judge::{AtHand, check_auditable, judge};
+pub use judge::{check_auditable, judge};
 pub use kernel::audit_kernels;
 pub use local_error::{Bound, LocalError, RowError};
 pub use precision::audit_precision;

@@ -2,9 +2,10 @@
 //! either run by itself, and what a user's rules come to.
 
 use super::answer::Answer;
+use super::comparison::Comparison;
 use super::rules::Rules;
 use super::ruling::Rulings;
-use super::verdict::{Comparison, Judge, Verdict};
+use super::verdict::{Judge, Verdict};
 use super::warning::Warning;
 use crate::error::Result;
 use crate::open::RunRef;

@@ -5,6 +5,9 @@ use super::pairing::{Pairing, SitePair};
 use super::site::SiteComparison;
 use super::tolerance::Tolerance;
 use super::worst::Worst;
+use crate::error::Result;
+use crate::open::RunRef;
+use crate::record::SiteV1;
 
 /// A place is blamed with this many times the error of its inputs, where those are noise.
 const INHERITED: f64 = 10.0;
@@ -172,4 +175,38 @@ impl Places<'_> {
 
 fn pair_operation(pairing: &Pairing, at: usize) -> String {
     pairing.sites.get(at).map_or_else(String::new, |pair| pair.operation.clone())
+}
+
+/// The place with what is furthest off there.
+pub(super) fn with_worst(pairing: &Pairing, found: Option<Divergence>) -> Result<Option<Divergence>> {
+    let Some(found) = found else { return Ok(None) };
+    let Some(site) = found.site.and_then(|site| pairing.sites.get(site)) else { return Ok(Some(found)) };
+    Ok(Some(Divergence { worst: Worst::of(pairing, site, found.position)?, ..found }))
+}
+
+/// Where one run has more layers, what differs first behind the last common one does so for the lack of the next.
+pub(super) fn whole_layer(pairing: &Pairing, culprit: Divergence) -> Divergence {
+    let plan = |run: &RunRef| run.view().plan.sites.clone();
+    let (reference, target) = (plan(&pairing.reference), plan(&pairing.target));
+    let depth = |sites: &[SiteV1]| sites.iter().map(|site| site.layer + 1).max().unwrap_or(0);
+    let (r, t) = (depth(&reference), depth(&target));
+    if r == t || culprit.layer.is_some() || r.min(t) == 0 || culprit.point == "tok_embed" || culprit.point == "embed" {
+        return culprit;
+    }
+    let deeper = if r > t { &reference } else { &target };
+    let first = deeper
+        .iter()
+        .filter(|site| site.layer == r.min(t) && !site.operation.is_empty())
+        .min_by_key(|site| site.ordinal);
+    let Some(first) = first else { return culprit };
+    Divergence {
+        site: None,
+        layer: u32::try_from(first.layer).ok(),
+        point: first.point.clone(),
+        occurrence: 0,
+        rel_l2: None,
+        worst: None,
+        note: format!("{r} layers in the reference, {t} in the target: {} differs for it", culprit.point),
+        ..culprit
+    }
 }

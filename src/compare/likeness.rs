@@ -86,8 +86,11 @@ pub fn unlike(reference: &RunView, target: &RunView) -> Vec<String> {
     differing
 }
 
-/// What else but the processor has a part in a card's arithmetic.
+/// What has a part in a card's arithmetic; nothing on a processor, where the instruction set says it all.
 fn card(run: &RunV1) -> String {
+    if run.device_kind != "cuda" {
+        return String::new();
+    }
     [run.device_name.as_str(), &run.driver, &run.cuda].join(" ").trim().to_owned()
 }
 

@@ -1,11 +1,12 @@
 //! What rules come to on one comparison: the worst value of each, where it is, and the limit that would just pass.
 
+use super::comparison::Comparison;
 use super::metric::Source;
 use super::pairing::{Pairing, RowPair, SitePair};
 use super::row::{Detail, RowComparer, RowComparison};
 use super::rules::{Level, Over, Rule, Rules};
 use super::site::SiteComparison;
-use super::verdict::{Comparison, Verdict};
+use super::verdict::Verdict;
 use crate::error::Result;
 use rayon::prelude::*;
 

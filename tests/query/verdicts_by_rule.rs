@@ -106,7 +106,8 @@ fn the_required_limit_is_the_strictest_that_passes() {
             let required = asked.required.unwrap_or_else(|| panic!("{name} over {over}: {:?}", asked.worst));
             if *over == "row" {
                 // In SQL, these are numpy's (`comparing::metrics_are_those_of_numpy`).
-                let demands = rows.iter().filter_map(|row| row[*name].as_f64()).map(|value| metric.passes.required(value));
+                let demands =
+                    rows.iter().filter_map(|row| row[name].as_f64()).map(|value| metric.passes.required(value));
                 let strictest = demands.reduce(|a, b| if metric.passes.allows(a, b) { a } else { b });
                 assert_eq!(strictest, Some(required), "{name}");
             }
@@ -246,6 +247,16 @@ fn the_shipped_rules_let_a_q8_0_file_pass_and_a_q4_k_file_fail() {
     let (answer, status) = ruled("q4");
     assert_eq!((status, answer["status"].as_str()), (1, Some("failed")));
     assert!(outcomes(&answer).contains(&"warn") && outcomes(&answer).contains(&"fail"), "{:?}", outcomes(&answer));
+}
+
+#[test]
+fn the_page_has_every_metric_and_its_example_is_a_file_of_rules() {
+    let page = std::fs::read_to_string(support::package().join("docs/comparing.md")).unwrap();
+    for name in Metric::names() {
+        assert!(page.contains(&format!("`{name}`")), "{name}");
+    }
+    let example = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(Rules::parse(example).unwrap().rules.len(), 1);
 }
 
 /// What is equal in every bit passes, also where a metric has no number for it.

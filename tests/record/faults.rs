@@ -56,7 +56,18 @@ impl Case {
 
 /// The unbroken run.
 pub fn run_of(model: &Model, tokens: &[u32]) -> RunRef {
-    trace_of(model, semantics(model), backend(model), tokens, DECODED + 1)
+    run_with(model, semantics(model), tokens)
+}
+
+/// The unbroken run in semantics that may be another.
+pub fn run_with(model: &Model, semantics: Semantics, tokens: &[u32]) -> RunRef {
+    trace_of(model, semantics, CpuBackend::new(semantics, 2).unwrap(), tokens, DECODED + 1)
+}
+
+/// A run with one operation tampered with.
+pub fn tampered(model: &Model, tampering: Tampering, place: Place) -> RunRef {
+    let backend = Tampered::new(backend(model), &[(tampering, place)]);
+    trace_of(model, semantics(model), backend, &prompt(), DECODED + 1)
 }
 
 /// `tokens` random ones, always the same.
@@ -108,7 +119,7 @@ fn kernels(model: &Model, graph: &Graph, layers: &[u32]) -> Vec<Case> {
                 let is_bias = ["q", "k", "v"].contains(point) && fault.name.starts_with("bias");
                 let there = has(graph, Some(*layer), if is_bias { "q_matmul" } else { shown });
                 let stale = matches!(fault.tampering, Tampering::Stale) && *layer == 0;
-                let possible = !(blocks && matches!(fault.tampering, Tampering::Transposed)) && !stale;
+                let possible = !(stale || blocks && matches!(fault.tampering, Tampering::Transposed));
                 if there && has(graph, Some(*layer), shown) && possible {
                     cases.push(Case {
                         name: format!("{} at {point}", fault.name),
@@ -213,4 +224,10 @@ pub fn files() -> Vec<Model> {
         .iter()
         .flat_map(|name| ["f16", "q8_0", "q4_k_m"].map(|kind| open(&format!("{name}.{kind}"))))
         .collect()
+}
+
+/// The safetensors that a GGUF file was made from.
+pub fn original(model: &Model) -> Model {
+    let name = model.path().file_name().unwrap().to_str().unwrap().split('.').next().unwrap();
+    open(&format!("{name}.safetensors"))
 }
