@@ -109,7 +109,9 @@ fn the_required_limit_is_the_strictest_that_passes() {
                 let demands =
                     rows.iter().filter_map(|row| row[name].as_f64()).map(|value| metric.passes.required(value));
                 let strictest = demands.reduce(|a, b| if metric.passes.allows(a, b) { a } else { b });
-                assert_eq!(strictest, Some(required), "{name}");
+                // JSON is read to the last place but one.
+                let near = strictest.is_some_and(|found| (found - required).abs() <= 1e-15 * required.abs());
+                assert!(near, "{name}: {strictest:?} against {required}");
             }
             assert_eq!(ruling(name, over, required).outcome, Outcome::Holds, "{name} over {over}: {required}");
             let larger = ["cosine", "sqnr_db", "pearson", "share_rel_1e3", "share_rel_5e3", "top10_overlap"];

@@ -70,7 +70,8 @@ pub(super) fn required_text(ruling: &Ruling) -> Option<String> {
 /// A measured value in words.
 pub(super) fn value_text(finding: &Finding) -> String {
     match finding {
-        Finding::Value(value) if value.abs() >= 1e-3 && value.abs() < 1e6 || *value == 0.0 => format!("{value:.6}"),
+        Finding::Value(value) if value.fract() == 0.0 && value.abs() < 1e6 => format!("{value}"),
+        Finding::Value(value) if value.abs() >= 1e-3 && value.abs() < 1e6 => format!("{value:.6}"),
         Finding::Value(value) => format!("{value:.3e}"),
         Finding::Equal => "equal".to_owned(),
         Finding::Broken(why) | Finding::Unknown(why) => (*why).to_owned(),
