@@ -1,32 +1,45 @@
 //! Two runs side by side: what may be compared, every error metric, where they part, and what to call it.
 
+mod answer;
+mod assessment;
 mod baseline;
+mod buffer;
 mod comparison;
 mod culprit;
 mod inheritance;
 mod likeness;
+mod metric;
 mod metrics;
 mod pairing;
 mod reason;
 mod row;
 mod rows;
+mod rules;
+mod ruling;
 mod site;
 mod tolerance;
 mod verdict;
+mod warning;
 mod weights;
 mod worst;
 
+pub use answer::{Answer, AnswerRow, AnswerStep, Chosen};
+pub use assessment::{Assessment, Standing};
 pub use baseline::{Baseline, RATIO, Relative};
 pub use comparison::Comparison;
 pub use culprit::Divergence;
 pub use inheritance::Inheritance;
 pub use likeness::{Relation, unlike, unlike_numbers};
+pub use metric::{Metric, Passes};
 pub use metrics::{Allclose, Difference, LogitsMetrics, Quantiles, Sums};
 pub use pairing::{LeftOut, Pairing, RowPair, SitePair};
 pub use row::{Detail, Evidence, RowComparer, RowComparison};
 pub use rows::{Row, RunRows, Token};
+pub use rules::{Level, Over, Rule, Rules};
+pub use ruling::{Finding, Measured, Outcome, Ruling, Rulings, stands_out};
 pub use site::{SiteComparison, compare_sites};
 pub use tolerance::Tolerance;
 pub use verdict::{Judge, Verdict};
+pub use warning::{Suspicion, Warning};
 pub use weights::{WeightDifference, WeightPair, WeightPairing, WeightState};
 pub use worst::Worst;

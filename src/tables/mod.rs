@@ -24,7 +24,7 @@ mod weights;
 pub use audit::audit;
 pub use compare::Compare;
 pub use compare_weights::CompareWeights;
-pub use comparison::comparison;
+pub use comparison::comparisons;
 pub use run::RunColumns;
 pub use site::SiteRows;
 

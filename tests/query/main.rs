@@ -1,6 +1,7 @@
 //! Asking traces: every module is a behaviour of `actrace-query` or of the SQL under it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test, a panic is the report")]
 
+mod answers;
 mod asking;
 mod auditing;
 mod command_line;
@@ -13,8 +14,11 @@ mod pages_show_what_commands_print;
 mod payloads;
 mod questions;
 mod ratio;
+mod several_targets;
 #[path = "../support/mod.rs"]
 mod support;
 mod synthetic;
 mod tables;
+mod verdicts_by_rule;
 mod weights;
+mod what_looks_wrong;

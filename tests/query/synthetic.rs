@@ -96,6 +96,11 @@ impl<'a> UnderWay<'a> {
         self.positions += tokens.len() as u32;
     }
 
+    /// Says that something was dropped.
+    pub fn lose(&mut self, loss: &actrace::record::LossV1) {
+        self.writer.record(self.ordinal, self.step, loss).unwrap();
+    }
+
     /// Ends the run well.
     pub fn end(self) {
         let rows = u64::from(self.positions);

@@ -56,6 +56,7 @@ mod replays_are_runs;
 mod results_do_not_depend_on_scheduling;
 mod rows_of_a_layer_share_payloads;
 mod runs_that_are_refused;
+mod runs_that_look_wrong;
 mod schema_matches_the_code;
 mod signals_seal;
 mod states_on_open;

@@ -5,7 +5,6 @@ use crate::cli::Recorder;
 use crate::cli::print;
 use crate::error::{Error, ErrorKind, Result};
 use crate::open::TraceSet;
-use crate::sql::output::Format;
 use clap::Parser;
 use std::path::{Path, PathBuf};
 
@@ -48,7 +47,7 @@ impl Demo {
         print("$ actrace-query compare demo.actrace --reference safetensors --target gguf\n")?;
         let set = TraceSet::open(&[out.to_path_buf()])?;
         // What the two formats differ in is what the demo shows, not a failure of it.
-        plain(&set, &set.resolve("safetensors")?, &set.resolve("gguf")?, Format::Table)?;
+        plain(&set, &set.resolve("safetensors")?, &set.resolve("gguf")?)?;
         Ok(0)
     }
 }

@@ -53,6 +53,17 @@ impl Judging {
         Ok(comparison)
     }
 
+    /// Refuses what only one of several targets can have.
+    ///
+    /// # Errors
+    /// Usage.
+    pub fn check_several(&self) -> Result<()> {
+        match self.model {
+            Some(_) => Err(Error::usage("--model is the file of one target: leave it out, or name one --target")),
+            None => Ok(()),
+        }
+    }
+
     fn audit(&self, comparison: &mut Comparison, reference: &RunRef, target: &RunRef) -> Result<()> {
         let own = at_hand(target, self.model.as_deref())?;
         let original = at_hand(reference, self.reference_model.as_deref())?;

@@ -7,6 +7,7 @@ mod follow;
 mod judging;
 mod list;
 mod output;
+mod page_format;
 mod run;
 mod sql;
 
@@ -43,7 +44,7 @@ enum Verb {
     Run(run::Run),
     /// List the named queries
     List(list::List),
-    /// Compare two runs, layer by layer, and say where they part
+    /// Compare runs with a reference, layer by layer, and say where they part
     Compare(compare::Compare),
     /// Judge every operation of a run on its own recorded inputs, and name the first that is wrong
     Audit(audit::Audit),
