@@ -12,7 +12,7 @@ mod weights;
 pub use metrics::{Allclose, Difference, LogitsMetrics, Quantiles, Sums};
 pub use pairing::{LeftOut, Pairing, RowPair, SitePair};
 pub use row::{Detail, Evidence, RowComparer, RowComparison};
-pub use rows::{Row, RunRows, Token};
+pub use rows::{Row, RunRows, SiteRows, Token};
 pub use site::{SiteComparison, compare_sites};
 pub use tolerance::{Tolerance, unlike};
 pub use verdict::{Comparison, Divergence, Verdict};

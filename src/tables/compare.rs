@@ -126,7 +126,7 @@ impl Table for Compare {
     }
 
     fn is_costly(&self, name: &str) -> bool {
-        !(name == "point" || name == "evidence" || CHEAP.iter().any(|(cheap, _)| *cheap == name))
+        is_costly(name)
     }
 
     fn units(&self, _set: &TraceSet) -> Result<Vec<Unit>> {
@@ -159,6 +159,10 @@ impl Table for Compare {
             rows: rows.0 as usize..rows.1 as usize,
         }))
     }
+}
+
+fn is_costly(name: &str) -> bool {
+    !(name == "point" || name == "evidence" || CHEAP.iter().any(|(cheap, _)| *cheap == name))
 }
 
 struct PairRows {
@@ -217,8 +221,11 @@ impl Rows for PairRows {
         })
     }
 
-    fn rows_per_batch(&self, _schema: &Schema) -> usize {
-        ROWS_PER_BATCH
+    fn rows_per_batch(&self, schema: &Schema) -> usize {
+        let costly = schema.fields().iter().any(|field| is_costly(field.name()));
+        let kept = |pair: &RowPair| pair.reference.payload != 0 && pair.target.payload != 0;
+        let decodes = costly && self.pairs().is_ok_and(|pairs| pairs.iter().any(kept));
+        if decodes { ROWS_PER_BATCH } else { ROWS_PER_UNIT }
     }
 
     fn finish(&self, schema: &SchemaRef, cheap: RecordBatch, rows: &[u32]) -> Result<RecordBatch> {

@@ -96,7 +96,7 @@ fn every_named_query_answers() {
         record.args(["record", "--tokens", "1,2", "--weights", "--label", label, "--out", path(&trace), "--model"]);
         assert!(record.arg(fixture("llama/biased.f32.gguf")).output().unwrap().status.success());
     }
-    for named in actrace::sql::named::all().unwrap() {
+    for named in actrace::sql::named::Catalogue::shipped().all().unwrap() {
         let output = query(&["run", &named.name, path(&trace), "--format", "csv"]);
         assert!(output.status.success(), "{}: {}", named.name, text(&output.stderr));
         let header = text(&output.stdout).lines().next().unwrap().to_owned();

@@ -3,11 +3,15 @@
 
 mod asking;
 mod auditing;
+mod channels_and_experts;
 mod command_line;
 mod comparing;
 mod documented_tables;
 mod following_a_live_trace;
 mod formats_of_one_model;
+mod growth_and_odd_runs;
+mod named_queries;
+mod own_queries;
 mod pages_show_what_commands_print;
 mod payloads;
 mod questions;

@@ -1,0 +1,3 @@
+-- question: q
+-- columns: one
+SELECT 1 AS one
