@@ -11,6 +11,7 @@ FROM (
   SELECT target_step AS step, evidence, disagreeing, rel_l2, kl_divergence, top1_equal,
          point = 'logits' AND position = max(position) OVER (PARTITION BY target_step) AS last_logits
   FROM compare($reference, $target)
+  WHERE point <> 'moe_topk'
 )
 GROUP BY step
 ORDER BY step

@@ -26,7 +26,7 @@ WITH stream AS (
          sqrt(error_out / nullif(norm_out, 0.0)) AS rel_l2_out,
          -- A block passes a relative error on as it does the signal; the residual passes an absolute one on whole, which
          -- is more where the stream gets smaller.
-         CASE WHEN from_point IS NULL THEN NULL WHEN point IN ('resid_mid', 'resid_post')
+         CASE WHEN from_point IS NULL OR error_out IS NULL THEN NULL WHEN point IN ('resid_mid', 'resid_post')
               THEN greatest(1.0, sqrt(norm_in / nullif(norm_out, 0.0))) ELSE 1.0 END AS gain
   FROM merged
 ), divided AS (
@@ -34,7 +34,7 @@ WITH stream AS (
   SELECT *, CASE WHEN point = 'embed' THEN 0.0 ELSE gain * rel_l2_in END AS inherited FROM relative
 )
 SELECT ordinal, layer, point, from_layer, from_point, rows, undecided, disagreeing, rel_l2_in, rel_l2_out, gain, inherited,
-       sqrt(greatest(rel_l2_out * rel_l2_out - inherited * inherited, 0.0)) AS introduced_estimate,
+       CASE WHEN rel_l2_out <= inherited THEN 0.0 ELSE sqrt(rel_l2_out * rel_l2_out - inherited * inherited) END AS introduced_estimate,
        rel_l2_out / nullif(rel_l2_in, 0.0) AS amplification
 FROM divided
 ORDER BY ordinal, from_point NULLS FIRST

@@ -3,12 +3,13 @@
 -- parameter: b run = second another
 -- parameter: c run = third the third
 -- parameter: factor number = 3 the odd one is at least so many times as far from both others as they are from each other
--- columns: ordinal (forward order), layer, point, rows (on positions and tokens that all three have), undecided (pairs of rows that differ, and a side kept no tensor), disagreeing (elements of pairs that are nonfinite on one side only), a_b, b_c, c_a (norm of the difference over the middle one of the three norms; NULL where pairs are undecided or disagree), odd (label; NULL where none stands out)
+-- columns: ordinal (forward order), layer, point, rows (on positions and tokens that all three have), undecided (pairs of rows that differ, and a side kept no tensor), disagreeing (elements of pairs that are nonfinite on one side only), a_b, b_c, c_a (norm of the difference over the middle one of the three norms; NULL where they differ and pairs of rows are undecided or disagree), odd (label; NULL where none stands out)
 -- empty: the three runs have no capture point in common on equal positions and tokens
 WITH ab AS (
   SELECT ordinal, layer, coalesce(layer, -1) AS place, point, occurrence, position, disagreeing,
          evidence = 'statistics' AS undecided, error_l2 * error_l2 AS error, reference_l2 * reference_l2 AS norm
   FROM compare($a, $b)
+  WHERE point <> 'moe_topk'
 ), bc AS (
   SELECT coalesce(layer, -1) AS place, point, occurrence, position, disagreeing,
          evidence = 'statistics' AS undecided, error_l2 * error_l2 AS error, reference_l2 * reference_l2 AS norm
@@ -31,7 +32,10 @@ WITH ab AS (
   GROUP BY ab.layer, ab.point
 ), known AS (
   SELECT *, ab_undecided + ab_disagreeing = 0 AS ab_known, bc_undecided + bc_disagreeing = 0 AS bc_known,
-         ca_undecided + ca_disagreeing = 0 AS ca_known, greatest(least(a, b), least(greatest(a, b), c)) AS middle
+         ca_undecided + ca_disagreeing = 0 AS ca_known,
+         -- norms are of decided rows too
+         CASE WHEN ab_undecided + ab_disagreeing + bc_undecided + bc_disagreeing + ca_undecided + ca_disagreeing = 0
+              THEN greatest(least(a, b), least(greatest(a, b), c)) END AS middle
   FROM merged
 ), least AS (
   -- How far a pair is apart at least: beyond all bounds where elements disagree; more than 0 where rows differ by nobody knows

@@ -26,15 +26,15 @@ WITH rows AS (
    AND r.occurrence = t.occurrence AND r.width = t.width
   -- a slot is of some expert: two runs have it in common where they chose the same ones
   LEFT JOIN alike a ON r.prefix = a.prefix AND r.position = a.position AND r.place = a.layer
-  WHERE r.run = $reference AND t.run = $target
+  WHERE r.run = $reference AND t.run = $target AND r.point <> 'moe_topk'
     AND (r.point NOT IN ('moe_weights', 'moe_gate', 'moe_up', 'moe_act', 'moe_glu', 'moe_down') OR a.layer IS NOT NULL)
   GROUP BY r.ordinal, r.layer, r.point
 ), statistics AS (
   SELECT ordinal, layer, point, rows, same_nonfinite,
          -- this form loses the digits by which the mean's square exceeds the variance; f64 has 16
-         CASE $statistic WHEN 'std' THEN sqrt(greatest(r_square - r_mean * r_mean, 0.0))
+         CASE $statistic WHEN 'std' THEN CASE WHEN r_square > r_mean * r_mean THEN sqrt(r_square - r_mean * r_mean) ELSE 0.0 * r_square END
                          WHEN 'rms' THEN sqrt(r_square) ELSE r_absmax END AS reference,
-         CASE $statistic WHEN 'std' THEN sqrt(greatest(t_square - t_mean * t_mean, 0.0))
+         CASE $statistic WHEN 'std' THEN CASE WHEN t_square > t_mean * t_mean THEN sqrt(t_square - t_mean * t_mean) ELSE 0.0 * t_square END
                          WHEN 'rms' THEN sqrt(t_square) ELSE t_absmax END AS target
   FROM merged
 ), divided AS (

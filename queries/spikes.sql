@@ -9,7 +9,7 @@ WITH chosen AS (
   SELECT run, label, ordinal, layer, point, occurrence, rows, first_position, last_position,
          CASE $statistic WHEN 'std' THEN std WHEN 'rms' THEN rms ELSE absmax END AS value
   FROM tensors
-  WHERE step = $step AND layer IS NOT NULL AND ($run = '' OR run = $run)
+  WHERE step = $step AND layer IS NOT NULL AND point <> 'moe_topk' AND ($run = '' OR run = $run)
 ), beside AS (
   SELECT *, lag(value) OVER alike AS previous, lag(layer) OVER alike AS previous_layer
   FROM chosen

@@ -5,7 +5,7 @@ SELECT label, min(ordinal) AS ordinal, layer, point,
        sum(rows) AS rows, sum(count) AS count, sum(nan + pos_inf + neg_inf) AS nonfinite,
        sum(n * mean) / sum(n) AS mean,
        -- this form loses the digits by which the mean's square exceeds the variance; f64 has 16
-       sqrt(greatest(sum(n * rms * rms) / sum(n) - power(sum(n * mean) / sum(n), 2), 0.0)) AS std,
+       CASE WHEN sum(n) > 0.0 THEN sqrt(greatest(sum(n * rms * rms) / sum(n) - power(sum(n * mean) / sum(n), 2), 0.0)) END AS std,
        sqrt(sum(n * rms * rms) / sum(n)) AS rms,
        max(absmax) AS absmax
 FROM (SELECT *, CAST(nullif(count - nan - pos_inf - neg_inf, 0) AS DOUBLE) AS n FROM tensors)

@@ -5,7 +5,9 @@
 -- columns: layer, point, rows (on equal positions and tokens), undecided (of them: they differ, and a side kept no tensor), position, token_id, disagreeing (elements of that row that are nonfinite on one side only), rel_l2 (of that row; NULL where elements disagree, or no row is decided), index (of the largest difference), reference_value, target_value
 WITH pairs AS (
   -- what is nonfinite on one side only is further apart than any number says
-  SELECT *, CASE WHEN disagreeing > 0 THEN CAST('Infinity' AS DOUBLE) ELSE rel_l2 END AS apart FROM compare($reference, $target)
+  SELECT *, CASE WHEN disagreeing > 0 THEN CAST('Infinity' AS DOUBLE) ELSE rel_l2 END AS apart
+  FROM compare($reference, $target)
+  WHERE point <> 'moe_topk'
 ), ranked AS (
   SELECT ordinal, layer, point, position, token_id, evidence, disagreeing, rel_l2, apart, max_abs_diff_index AS index,
          reference_value, target_value, count(*) OVER whole AS rows,

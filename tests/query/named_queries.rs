@@ -1,9 +1,9 @@
 //! What every named query answers over small traces, as people read it. The values are halves and quarters, so that figures
 //! come out the same on every machine.
 
-use crate::support::package;
+use crate::support::{fixture, package};
 use crate::synthetic::{Run, UnderWay, writer};
-use actrace::sql::named::Catalogue;
+use actrace::sql::named::{Catalogue, Query};
 use std::path::Path;
 use std::process::Command;
 use tempfile::tempdir;
@@ -79,8 +79,8 @@ fn write(path: &Path, runs: &[(&str, &dyn Fn(i32, &str, u32) -> Vec<f32>)]) {
     writer.seal().unwrap();
 }
 
-/// Queries, and what they are told. `weights` has a test of its own.
-const ASKED: [(&str, &[&str]); 20] = [
+/// Queries, and what they are told.
+const ASKED: [(&str, &[&str]); 21] = [
     ("bit-equality", &[]),
     ("channel", &["channel=1", "reference=a", "position=0"]),
     ("coverage", &["run=b"]),
@@ -100,28 +100,48 @@ const ASKED: [(&str, &[&str]); 20] = [
     ("stale-buffers", &[]),
     ("statistics", &["run=b"]),
     ("top-differences", &["limit=6"]),
+    ("weights", &["show=unequal"]),
     ("worst-positions", &[]),
 ];
+
+/// The files that a query is asked about.
+fn files(name: &str) -> &'static [&'static str] {
+    match name {
+        "odd-run" => &["two.actrace", "third.actrace"],
+        "weights" => &["weights.actrace"],
+        _ => &["two.actrace"],
+    }
+}
+
+/// Weights of two formats of one small model.
+fn record_weights(folder: &Path) {
+    for (label, model) in [("safetensors", "llama/biased"), ("gguf", "llama/biased.f32.gguf")] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_actrace"));
+        command.current_dir(folder).arg("weights").arg(fixture(model));
+        let output = command.args(["--values", "--label", label, "--out", "weights.actrace"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
 
 #[test]
 fn every_named_query_answers_what_it_is_asked() {
     let folder = tempdir().unwrap();
     write(&folder.path().join("two.actrace"), &[("a", &right), ("b", &wrong)]);
     write(&folder.path().join("third.actrace"), &[("c", &rounded)]);
+    record_weights(folder.path());
     let catalogue = Catalogue::shipped();
     for (name, parameters) in ASKED {
-        let question = catalogue.find(name).unwrap().question;
+        let query = catalogue.find(name).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_actrace-query"));
-        command.current_dir(folder.path()).args(["run", name, "two.actrace"]);
-        // Only one question is about three runs.
-        if name == "odd-run" {
-            command.arg("third.actrace");
-        }
+        command.current_dir(folder.path()).args(["run", name]).args(files(name));
         command.args(parameters.iter().flat_map(|parameter| ["-p", parameter]));
         let output = command.output().unwrap();
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         let answer = String::from_utf8(output.stdout).unwrap();
-        insta::with_settings!({ description => question, omit_expression => true }, {
+        for column in answer.lines().next().unwrap().split_whitespace() {
+            assert!(query.columns.contains(column), "the header of {name} does not name the column {column}");
+        }
+        insta::with_settings!({ description => query.question, omit_expression => true }, {
             insta::assert_snapshot!(name, answer);
         });
     }
@@ -129,13 +149,19 @@ fn every_named_query_answers_what_it_is_asked() {
 
 #[test]
 fn none_is_left_out_here_or_where_users_look() {
-    let asked = ASKED.iter().map(|(name, _)| *name).chain(["weights"]).collect::<std::collections::BTreeSet<_>>();
+    let asked = ASKED.iter().map(|(name, _)| *name).collect::<std::collections::BTreeSet<_>>();
     let queries = Catalogue::shipped().all().unwrap();
     assert_eq!(queries.iter().map(|query| query.name.as_str()).collect::<std::collections::BTreeSet<_>>(), asked);
-    for page in ["README.md", "docs/questions.md"] {
-        let text = std::fs::read_to_string(package().join(page)).unwrap();
-        for query in &queries {
-            assert!(text.contains(&format!("`{}`", query.name)), "{page} lacks the query {}", query.name);
-        }
+    let page = |page: &str| std::fs::read_to_string(package().join(page)).unwrap();
+    let (readme, questions) = (page("README.md"), page("docs/questions.md"));
+    for Query { name, .. } in &queries {
+        assert!(readme.contains(&format!("`{name}`")), "README.md lacks the query {name}");
+        assert!(
+            questions.contains(&format!("$ actrace-query run {name} ")),
+            "docs/questions.md has no example of {name}"
+        );
+    }
+    for number in 1..=19 {
+        assert!(questions.contains(&format!("\nQ{number}. ")), "docs/questions.md lacks question {number}");
     }
 }

@@ -60,7 +60,7 @@ fn own_queries_are_listed_and_run_like_the_shipped_ones() {
     assert_eq!(entry["parameters"], serde_json::json!([parameter]));
     assert!(json.iter().any(|entry| entry["name"] == "spikes"));
     let run = ["run", "large", path(&trace), "--format", "csv"];
-    assert_eq!(text(&query(&run, &[&more, &own]).stdout), "point,largest\nffn_act,12\n");
+    assert_eq!(text(&query(&run, &[&more, &own]).stdout), "point,largest\nembed,10.75\nffn_act,12\nlogits,11.25\n");
     assert_eq!(text(&query(&[&run[..], &["-p", "above=100"]].concat(), &[&own]).stdout), "point,largest\n");
     refused(&run, &[&more], "unknown query `large`");
 }

@@ -50,7 +50,7 @@ fn the_worst_position_of_a_point_and_its_element() {
     let (_folder, path) = two(&off, true);
     let found = answer("worst-positions", std::slice::from_ref(&path), &[]);
     let row = found.lines().nth(1).unwrap();
-    assert!(row.starts_with("1,ffn_act,2,7,") && row.ends_with(",3,11.25,11.75"), "{found}");
+    assert!(row.starts_with("1,ffn_act,3,0,2,7,0,") && row.ends_with(",3,11.25,11.75"), "{found}");
     assert_eq!(found.lines().count(), 2);
 }
 
@@ -75,8 +75,8 @@ fn what_a_difference_means_for_the_answer() {
     assert!(rows[0][6] == "0" && rows[1][6].parse::<f64>().unwrap() > 0.1, "{found}");
     let drift = answer("drift", std::slice::from_ref(&path), &[]);
     let step: Vec<&str> = drift.lines().nth(1).unwrap().split(',').collect();
-    assert_eq!((step[0], step[1], step[3], step[5]), ("0", "12", "0", "true"), "the last row is equal: {drift}");
-    assert!(step[2].parse::<f64>().unwrap() > 0.01);
+    assert_eq!((step[0], step[1], step[5], step[7]), ("0", "12", "0", "true"), "the last row is equal: {drift}");
+    assert!(step[4].parse::<f64>().unwrap() > 0.01);
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_layer_that_stands_out() {
     let (_folder, path) = two(&spike, true);
     let found = answer("spikes", std::slice::from_ref(&path), &[("run", "b"), ("statistic", "rms")]);
     let rows: Vec<Vec<&str>> = found.lines().skip(1).map(|line| line.split(',').collect()).collect();
-    let one = rows.iter().find(|row| row[0] == "1").unwrap();
-    assert_eq!((one[1], one[5].parse::<f64>().unwrap().round()), ("ffn_act", 9.0), "{found}");
+    let one = rows.iter().find(|row| row[1] == "1").unwrap();
+    assert_eq!((one[2], one[8].parse::<f64>().unwrap().round()), ("ffn_act", 9.0), "{found}");
     assert_eq!(answer("spikes", std::slice::from_ref(&path), &[("run", "a"), ("above", "20")]).lines().count(), 1);
 }
