@@ -9,6 +9,7 @@ mod comparing;
 mod documented_tables;
 mod following_a_live_trace;
 mod formats_of_one_model;
+mod functions_over_tensors;
 mod growth_and_odd_runs;
 mod named_queries;
 mod own_queries;
