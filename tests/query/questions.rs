@@ -55,6 +55,34 @@ fn the_worst_position_of_a_point_and_its_element() {
 }
 
 #[test]
+fn the_elements_that_differ_most() {
+    let other = |layer: i32, point: &str, position: u32| {
+        let mut row = values(layer, point, position);
+        match (layer, point, position) {
+            (1, "ffn_act", 2) => row.iter_mut().zip([-0.25, 0.0, 0.0, 0.5]).for_each(|(x, error)| *x += error),
+            (0, "ffn_act", 1) => row[2] += 0.375,
+            (0, "ffn_act", 2) => row[1] = f32::NAN,
+            _ => {}
+        }
+        row
+    };
+    let (_folder, path) = two(&other, true);
+    let path = std::slice::from_ref(&path);
+    let lines = [
+        "layer,point,occurrence,position,token_id,index,reference_value,target_value,difference",
+        "0,ffn_act,0,2,7,1,1.75,NaN,",
+        "1,ffn_act,0,2,7,3,11.25,11.75,0.5",
+        "0,ffn_act,0,1,6,2,0.5,0.875,0.375",
+        "1,ffn_act,0,2,7,0,12,11.75,-0.25",
+    ];
+    let shown = |numbers: &[usize]| numbers.iter().map(|at| format!("{}\n", lines[*at])).collect::<String>();
+    assert_eq!(answer("top-differences", path, &[]), shown(&[0, 1, 2, 3, 4]));
+    assert_eq!(answer("top-differences", path, &[("limit", "2")]), shown(&[0, 1, 2]));
+    assert_eq!(answer("top-differences", path, &[("layer", "1"), ("point", "ffn_act")]), shown(&[0, 2, 4]));
+    assert_eq!(answer("top-differences", path, &[("point", "embed")]), shown(&[0]));
+}
+
+#[test]
 fn what_a_difference_means_for_the_answer() {
     // The second largest logit of position 1 becomes the largest.
     let other = |layer: i32, point: &str, position: u32| {
@@ -95,6 +123,34 @@ fn a_buffer_that_was_not_written() {
     };
     let (_folder, path) = two(&zeros, true);
     assert_eq!(answer("stale-buffers", std::slice::from_ref(&path), &[]).lines().count(), 1);
+}
+
+#[test]
+fn a_point_without_a_finite_value_has_no_statistic() {
+    let lost = |layer: i32, point: &str, position: u32| match layer {
+        0 => vec![f32::NAN; 4],
+        _ => values(layer, point, position),
+    };
+    let (_folder, path) = two(&lost, true);
+    let path = std::slice::from_ref(&path);
+    let statistics = answer("statistics", path, &[("run", "b")]);
+    assert!(statistics.contains("\nb,1,0,ffn_act,3,12,12,,,,\n"), "{statistics}");
+    let ratio = answer("ratio-by-layer", path, &[]);
+    assert!(ratio.lines().any(|line| line.starts_with("1,0,ffn_act,3,") && line.ends_with(",,,alarm")), "{ratio}");
+}
+
+#[test]
+fn a_layer_is_set_against_layers_of_the_same_rows_only() {
+    // Layer 0 is not captured: what stands before layer 1 is not known, and the layers 1, 2 and 4 make the median.
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("some.actrace");
+    let sites = [(1, "ffn_act"), (2, "ffn_act"), (4, "ffn_act")];
+    let values = |layer: i32, _: &str, _: u32| vec![if layer == 2 { 8.0 } else { 1.0 }; 4];
+    let run = Run { label: "a", tokens: vec![5], sites: sites.to_vec(), tensors: false, values: &values };
+    write(&path, &[run], true);
+    let expected = "label,layer,point,occurrence,rows,value,before,median,to_before,to_median\n\
+                    a,2,ffn_act,0,1,8,1,1,8,8\n";
+    assert_eq!(answer("spikes", &[path], &[("statistic", "rms")]), expected, "layer 3 is missing before layer 4");
 }
 
 #[test]
