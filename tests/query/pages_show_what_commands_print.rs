@@ -83,3 +83,9 @@ fn check(page: &str, count: usize) {
 fn two_ratios_that_were_no_fault() {
     check("docs/two-ratios.md", 14);
 }
+
+/// A command for each question that users ask of a trace.
+#[test]
+fn every_question_has_its_command() {
+    check("docs/questions.md", 29);
+}
