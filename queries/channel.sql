@@ -8,7 +8,7 @@
 -- columns: label, layer, occurrence (slot of an expert; 0 otherwise), position, token_id, value (NULL where it was not kept, or the row has no such channel), absmax (of the row), reference_value (of the same place, on equal position and tokens; NULL inside experts, which may be others), ratio (value / reference_value)
 WITH rows AS (
   SELECT run, label, ordinal, layer, coalesce(layer, -1) AS place, occurrence, position, token_id, prefix, width, absmax,
-         CAST(data[$channel + 1] AS DOUBLE) AS value
+         at(tensor, CAST($channel AS BIGINT)) AS value
   FROM activations
   WHERE point = $point AND ($position IS NULL OR position = $position)
 ), reference AS (

@@ -13,29 +13,17 @@ WITH furthest AS (
     AND ($point = '' OR point = $point) AND ($layer IS NULL OR layer = $layer)
   ORDER BY CASE WHEN disagreeing > 0 THEN CAST('Infinity' AS DOUBLE) ELSE max_abs_diff END DESC, ordinal, occurrence, position
   LIMIT $limit
-), of_reference AS (
-  SELECT f.*, e.index, CAST(e.value AS DOUBLE) AS reference_value
+), differing AS (
+  SELECT f.*, unnest(top_differences(r.tensor, t.tensor, CAST($limit AS BIGINT))) AS element
   FROM furthest f
-  JOIN elements e
-    ON e.point = f.point AND coalesce(e.layer, -1) = f.place AND e.occurrence = f.occurrence AND e.position = f.position
-  WHERE e.run = $reference
-), of_both AS (
-  SELECT r.*, CAST(e.value AS DOUBLE) AS target_value
-  FROM of_reference r
-  JOIN elements e
-    ON e.point = r.point AND coalesce(e.layer, -1) = r.place AND e.occurrence = r.occurrence AND e.position = r.position
-   AND e.index = r.index
-  WHERE e.run = $target
-), measured AS (
-  SELECT *, target_value - reference_value AS difference,
-         NOT (abs(reference_value) < 'Infinity' AND abs(target_value) < 'Infinity') AS nonfinite
-  FROM of_both
-  -- what is nonfinite in the same way agrees, and so do zeros of either sign
-  WHERE reference_value <> target_value AND NOT (isnan(reference_value) AND isnan(target_value))
-    AND target_value - reference_value <> 0.0
+  JOIN activations r
+    ON r.point = f.point AND coalesce(r.layer, -1) = f.place AND r.occurrence = f.occurrence AND r.position = f.position
+  JOIN activations t
+    ON t.point = f.point AND coalesce(t.layer, -1) = f.place AND t.occurrence = f.occurrence AND t.position = f.position
+  WHERE r.run = $reference AND t.run = $target
 )
-SELECT layer, point, occurrence, position, token_id, index, reference_value, target_value,
-       CASE WHEN NOT nonfinite THEN difference END AS difference
-FROM measured
-ORDER BY CASE WHEN nonfinite THEN CAST('Infinity' AS DOUBLE) ELSE abs(difference) END DESC, ordinal, occurrence, position, index
+SELECT layer, point, occurrence, position, token_id, element['index'] AS index, element['reference'] AS reference_value,
+       element['target'] AS target_value, element['difference'] AS difference
+FROM differing
+ORDER BY abs(element['difference']) DESC NULLS FIRST, ordinal, occurrence, position, index
 LIMIT $limit

@@ -64,8 +64,10 @@ fn rounded(layer: i32, point: &str, position: u32) -> Vec<f32> {
     row
 }
 
+type Values<'a> = &'a dyn Fn(i32, &str, u32) -> Vec<f32>;
+
 /// Writes runs of a prefill over [`TOKENS`] and one decoded token.
-fn write(path: &Path, runs: &[(&str, &dyn Fn(i32, &str, u32) -> Vec<f32>)]) {
+fn write(path: &Path, runs: &[(&str, Values<'_>)]) {
     let mut writer = writer(path);
     for (label, values) in runs {
         let run = Run { label, tokens: TOKENS.to_vec(), sites: SITES.to_vec(), tensors: true, values };
