@@ -34,7 +34,8 @@ WITH stream AS (
   SELECT *, CASE WHEN point = 'embed' THEN 0.0 ELSE gain * rel_l2_in END AS inherited FROM relative
 )
 SELECT ordinal, layer, point, from_layer, from_point, rows, undecided, disagreeing, rel_l2_in, rel_l2_out, gain, inherited,
-       CASE WHEN rel_l2_out <= inherited THEN 0.0 ELSE sqrt(rel_l2_out * rel_l2_out - inherited * inherited) END AS introduced_estimate,
+       CASE WHEN rel_l2_out <= inherited THEN 0.0
+            ELSE sqrt(rel_l2_out * rel_l2_out - inherited * inherited) END AS introduced_estimate,
        rel_l2_out / nullif(rel_l2_in, 0.0) AS amplification
 FROM divided
 ORDER BY ordinal, from_point NULLS FIRST

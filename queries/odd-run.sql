@@ -24,7 +24,8 @@ WITH ab AS (
          count(*) FILTER (WHERE ab.undecided) AS ab_undecided, coalesce(sum(ab.disagreeing), 0) AS ab_disagreeing,
          count(*) FILTER (WHERE bc.undecided) AS bc_undecided, coalesce(sum(bc.disagreeing), 0) AS bc_disagreeing,
          count(*) FILTER (WHERE ca.undecided) AS ca_undecided, coalesce(sum(ca.disagreeing), 0) AS ca_disagreeing,
-         sqrt(coalesce(sum(ab.error), 0.0)) AS ab, sqrt(coalesce(sum(bc.error), 0.0)) AS bc, sqrt(coalesce(sum(ca.error), 0.0)) AS ca,
+         sqrt(coalesce(sum(ab.error), 0.0)) AS ab, sqrt(coalesce(sum(bc.error), 0.0)) AS bc,
+         sqrt(coalesce(sum(ca.error), 0.0)) AS ca,
          sqrt(sum(ab.norm)) AS a, sqrt(sum(bc.norm)) AS b, sqrt(sum(ca.norm)) AS c
   FROM ab
   JOIN bc ON ab.place = bc.place AND ab.point = bc.point AND ab.occurrence = bc.occurrence AND ab.position = bc.position
@@ -37,18 +38,22 @@ WITH ab AS (
          CASE WHEN ab_undecided + ab_disagreeing + bc_undecided + bc_disagreeing + ca_undecided + ca_disagreeing = 0
               THEN greatest(least(a, b), least(greatest(a, b), c)) END AS middle
   FROM merged
-), least AS (
+), at_least AS (
   -- How far a pair is apart at least: beyond all bounds where elements disagree; more than 0 where rows differ by nobody knows
   -- how much, which is enough if the other two are equal.
-  SELECT *, CASE WHEN ab_disagreeing > 0 THEN CAST('Infinity' AS DOUBLE) WHEN ab_undecided > 0 THEN greatest(ab, 5e-324) ELSE ab END AS ab_least,
-         CASE WHEN bc_disagreeing > 0 THEN CAST('Infinity' AS DOUBLE) WHEN bc_undecided > 0 THEN greatest(bc, 5e-324) ELSE bc END AS bc_least,
-         CASE WHEN ca_disagreeing > 0 THEN CAST('Infinity' AS DOUBLE) WHEN ca_undecided > 0 THEN greatest(ca, 5e-324) ELSE ca END AS ca_least
+  SELECT *,
+         CASE WHEN ab_disagreeing > 0 THEN CAST('Infinity' AS DOUBLE)
+              WHEN ab_undecided > 0 THEN greatest(ab, 5e-324) ELSE ab END AS ab_least,
+         CASE WHEN bc_disagreeing > 0 THEN CAST('Infinity' AS DOUBLE)
+              WHEN bc_undecided > 0 THEN greatest(bc, 5e-324) ELSE bc END AS bc_least,
+         CASE WHEN ca_disagreeing > 0 THEN CAST('Infinity' AS DOUBLE)
+              WHEN ca_undecided > 0 THEN greatest(ca, 5e-324) ELSE ca END AS ca_least
   FROM known
 ), judged AS (
   SELECT *, CASE WHEN bc_known AND least(ab_least, ca_least) > 0.0 AND least(ab_least, ca_least) >= $factor * bc THEN $a
                  WHEN ca_known AND least(ab_least, bc_least) > 0.0 AND least(ab_least, bc_least) >= $factor * ca THEN $b
                  WHEN ab_known AND least(bc_least, ca_least) > 0.0 AND least(bc_least, ca_least) >= $factor * ab THEN $c END AS odd
-  FROM least
+  FROM at_least
 )
 SELECT ordinal, layer, point, j.rows, ab_undecided + bc_undecided + ca_undecided AS undecided,
        ab_disagreeing + bc_disagreeing + ca_disagreeing AS disagreeing,

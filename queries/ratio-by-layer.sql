@@ -29,14 +29,16 @@ WITH rows AS (
   WHERE r.run = $reference AND t.run = $target AND r.point <> 'moe_topk'
     AND (r.point NOT IN ('moe_weights', 'moe_gate', 'moe_up', 'moe_act', 'moe_glu', 'moe_down') OR a.layer IS NOT NULL)
   GROUP BY r.ordinal, r.layer, r.point
+), variances AS (
+  -- this form loses the digits by which the mean's square exceeds the variance; f64 has 16
+  SELECT *, r_square - r_mean * r_mean AS r_variance, t_square - t_mean * t_mean AS t_variance FROM merged
 ), statistics AS (
   SELECT ordinal, layer, point, rows, same_nonfinite,
-         -- this form loses the digits by which the mean's square exceeds the variance; f64 has 16
-         CASE $statistic WHEN 'std' THEN CASE WHEN r_square > r_mean * r_mean THEN sqrt(r_square - r_mean * r_mean) ELSE 0.0 * r_square END
+         CASE $statistic WHEN 'std' THEN CASE WHEN r_variance < 0.0 THEN 0.0 ELSE sqrt(r_variance) END
                          WHEN 'rms' THEN sqrt(r_square) ELSE r_absmax END AS reference,
-         CASE $statistic WHEN 'std' THEN CASE WHEN t_square > t_mean * t_mean THEN sqrt(t_square - t_mean * t_mean) ELSE 0.0 * t_square END
+         CASE $statistic WHEN 'std' THEN CASE WHEN t_variance < 0.0 THEN 0.0 ELSE sqrt(t_variance) END
                          WHEN 'rms' THEN sqrt(t_square) ELSE t_absmax END AS target
-  FROM merged
+  FROM variances
 ), divided AS (
   SELECT *, CASE WHEN same_nonfinite THEN target / nullif(reference, 0.0) END AS ratio FROM statistics
 )

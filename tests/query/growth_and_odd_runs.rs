@@ -77,6 +77,22 @@ fn growth_has_no_number_where_values_were_not_kept_or_do_not_agree() {
     assert!(lines[2].ends_with(",0,1") && lines[5].ends_with(",0,1"), "{found}");
 }
 
+#[test]
+fn what_comes_in_and_goes_out_is_of_the_same_positions() {
+    // The logits of the last position only, as an import has them; the first position is ten times as far off before them.
+    let some = |target: bool| -> Values {
+        Box::new(move |_, point, position| match (point, position) {
+            ("logits", 0) => vec![],
+            (_, 0) => row(1.0, if target { 2.5 } else { 0.0 }),
+            _ => row(1.0, if target { 0.25 } else { 0.0 }),
+        })
+    };
+    let sites = [(0, "resid_post"), (-1, "logits")];
+    let (_folder, path) = trace(&sites, true, &[("r", some(false)), ("t", some(true))]);
+    let found = answer("growth", &[path], &[]);
+    assert!(found.ends_with("\n1,,logits,0,resid_post,1,0,0,0.25,0.25,1,0.25,0,1\n"), "{found}");
+}
+
 const POINTS: [(i32, &str); 5] = [(0, "q"), (0, "k"), (0, "v"), (0, "ffn_up"), (0, "ffn_out")];
 
 /// Values of three runs: what each has in a point, as the error of [`row`].

@@ -17,7 +17,7 @@ pub struct Run<'a> {
     pub sites: Vec<(i32, &'a str)>,
     /// Whether tensors are kept.
     pub tensors: bool,
-    /// The values at (layer, point, position).
+    /// The values at (layer, point, position); an empty row is not captured.
     pub values: &'a dyn Fn(i32, &str, u32) -> Vec<f32>,
 }
 
@@ -78,10 +78,11 @@ impl<'a> UnderWay<'a> {
         let mut stats = StatsV1 { step: self.step, ..StatsV1::default() };
         let positions = self.positions..self.positions + self.tokens().len() as u32;
         for (site, (layer, point)) in self.run.sites.iter().enumerate() {
-            let rows: Vec<Vec<f32>> = positions.clone().map(|p| (self.run.values)(*layer, point, p)).collect();
+            let rows = positions.clone().map(|p| (p, (self.run.values)(*layer, point, p)));
+            let (captured, rows): (Vec<u32>, Vec<Vec<f32>>) = rows.filter(|(_, row)| !row.is_empty()).unzip();
             let tensor = self.run.tensors.then(|| payload(&rows));
             let payload = tensor.map_or(0, |tensor| self.writer.payload(self.ordinal, self.step, tensor).unwrap());
-            for ((number, position), row) in (0..).zip(positions.clone()).zip(&rows) {
+            for ((number, position), row) in (0..).zip(captured).zip(&rows) {
                 stats.push(site as u32, position, &RowStatistics::of(row), (payload, number));
             }
         }

@@ -1,7 +1,7 @@
 //! `actrace-query list`: the named queries.
 
 use super::folders::Folders;
-use crate::cli::{json, print};
+use crate::cli::{json, print, printable};
 use crate::error::Result;
 use crate::sql::named::{Parameter, Query};
 use std::fmt::Write;
@@ -34,7 +34,8 @@ const COMPARE: &str = "In `actrace-query sql`, two runs side by side are a table
 
 fn listing(queries: &[Query]) -> String {
     let parts = queries.iter().map(describe).chain([COMPARE.to_owned()]);
-    parts.collect::<Vec<_>>().join("\n")
+    let text = parts.collect::<Vec<_>>().join("\n");
+    text.lines().map(|line| printable(line) + "\n").collect()
 }
 
 fn describe(query: &Query) -> String {
