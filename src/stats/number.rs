@@ -17,11 +17,18 @@ pub trait Number: Element + PartialOrd {
     const NAN: Self;
     /// Magnitude of the infinities; that of a NaN is larger.
     const INFINITE: Self::Bits;
+    /// Bits of negative infinity.
+    const MINUS_INFINITE: Self::Bits;
     /// Magnitude of the smallest number that is no subnormal.
     const SMALLEST_NORMAL: Self::Bits;
+    /// How many magnitudes are those of subnormals.
+    const SUBNORMALS: Self::Bits;
 
     /// Neither NaN nor infinite.
     fn is_finite(self) -> bool;
+
+    /// All bits.
+    fn bits(self) -> Self::Bits;
 
     /// The bits without the sign.
     fn magnitude(self) -> Self::Bits;
@@ -66,11 +73,18 @@ macro_rules! number {
             const NEG_INFINITY: Self = $number::NEG_INFINITY;
             const NAN: Self = $number::NAN;
             const INFINITE: $word = $number::INFINITY.to_bits();
+            const MINUS_INFINITE: $word = $number::NEG_INFINITY.to_bits();
+            const SUBNORMALS: $word = $number::MIN_POSITIVE.to_bits() - 1;
             const SMALLEST_NORMAL: $word = $number::MIN_POSITIVE.to_bits();
 
             #[inline(always)]
             fn is_finite(self) -> bool {
                 self.abs() < $number::INFINITY
+            }
+
+            #[inline(always)]
+            fn bits(self) -> $word {
+                self.to_bits()
             }
 
             #[inline(always)]

@@ -162,12 +162,12 @@ impl Counts {
     fn of<E: Number>(row: &[E]) -> Self {
         let mut counts = Counts::default();
         for value in row {
-            let magnitude = value.magnitude();
+            let (bits, magnitude) = (value.bits(), value.magnitude());
             counts.nan += u32::from(magnitude > E::INFINITE);
-            counts.pos_inf += u32::from(*value == E::INFINITY);
-            counts.neg_inf += u32::from(*value == E::NEG_INFINITY);
+            counts.pos_inf += u32::from(bits == E::INFINITE);
+            counts.neg_inf += u32::from(bits == E::MINUS_INFINITE);
             counts.zero += u32::from(magnitude == E::Bits::ZERO);
-            counts.subnormal += u32::from(magnitude.less(E::Bits::ONE) < E::SMALLEST_NORMAL.less(E::Bits::ONE));
+            counts.subnormal += u32::from(magnitude.less(E::Bits::ONE) < E::SUBNORMALS);
         }
         counts
     }

@@ -74,7 +74,7 @@ fn every_example_comes_out_as_the_page_says() {
         functions::aggregates(&set).iter().map(|function| function.name().to_owned()).collect();
     let mut wrong = Vec::new();
     for Entry { name, expression, value } in entries() {
-        let tokens = if aggregates.contains(&name) { "" } else { "WHERE position = 0" };
+        let tokens = if aggregates.contains(&name) { "" } else { "WHERE r.position = 0" };
         let answer = ask(
             &format!(
                 "WITH r AS (SELECT * FROM activations WHERE label = 'r'), t AS (SELECT * FROM activations WHERE label = 't')

@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// The functions over `set`.
 pub fn functions(set: &Arc<TraceSet>) -> Vec<ScalarUDF> {
     let difference = |call: &Call<'_>| {
-        let detail = Detail { rule: rule(call)?, quantiles: true, logits: false };
+        let detail = Detail { rule: rule(call)?, ..Detail::default() };
         Ok(Some(One(Difference(compare(call, detail)?))))
     };
     let logits = |call: &Call<'_>| {
@@ -28,7 +28,7 @@ pub fn functions(set: &Arc<TraceSet>) -> Vec<ScalarUDF> {
     ]
 }
 
-/// Every metric that any two tensors have.
+/// Every metric that one pass over any two tensors gives; percentiles take several times as long.
 struct Difference(RowComparison);
 
 /// What a difference of logits means.
@@ -36,29 +36,29 @@ struct LogitsDifference(RowComparison);
 
 impl Record for Difference {
     fn fields() -> Vec<Field> {
-        metrics(false).map(field).collect()
+        metrics(Needs::Sums).map(field).collect()
     }
 
     fn columns(records: &[Option<Self>]) -> Result<Vec<ArrayRef>> {
         let compared: Vec<_> = records.iter().map(|record| record.as_ref().map(|record| record.0)).collect();
-        Ok(metrics(false).map(|metric| column(metric, &compared)).collect())
+        Ok(metrics(Needs::Sums).map(|metric| column(metric, &compared)).collect())
     }
 }
 
 impl Record for LogitsDifference {
     fn fields() -> Vec<Field> {
-        metrics(true).map(field).collect()
+        metrics(Needs::Logits).map(field).collect()
     }
 
     fn columns(records: &[Option<Self>]) -> Result<Vec<ArrayRef>> {
         let compared: Vec<_> = records.iter().map(|record| record.as_ref().map(|record| record.0)).collect();
-        Ok(metrics(true).map(|metric| column(metric, &compared)).collect())
+        Ok(metrics(Needs::Logits).map(|metric| column(metric, &compared)).collect())
     }
 }
 
-/// The metrics of logits, or all others.
-fn metrics(logits: bool) -> impl Iterator<Item = &'static Metric> {
-    METRICS.iter().filter(move |metric| (metric.needs == Needs::Logits) == logits)
+/// The metrics that are worked out from `needs`.
+fn metrics(needs: Needs) -> impl Iterator<Item = &'static Metric> {
+    METRICS.iter().filter(move |metric| metric.needs == needs)
 }
 
 fn field(metric: &Metric) -> Field {
