@@ -61,6 +61,7 @@ fn main() {
     let kept = std::env::args().skip(1).find(|argument| !argument.starts_with("--")).map(PathBuf::from);
     let temporary = tempfile::tempdir().unwrap();
     let folder = kept.unwrap_or_else(|| temporary.path().to_owned());
+    std::fs::create_dir_all(&folder).unwrap();
     let (small, large) = (small(&folder), large(&folder));
     println!("{:20}{:>10}{:>10}", "query", "small ms", "large ms");
     for query in Catalogue::shipped().all().unwrap() {

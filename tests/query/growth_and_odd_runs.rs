@@ -2,7 +2,7 @@
 //! exactly that size.
 
 use crate::asking::answer;
-use crate::synthetic::{Run, write};
+use crate::synthetic::{Run, UnderWay, write, writer};
 use std::path::PathBuf;
 use tempfile::{TempDir, tempdir};
 
@@ -80,15 +80,22 @@ fn growth_has_no_number_where_values_were_not_kept_or_do_not_agree() {
 #[test]
 fn what_comes_in_and_goes_out_is_of_the_same_positions() {
     // The logits of the last position only, as an import has them; the first position is ten times as far off before them.
-    let some = |target: bool| -> Values {
-        Box::new(move |_, point, position| match (point, position) {
-            ("logits", 0) => vec![],
-            (_, 0) => row(1.0, if target { 2.5 } else { 0.0 }),
-            _ => row(1.0, if target { 0.25 } else { 0.0 }),
-        })
+    let reference = |_: i32, _: &str, _: u32| row(1.0, 0.0);
+    let target = |_: i32, _: &str, position: u32| row(1.0, if position == 0 { 2.5 } else { 0.25 });
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("runs.actrace");
+    let mut writer = writer(&path);
+    let mut record = |label: &str, values: &dyn Fn(i32, &str, u32) -> Vec<f32>| {
+        let sites = vec![(0, "resid_post"), (-1, "logits")];
+        let run = Run { label, tokens: TOKENS.to_vec(), sites, tensors: true, values };
+        let mut under_way = UnderWay::begin(&mut writer, &run);
+        under_way.statistics_where(&|point, position| point != "logits" || position == 1);
+        under_way.commit();
+        under_way.end();
     };
-    let sites = [(0, "resid_post"), (-1, "logits")];
-    let (_folder, path) = trace(&sites, true, &[("r", some(false)), ("t", some(true))]);
+    record("r", &reference);
+    record("t", &target);
+    writer.seal().unwrap();
     let found = answer("growth", &[path], &[]);
     assert!(found.ends_with("\n1,,logits,0,resid_post,1,0,0,0.25,0.25,1,0.25,0,1\n"), "{found}");
 }

@@ -17,7 +17,7 @@ pub struct Run<'a> {
     pub sites: Vec<(i32, &'a str)>,
     /// Whether tensors are kept.
     pub tensors: bool,
-    /// The values at (layer, point, position); an empty row is not captured.
+    /// The values at (layer, point, position).
     pub values: &'a dyn Fn(i32, &str, u32) -> Vec<f32>,
 }
 
@@ -75,14 +75,19 @@ impl<'a> UnderWay<'a> {
 
     /// Writes tensors and statistics of a step: half of it.
     pub fn statistics(&mut self) {
+        self.statistics_where(&|_, _| true);
+    }
+
+    /// The same, of the points and positions that are `captured`.
+    pub fn statistics_where(&mut self, captured: &dyn Fn(&str, u32) -> bool) {
         let mut stats = StatsV1 { step: self.step, ..StatsV1::default() };
         let positions = self.positions..self.positions + self.tokens().len() as u32;
         for (site, (layer, point)) in self.run.sites.iter().enumerate() {
-            let rows = positions.clone().map(|p| (p, (self.run.values)(*layer, point, p)));
-            let (captured, rows): (Vec<u32>, Vec<Vec<f32>>) = rows.filter(|(_, row)| !row.is_empty()).unzip();
+            let positions: Vec<u32> = positions.clone().filter(|position| captured(point, *position)).collect();
+            let rows: Vec<Vec<f32>> = positions.iter().map(|p| (self.run.values)(*layer, point, *p)).collect();
             let tensor = self.run.tensors.then(|| payload(&rows));
             let payload = tensor.map_or(0, |tensor| self.writer.payload(self.ordinal, self.step, tensor).unwrap());
-            for ((number, position), row) in (0..).zip(captured).zip(&rows) {
+            for ((number, position), row) in (0..).zip(positions).zip(&rows) {
                 stats.push(site as u32, position, &RowStatistics::of(row), (payload, number));
             }
         }
