@@ -1,7 +1,7 @@
 //! What the difference of two runs means for the answer: how far apart the distributions over next tokens are, where the
 //! greedy choice flips, and how that grows from step to step.
 
-use super::metrics::LogitsMetrics;
+use super::logits::LogitsMetrics;
 use super::pairing::{Pairing, RowPair, SitePair};
 use super::row::{Detail, RowComparer};
 use crate::error::Result;

@@ -1,7 +1,7 @@
 //! Which rows of two runs may be compared: equal point, equal position, equal tokens up to it. The rest is counted,
 //! with its reason. Rows of one slot are compared where both runs chose the same experts.
 
-use super::rows::{Row, RunRows};
+use super::rows::{Row, RunRows, SiteRows};
 use crate::capture::{Scope, Status, vocabulary};
 use crate::error::{Error, ErrorKind, Result};
 use crate::open::RunRef;
@@ -94,19 +94,27 @@ impl Pairing {
     /// # Errors
     /// NotComparable, where the prompts differ or no row is left; otherwise those of reading.
     pub fn new(reference: RunRef, target: RunRef) -> Result<Self> {
-        let (reference, target) = (RunRows::read(reference)?, RunRows::read(target)?);
-        check_prompts(&reference, &target)?;
+        let (reference, target) = rayon::join(|| RunRows::read(reference), || RunRows::read(target));
+        Self::of(&reference?, &target?)
+    }
+
+    /// Lines the rows of two runs up.
+    ///
+    /// # Errors
+    /// NotComparable, as [`Pairing::new`].
+    pub fn of(reference: &RunRows, target: &RunRows) -> Result<Self> {
+        check_prompts(reference, target)?;
         let mut left_out = LeftOuts::default();
-        let places = places(&target);
-        let shared = shared_positions(&reference, &target);
+        let places = places(target);
+        let shared = shared_positions(reference, target);
         let mut sites = Vec::new();
         let mut numbers = BTreeMap::new();
         let mut seen = Vec::new();
-        for site in in_order(&reference) {
+        for site in in_order(reference) {
             let place = place(site);
             let other = places.get(&place).copied();
             seen.push(place);
-            if let Some(pair) = pair(&reference, &target, site, other, &shared, &mut left_out) {
+            if let Some(pair) = pair(reference, target, site, other, &shared, &mut left_out) {
                 let compared = |number: &u32| numbers.get(number).copied();
                 let inputs = site.inputs.iter().filter_map(compared).collect();
                 let unseen = unseen(&reference.run.view().plan.sites, site, &|number| numbers.contains_key(&number));
@@ -119,7 +127,7 @@ impl Pairing {
         }
         for (place, site) in &places {
             if !seen.contains(place) {
-                left_out.add("point only in the target", rows_of(&target, site.site));
+                left_out.add("point only in the target", rows_of(target, site.site));
             }
         }
         if sites.iter().all(|site| site.rows.is_empty() && site.missing.is_empty()) {
@@ -131,9 +139,9 @@ impl Pairing {
             ));
         }
         Ok(Pairing {
-            first_differing_token: first_differing_token(&reference, &target),
-            reference: reference.run,
-            target: target.run,
+            first_differing_token: first_differing_token(reference, target),
+            reference: reference.run.clone(),
+            target: target.run.clone(),
             sites,
             left_out: left_out.list(),
         })
@@ -209,7 +217,7 @@ fn rows_of(rows: &RunRows, site: u32) -> u64 {
 
 /// Positions where both runs evaluated the same tokens up to and with the position, and both captured something.
 fn shared_positions(reference: &RunRows, target: &RunRows) -> BTreeMap<u32, u32> {
-    let captured = |rows: &RunRows, at: &u32| rows.sites.values().any(|site| site.contains_key(at));
+    let captured = |rows: &RunRows, at: &u32| rows.sites.values().any(|site| site.get(*at).is_some());
     let equal = |at: &u32| target.tokens.get(at) == reference.tokens.get(at);
     reference
         .tokens
@@ -234,7 +242,7 @@ fn pair(
     shared: &BTreeMap<u32, u32>,
     left_out: &mut LeftOuts,
 ) -> Option<SitePair> {
-    let empty = BTreeMap::new();
+    let empty = SiteRows::default();
     let ours = reference.sites.get(&site.site).unwrap_or(&empty);
     let Some(other) = other else {
         left_out.add("point only in the reference", ours.len() as u64);
@@ -244,7 +252,7 @@ fn pair(
     let experts = by_slot(&site.point).then(|| Experts::of(reference, target, site.layer));
     let mut pair = unfilled(&reference.run.view().plan.sites, site, other);
     for (position, token) in shared {
-        match (ours.get(position), theirs.get(position)) {
+        match (ours.get(*position), theirs.get(*position)) {
             (Some(_), Some(_)) if experts.as_ref().is_some_and(|experts| !experts.known()) => {
                 left_out.add("experts not known: moe_topk was not captured", 1);
             }
@@ -265,10 +273,8 @@ fn pair(
             _ => pair.missing.push(*position),
         }
     }
-    let unshared =
-        |rows: &BTreeMap<u32, Row>| rows.keys().filter(|at| !shared.contains_key(at)).copied().collect::<Vec<_>>();
-    for position in unshared(ours).into_iter().chain(unshared(theirs)) {
-        left_out.add(unshared_reason(reference, target, position), 1);
+    for (position, _) in ours.iter().chain(theirs.iter()).filter(|(at, _)| !shared.contains_key(at)) {
+        left_out.add(unshared_reason(reference, target, *position), 1);
     }
     Some(pair)
 }
@@ -309,8 +315,8 @@ fn by_slot(point: &str) -> bool {
 
 /// The experts that a layer chose in both runs, by position; `None` where that was not captured.
 struct Experts<'a> {
-    reference: Option<&'a BTreeMap<u32, Row>>,
-    target: Option<&'a BTreeMap<u32, Row>>,
+    reference: Option<&'a SiteRows>,
+    target: Option<&'a SiteRows>,
 }
 
 impl<'a> Experts<'a> {
@@ -329,7 +335,7 @@ impl<'a> Experts<'a> {
 
     /// Whether both runs chose the same: a set has one form, so its bits tell.
     fn same(&self, position: u32) -> bool {
-        let chosen = |rows: Option<&BTreeMap<u32, Row>>| Some(rows?.get(&position)?.fingerprint);
+        let chosen = |rows: Option<&SiteRows>| Some(rows?.get(position)?.fingerprint);
         chosen(self.reference).is_some_and(|ours| chosen(self.target) == Some(ours))
     }
 }

@@ -1,6 +1,6 @@
 //! Rules of a user: which error is allowed where, and what more than that comes to. docs/comparing.md explains every key.
 
-use super::metric::{Metric, Passes};
+use super::criterion::{Criterion, Passes};
 use super::pairing::SitePair;
 use crate::capture::{Layers, Scope, vocabulary};
 use crate::error::{Error, ErrorKind, Result, nearest};
@@ -57,7 +57,7 @@ pub struct Rule {
     /// Which places it is for, as written.
     pub places: String,
     /// What is measured.
-    pub metric: &'static Metric,
+    pub metric: Criterion,
     /// Of what.
     pub over: Over,
     /// The limit.
@@ -186,8 +186,8 @@ impl Entry {
             line: 0,
             places,
             metric,
-            over: self.over(metric)?,
-            limit: self.limit(metric)?,
+            over: self.over(&metric)?,
+            limit: self.limit(&metric)?,
             level: self.level,
             optional: self.optional,
             reason: self.reason.clone(),
@@ -218,7 +218,7 @@ impl Entry {
         if fits.is_possible() { Ok((text.clone(), fits)) } else { Err((span, impossible(&text))) }
     }
 
-    fn over(&self, metric: &Metric) -> Result<Over, Wrong> {
+    fn over(&self, metric: &Criterion) -> Result<Over, Wrong> {
         match &self.over {
             Some(over) if metric.is_of_rows() && *over.get_ref() == Over::Tensor => {
                 Err((over.span(), format!("`{}` is of single rows: over = \"row\"", metric.name)))
@@ -229,7 +229,7 @@ impl Entry {
         }
     }
 
-    fn limit(&self, metric: &Metric) -> Result<f64, Wrong> {
+    fn limit(&self, metric: &Criterion) -> Result<f64, Wrong> {
         let limit = *self.limit.get_ref();
         let sensible = match metric.passes {
             Passes::AtMost | Passes::Magnitude => limit >= 0.0,
@@ -244,11 +244,11 @@ impl Entry {
     }
 }
 
-fn known_metric(name: &Spanned<String>) -> Result<&'static Metric, Wrong> {
-    Metric::named(name.get_ref()).ok_or_else(|| {
-        let hint = match nearest(name.get_ref(), Metric::names()) {
+fn known_metric(name: &Spanned<String>) -> Result<Criterion, Wrong> {
+    Criterion::named(name.get_ref()).ok_or_else(|| {
+        let hint = match nearest(name.get_ref(), Criterion::names()) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("there are {}", Metric::names().collect::<Vec<_>>().join(", ")),
+            None => format!("there are {}", Criterion::names().collect::<Vec<_>>().join(", ")),
         };
         (name.span(), format!("`{}` is no metric of a rule: {hint}", name.get_ref()))
     })

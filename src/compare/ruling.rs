@@ -1,7 +1,7 @@
 //! What rules come to on one comparison: the worst value of each, where it is, and the limit that would just pass.
 
 use super::comparison::Comparison;
-use super::metric::Source;
+use super::criterion::Source;
 use super::pairing::{Pairing, RowPair, SitePair};
 use super::row::{Detail, RowComparer, RowComparison};
 use super::rules::{Level, Over, Rule, Rules};
@@ -223,9 +223,11 @@ fn of_tensor(rule: &Rule, site: &SitePair, compared: &SiteComparison) -> Finding
     let equal = compared.equal_rows == site.rows.len() as u64;
     match rule.metric.source {
         Source::Moments(of) => finding(of(compared.reference, compared.target), equal, false),
-        Source::Sums(_) | Source::Row(_) if compared.undecided_rows > 0 => Finding::Unknown(NO_VALUES),
-        Source::Sums(of) => finding(of(&compared.sums), equal, compared.sums.disagreeing > 0),
-        Source::Row(_) => Finding::Unknown(UNDEFINED),
+        Source::Metric(_) if compared.undecided_rows > 0 => Finding::Unknown(NO_VALUES),
+        Source::Metric(metric) => {
+            let all = RowComparison::of_sums(compared.sums);
+            finding(metric.number(&all), equal, compared.sums.disagreeing > 0)
+        }
     }
 }
 
@@ -262,9 +264,8 @@ fn of_row(rule: &Rule, pair: &RowPair, row: &RowComparison) -> Finding {
     let broken = row.sums.is_some_and(|sums| sums.disagreeing > 0);
     match rule.metric.source {
         Source::Moments(of) => finding(of(pair.reference.moments, pair.target.moments), equal, false),
-        Source::Sums(_) | Source::Row(_) if row.sums.is_none() && !equal => Finding::Unknown(NO_VALUES),
-        Source::Sums(of) => finding(row.sums.and_then(|sums| of(&sums)), equal, broken),
-        Source::Row(of) => finding(of(row), equal, broken),
+        Source::Metric(_) if row.sums.is_none() && !equal => Finding::Unknown(NO_VALUES),
+        Source::Metric(metric) => finding(metric.number(row), equal, broken),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::error::external;
 use super::provider::Provider;
-use crate::compare::{Allclose, Pairing, WeightPairing};
+use crate::compare::{Allclose, Pairing, RunRows, WeightPairing};
 use crate::error::Error;
 use crate::open::TraceSet;
 use crate::tables::{Compare, CompareWeights};
@@ -11,18 +11,33 @@ use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::ScalarValue;
 use datafusion::error::Result;
 use datafusion::logical_expr::Expr;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 /// The function over a set of traces.
 #[derive(Debug)]
 pub struct CompareFunction {
     set: Arc<TraceSet>,
+    /// Rows of runs that were compared: a query that compares three runs with each other reads each once.
+    known: Mutex<HashMap<String, Arc<RunRows>>>,
 }
 
 impl CompareFunction {
     /// The function over `set`.
     pub fn new(set: Arc<TraceSet>) -> Self {
-        CompareFunction { set }
+        CompareFunction { set, known: Mutex::default() }
+    }
+
+    fn rows(&self, run: &str) -> crate::Result<Arc<RunRows>> {
+        let run = self.set.resolve(run)?;
+        let locked = || self.known.lock().map_err(|_| Error::internal("a comparison broke off"));
+        if let Some(rows) = locked()?.get(&run.id()) {
+            return Ok(Arc::clone(rows));
+        }
+        let id = run.id();
+        let rows = Arc::new(RunRows::read(run)?);
+        locked()?.insert(id, Arc::clone(&rows));
+        Ok(rows)
     }
 
     fn table(&self, arguments: &[Expr]) -> crate::Result<Compare> {
@@ -34,7 +49,8 @@ impl CompareFunction {
             }
             other => return Err(usage(&format!("it has {} arguments", other.len()))),
         };
-        let pairing = Pairing::new(self.set.resolve(reference)?, self.set.resolve(target)?)?;
+        let (reference, target) = rayon::join(|| self.rows(reference), || self.rows(target));
+        let pairing = Pairing::of(&*reference?, &*target?)?;
         Ok(Compare::new(Arc::new(pairing), rule))
     }
 }

@@ -4,7 +4,7 @@ use crate::asking::ask_as;
 use crate::comparing::{compare, judged, pair_of_runs, record, smooth};
 use crate::support;
 use crate::synthetic::{Run, write};
-use actrace::compare::{Comparison, Finding, Metric, Outcome, Rules, Rulings};
+use actrace::compare::{Comparison, Criterion, Finding, Outcome, Rules, Rulings};
 use actrace::open::TraceSet;
 use actrace::sql::output::Format;
 use serde_json::Value;
@@ -97,8 +97,8 @@ fn the_required_limit_is_the_strictest_that_passes() {
         let rules = Rules::parse(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
         Rulings::of(&rules, &comparison).unwrap().rulings.remove(0)
     };
-    for name in Metric::names().filter(|name| *name != "disagreeing") {
-        let metric = Metric::named(name).unwrap();
+    for name in Criterion::names().filter(|name| *name != "disagreeing") {
+        let metric = Criterion::named(name).unwrap();
         let overs: &[&str] = if metric.is_of_rows() { &["row"] } else { &["tensor", "row"] };
         for over in overs {
             // Any limit will do to ask for the required one.
@@ -254,7 +254,7 @@ fn the_shipped_rules_let_a_q8_0_file_pass_and_a_q4_k_file_fail() {
 #[test]
 fn the_page_has_every_metric_and_its_example_is_a_file_of_rules() {
     let page = std::fs::read_to_string(support::package().join("docs/comparing.md")).unwrap();
-    for name in Metric::names() {
+    for name in Criterion::names() {
         assert!(page.contains(&format!("`{name}`")), "{name}");
     }
     let example = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();

@@ -3,6 +3,7 @@
 mod audit;
 mod compare;
 mod demo;
+mod folders;
 mod follow;
 mod judging;
 mod list;
