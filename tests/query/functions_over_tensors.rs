@@ -209,6 +209,7 @@ fn ranges_of_distributions_are_checked() {
     assert_eq!(said("SELECT histogram([1], 0)"), "histogram: bins is 1 to 65536");
     assert_eq!(said("SELECT histogram([1], 2.5)"), "histogram: bins is 2.5, which is no whole number from 0");
     assert_eq!(said("SELECT histogram([1], 2, 3, 3)"), "histogram: low is below high, and both are finite");
+    assert_eq!(value("histogram([-1.7e308, 1.7e308], 2)"), "", "the width is no number");
 }
 
 #[test]
