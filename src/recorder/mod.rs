@@ -206,11 +206,12 @@ impl<S: Storage + 'static> Observer for Recorder<S> {
 
     fn capture(&mut self, step: u32, site: SiteId, first_position: usize, rows: Captured) -> Result<()> {
         let bytes = rows.held_bytes();
+        let keep = self.plan.keeps_tensor(site);
         let layer = self.plan.record().sites.get(site as usize).map_or(-1, |site| site.layer);
+        let layer = keep.then_some(layer);
         if !self.gather.accepts(step, layer, bytes) {
             self.send_gathered()?;
         }
-        let keep = self.plan.keeps_tensor(site);
         self.gather.add(step, layer, Capture { site, first_position, rows, keep }, bytes);
         if self.gather.is_full() { self.send_gathered() } else { Ok(()) }
     }

@@ -66,6 +66,8 @@ pub(super) struct Device {
     context: Arc<CudaContext>,
     /// Kernels and products.
     pub(super) compute: Arc<CudaStream>,
+    /// Statistics of what is computed, with the multiprocessors that computing leaves.
+    pub(super) statistics: Arc<CudaStream>,
     /// Copies to the host beside them.
     pub(super) copy: Arc<CudaStream>,
     /// Kernels of the parts that were needed so far; they stay.
@@ -107,8 +109,9 @@ impl Device {
         // events of this backend.
         unsafe { context.disable_event_tracking() };
         let facts = facts(&context)?;
-        let compute = check("make a stream", context.new_stream())?;
-        let copy = check("make a stream", context.new_stream())?;
+        let priorities = check("ask for the priorities of streams", result::stream::get_priority_range())?;
+        let stream = |priority| check("make a stream", context.new_stream_with_priority(priority));
+        let (compute, statistics, copy) = (stream(priorities.1)?, stream(priorities.0)?, stream(priorities.1)?);
         let handle = CudaBlas::new(Arc::clone(&compute)).map_err(|cause| blas_error("start cuBLAS", &cause))?;
         // Sums of half-precision products stay in f32 throughout.
         let mode = blas_sys::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
@@ -120,6 +123,7 @@ impl Device {
         let device = Arc::new(Device {
             context,
             compute,
+            statistics,
             copy,
             functions: Mutex::default(),
             blas: handle,
@@ -213,6 +217,17 @@ impl Device {
     /// Launches one kernel on the compute stream; with `overlapping` it may begin before the one in front of it ends,
     /// where the card can do that: kernels wait themselves before they touch what others write.
     pub(super) fn launch(&self, work: &Work, overlapping: bool) -> Result<()> {
+        self.launch_on(&self.compute, work, overlapping)
+    }
+
+    /// Launches kernels beside what is computed next, behind what was computed so far.
+    pub(super) fn launch_beside(&self, works: &[Work]) -> Result<()> {
+        let computed = self.event(&self.compute)?;
+        check("order two streams", self.statistics.wait(&computed))?;
+        works.iter().try_for_each(|work| self.launch_on(&self.statistics, work, false))
+    }
+
+    fn launch_on(&self, stream: &CudaStream, work: &Work, overlapping: bool) -> Result<()> {
         let function = self.functions.lock().unwrap_or_else(|poison| poison.into_inner()).get(&work.kernel()).cloned();
         let function = function.ok_or_else(|| Error::internal("a kernel that was not loaded"))?;
         let grid = work.grid();
@@ -236,7 +251,7 @@ impl Device {
             blockDimY: 1,
             blockDimZ: 1,
             sharedMemBytes: work.shared(),
-            hStream: self.compute.cu_stream(),
+            hStream: stream.cu_stream(),
             attrs: &raw mut overlap,
             numAttrs: u32::from(overlapping && self.facts.card.capability.0 >= 9),
         };
