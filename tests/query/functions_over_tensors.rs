@@ -223,14 +223,3 @@ fn structs_are_json_for_programs_and_short_for_people() {
     assert_eq!(shown(Format::Csv), format!("v\n\"{}\"\n", expected.replace('"', "\"\"")));
     assert!(shown(Format::Table).contains("[{index: 1, value: 4}, {index: 2, value: 3}]"), "{}", shown(Format::Table));
 }
-
-#[test]
-fn fields_of_a_difference_come_of_one_call() {
-    let (_folder, path) = two_runs();
-    let sql = format!(
-        "SELECT d['rel_l2'], d['cosine'], d['slope'] FROM (SELECT difference(a.tensor, b.tensor) AS d {PAIRS})"
-    );
-    let plan = ask(&format!("EXPLAIN {sql}"), &path);
-    let logical = plan.split("physical_plan").next().unwrap();
-    assert_eq!(logical.matches("difference(a.tensor, b.tensor)").count(), 1, "{plan}");
-}

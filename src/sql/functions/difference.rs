@@ -22,8 +22,8 @@ pub fn functions(set: &Arc<TraceSet>) -> Vec<ScalarUDF> {
         Ok(Some(One(LogitsDifference(compare(call, detail)?))))
     };
     vec![
-        Function::new(set, "difference", 2, difference).with_numbers(&["atol", "rtol"], 2).once().udf(),
-        Function::new(set, "logits_difference", 2, logits).once().udf(),
+        Function::new(set, "difference", 2, difference).with_numbers(&["atol", "rtol"], 2).udf(),
+        Function::new(set, "logits_difference", 2, logits).udf(),
         Function::new(set, "top_differences", 2, top).with_numbers(&["k"], 0).udf(),
     ]
 }

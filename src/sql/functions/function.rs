@@ -54,13 +54,6 @@ impl<T: Output> Function<T> {
         Function { numbers, optional, ..self }
     }
 
-    /// The same, worked out once however many fields of its struct are asked for: the planner copies the call into each
-    /// place that takes a field, unless it may give another value there.
-    #[must_use]
-    pub fn once(self) -> Self {
-        Function { signature: Signature::user_defined(Volatility::Volatile), ..self }
-    }
-
     /// As SQL knows functions.
     pub fn udf(self) -> ScalarUDF {
         ScalarUDF::from(self)

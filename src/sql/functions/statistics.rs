@@ -42,7 +42,7 @@ const NAMES: [&str; STATISTICS.len()] = [
 pub fn functions(set: &Arc<TraceSet>) -> Vec<ScalarUDF> {
     let mut functions: Vec<ScalarUDF> =
         NAMES.into_iter().zip(&STATISTICS).map(|(name, (_, figure))| function(set, name, *figure)).collect();
-    functions.push(Function::new(set, "statistics", 1, |call| Ok(Some(One(statistics(call))))).once().udf());
+    functions.push(Function::new(set, "statistics", 1, |call| Ok(Some(One(statistics(call))))).udf());
     functions
 }
 
