@@ -33,6 +33,10 @@ use std::sync::Arc;
 /// Memory that a query may use unless told otherwise: 2 GiB.
 pub const DEFAULT_MEMORY: usize = 2 << 30;
 
+/// Rows up to which one side of a join is collected once. The other side then stays in the order of the scan, so that
+/// a function of references finds the rows of a payload on one thread; dealt out by hash, every thread would decode it.
+const COLLECTED_ROWS: (&str, usize) = ("datafusion.optimizer.hash_join_single_partition_threshold_rows", 1 << 20);
+
 /// A SQL session over a set of traces.
 pub struct Session {
     context: SessionContext,
@@ -57,7 +61,7 @@ impl Session {
             .with_memory_pool(Arc::new(FairSpillPool::new(memory)))
             .build_arc()
             .map_err(|error| error::from_datafusion(error, &[]))?;
-        let config = SessionConfig::new().with_information_schema(true);
+        let config = SessionConfig::new().with_information_schema(true).set_usize(COLLECTED_ROWS.0, COLLECTED_ROWS.1);
         let state =
             SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
         let mut session =

@@ -3,6 +3,7 @@
 use crate::asking::{ask, one_run, refusal, run, values};
 use crate::synthetic::{Run, write};
 use actrace::ErrorKind;
+use actrace::sql::output::Format;
 use std::path::PathBuf;
 use tempfile::{TempDir, tempdir};
 
@@ -79,7 +80,7 @@ fn a_filter_by_a_function_of_references_decodes_only_what_passes_the_others() {
     let folder = tempdir().unwrap();
     let path = [one_run(folder.path())];
     let read = |sql: &str| {
-        let (answer, session) = crate::asking::ask_as(sql, &path, actrace::sql::output::Format::Csv);
+        let (answer, session) = crate::asking::ask_as(sql, &path, Format::Csv);
         (answer.unwrap(), session.set().traces()[0].bytes_read().0)
     };
     let (answer, some) = read("SELECT position FROM activations WHERE layer = 1 AND at(tensor, 0) = 12");
@@ -145,4 +146,80 @@ fn a_reference_that_two_open_files_may_mean_is_refused() {
     write(&other, &[run("b", &[5, 6, 7], &values)], true);
     let refused = refusal("SELECT at(tensor, 0) FROM activations", &[one_run(folder.path()), other]).to_string();
     assert!(refused.contains("may be a tensor of two files with the identity 0707"), "{refused}");
+}
+
+#[test]
+fn statistics_of_a_tensor_are_the_columns_of_its_row() {
+    let folder = tempdir().unwrap();
+    let path = [one_run(folder.path())];
+    let columns = ask("SELECT * FROM activations LIMIT 0", &path);
+    let columns: Vec<&str> = columns.trim().split(',').collect();
+    let names = actrace::stats::STATISTICS.iter().map(|(name, _)| *name);
+    let shared: Vec<&str> = names.filter(|name| columns.contains(name)).collect();
+    assert_eq!(shared.len(), 19, "{shared:?}");
+    for name in shared {
+        let sql = format!(
+            "SELECT count(*) AS rows, count(*) FILTER (WHERE (statistics(tensor)['{name}'] IS NOT DISTINCT FROM {name})
+                 AND (tensor_{name}(data) IS NOT DISTINCT FROM {name})) AS equal FROM activations"
+        );
+        assert_eq!(ask(&sql, &path), "rows,equal\n12,12\n", "{name}");
+    }
+}
+
+#[test]
+fn a_channel_is_one_element_of_every_row_in_order() {
+    let (_folder, path) = two_runs();
+    let of = |order: &str| {
+        let sql = format!(
+            "SELECT layer, channel(tensor, 2 ORDER BY {order}) AS v FROM activations
+             WHERE label = 'a' AND point = 'ffn_act' GROUP BY layer ORDER BY layer"
+        );
+        ask(&sql, &path)
+    };
+    assert_eq!(of("position"), "layer,v\n0,\"[-0.5,0.5,1.5]\"\n1,\"[9.5,10.5,11.5]\"\n");
+    assert_eq!(of("position DESC"), "layer,v\n0,\"[1.5,0.5,-0.5]\"\n1,\"[11.5,10.5,9.5]\"\n");
+    let sql = "SELECT a.layer, max_abs_diff(channel(a.tensor, 2 ORDER BY position), channel(b.data, 2 ORDER BY position)) AS v
+        FROM activations a JOIN activations b USING (point, layer, position)
+        WHERE a.label = 'a' AND b.label = 'b' GROUP BY a.layer ORDER BY a.layer";
+    assert_eq!(ask(sql, &path), "layer,v\n0,0.125\n1,0.125\n");
+}
+
+#[test]
+fn a_channel_without_an_order_or_with_a_hole_is_refused() {
+    let (_folder, path) = two_runs();
+    let said = |sql: &str| refusal(sql, &path).to_string();
+    let unordered = said("SELECT channel(tensor, 2) FROM activations");
+    assert!(
+        unordered.contains("channel(a, i ORDER BY position): rows without an order make no channel"),
+        "{unordered}"
+    );
+    let window = said("SELECT channel(tensor, 2) OVER (ORDER BY position) FROM activations");
+    assert!(window.contains("channel(a, i ORDER BY position): it is no window function"), "{window}");
+    let hole = said("SELECT tensor_mean(channel(tensor, 5 ORDER BY ordinal, position)) FROM activations");
+    assert_eq!(hole, "element 0 of a list is NULL, which is no value of a tensor");
+}
+
+#[test]
+fn ranges_of_distributions_are_checked() {
+    let said = |sql: &str| refusal(sql, &[]).to_string();
+    assert_eq!(said("SELECT percentile([1], 101)"), "percentile: p is a percentage, 0 to 100");
+    assert_eq!(said("SELECT histogram([1], 0)"), "histogram: bins is 1 to 65536");
+    assert_eq!(said("SELECT histogram([1], 2.5)"), "histogram: bins is 2.5, which is no whole number from 0");
+    assert_eq!(said("SELECT histogram([1], 2, 3, 3)"), "histogram: low is below high, and both are finite");
+    assert_eq!(value("histogram([-1.7e308, 1.7e308], 2)"), "", "the width is no number");
+}
+
+#[test]
+fn sql_s_own_functions_keep_their_names() {
+    let sql = "SELECT v, rank() OVER (ORDER BY v), mean(v) OVER (), max(v) OVER () FROM (VALUES (1.0), (3.0)) t(v) ORDER BY v";
+    assert_eq!(ask(sql, &[]).lines().skip(1).collect::<Vec<_>>(), ["1,1,2,3", "3,2,2,3"]);
+}
+
+#[test]
+fn structs_are_json_for_programs_and_short_for_people() {
+    let sql = "SELECT topk([1.0, 4.0, 3.0], 2) AS v";
+    let shown = |format| crate::asking::ask_as(sql, &[], format).0.unwrap();
+    let expected = r#"[{"index":1,"value":4},{"index":2,"value":3}]"#;
+    assert_eq!(shown(Format::Csv), format!("v\n\"{}\"\n", expected.replace('"', "\"\"")));
+    assert!(shown(Format::Table).contains("[{index: 1, value: 4}, {index: 2, value: 3}]"), "{}", shown(Format::Table));
 }

@@ -43,20 +43,23 @@ fn bins(call: &Call<'_>) -> Result<Option<Many<Bin>>> {
     })))
 }
 
-/// The range that is given, or that of the finite values; half a unit about the only one, as numpy has it.
+/// The range that is given, or that of the finite values; half a unit about the only one, as numpy has it. `None` where
+/// there is none, or f64 has no number for its width.
 fn range(call: &Call<'_>) -> Result<Option<(f64, f64)>> {
+    let has_width = |(low, high): &(f64, f64)| low < high && (high - low).is_finite();
     if let (Some(low), Some(high)) = (call.number(1), call.number(2)) {
-        let ordered = low < high && (high - low).is_finite();
-        return if ordered { Ok(Some((low, high))) } else { Err(call.usage("low is below high, and both are finite")) };
+        let given = Some((low, high)).filter(has_width);
+        return given.map(Some).ok_or_else(|| call.usage("low is below high, and both are finite"));
     }
     let extremes = match call.tensor(0) {
         Values::Single(values) => RowStatistics::of(values).extremes,
         Values::Double(values) => RowStatistics::of(values).extremes,
     };
-    Ok(extremes.map(|extremes| match (extremes.min.0, extremes.max.0) {
+    let found = extremes.map(|extremes| match (extremes.min.0, extremes.max.0) {
         (low, high) if low < high => (low, high),
         (only, _) => (only - 0.5, only + 0.5),
-    }))
+    });
+    Ok(found.filter(has_width))
 }
 
 impl Record for Bin {
