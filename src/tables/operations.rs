@@ -1,0 +1,201 @@
+//! `operations`: the rows of `activations`, each with the rows that its operation read at the same position. Values are
+//! brought together row by row, so that an operation is checked without a join that holds whole tensors.
+
+use super::activations::{ActivationRows, frame_units, place_fields};
+use super::values::Values;
+use super::{Rows, RunColumns, Table, Unit, column};
+use crate::error::{Error, Result};
+use crate::open::{StatsFrame, StepFrames, Trace, TraceSet};
+use crate::record::SiteV1;
+use arrow::array::{ArrayRef, Float32Builder, ListBuilder, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Rows whose values are decoded for one batch.
+const ROWS_WITH_VALUES: usize = 8;
+
+/// The table.
+#[derive(Debug)]
+pub struct Operations {
+    runs: Vec<Arc<RunColumns>>,
+}
+
+impl Operations {
+    pub(super) fn new(runs: Vec<Arc<RunColumns>>) -> Self {
+        Operations { runs }
+    }
+}
+
+impl Table for Operations {
+    fn name(&self) -> &'static str {
+        "operations"
+    }
+
+    fn schema(&self) -> SchemaRef {
+        let mut fields = place_fields();
+        fields.extend(["sequence", "position", "token_id"].map(|name| column::field(name, DataType::Int64)));
+        fields.push(column::repeated("dtype"));
+        fields.push(column::field("width", DataType::Int64));
+        fields.push(column::repeated("operation"));
+        fields.push(column::field("heads", DataType::Int64));
+        fields.push(column::list("input_points", DataType::Utf8));
+        fields.push(column::list("weights", DataType::Utf8));
+        fields.push(column::list("data", DataType::Float32));
+        let row = DataType::List(Arc::new(Field::new_list_field(DataType::Float32, true)));
+        fields.push(column::list("inputs", row));
+        Arc::new(Schema::new(fields))
+    }
+
+    fn is_costly(&self, column: &str) -> bool {
+        matches!(column, "data" | "inputs")
+    }
+
+    fn units(&self, _set: &TraceSet) -> Result<Vec<Unit>> {
+        frame_units(&self.runs)
+    }
+
+    fn open(&self, unit: &Unit) -> Result<Box<dyn Rows>> {
+        let run = unit.run.clone().ok_or_else(|| Error::internal("an operation without its run"))?;
+        let step = unit.steps.and_then(|(step, _)| run.steps().iter().find(|frames| frames.step == step).cloned());
+        let step = step.ok_or_else(|| Error::internal("an operation without its step"))?;
+        let rows = ActivationRows::open(unit)?;
+        let inputs = RefCell::new(Inputs { trace: Arc::clone(&unit.trace), step, opened: HashMap::new(), found: HashMap::new() });
+        Ok(Box::new(OperationRows { run, rows, inputs }))
+    }
+}
+
+struct OperationRows {
+    run: Arc<RunColumns>,
+    rows: ActivationRows,
+    inputs: RefCell<Inputs>,
+}
+
+impl OperationRows {
+    fn sites(&self) -> Result<Vec<&SiteV1>> {
+        self.rows.sites().iter().map(|site| self.run.site(*site)).collect()
+    }
+
+    fn input_points(&self) -> Result<ArrayRef> {
+        let names = self.sites()?.into_iter().map(|site| {
+            site.inputs.iter().map(|input| Ok(self.run.site(*input)?.point.as_str())).collect::<Result<Vec<_>>>()
+        });
+        Ok(column::text_lists(names.collect::<Result<Vec<_>>>()?))
+    }
+
+    fn weights(&self) -> Result<ArrayRef> {
+        let known = &self.run.view().plan.weights;
+        let name = |number: &u32| known.get(*number as usize).map(|weight| weight.canonical_name.as_str());
+        Ok(column::text_lists(self.sites()?.into_iter().map(|site| site.weights.iter().filter_map(name))))
+    }
+
+    /// For each of `rows` a list with the values of each input at its position; an input whose values were not kept
+    /// is NULL.
+    fn input_lists(&self, rows: &[u32]) -> Result<ArrayRef> {
+        let mut lists = ListBuilder::new(ListBuilder::new(Float32Builder::new()));
+        let mut inputs = self.inputs.borrow_mut();
+        for row in rows {
+            let (site, place) = self.rows.place_of(*row)?;
+            for input in &self.run.site(site)?.inputs {
+                inputs.append(*input, place, lists.values())?;
+            }
+            lists.append(true);
+        }
+        Ok(Arc::new(lists.finish()))
+    }
+}
+
+/// Where a row stands: sequence and position.
+type Place = (u32, u32);
+
+/// Rows that operations of one step read, found when they are first asked for.
+struct Inputs {
+    trace: Arc<Trace>,
+    step: StepFrames,
+    opened: HashMap<usize, StatsFrame>,
+    /// For each site, the frame (its index in the step) and row of each place.
+    found: HashMap<u32, HashMap<Place, (usize, u32)>>,
+}
+
+impl Inputs {
+    fn append(&mut self, site: u32, place: Place, out: &mut ListBuilder<Float32Builder>) -> Result<()> {
+        if !self.found.contains_key(&site) {
+            let rows = self.find(site)?;
+            self.found.insert(site, rows);
+        }
+        let known = self.found.get(&site).and_then(|rows| rows.get(&place));
+        let Some((frame, row)) = known.and_then(|(frame, row)| Some((self.opened.get(frame)?, *row))) else {
+            out.append(false);
+            return Ok(());
+        };
+        Values::new(&self.trace, frame.record()).each(&[row], |_, values| {
+            out.values().append_slice(values.unwrap_or_default());
+            out.append(values.is_some());
+            Ok(())
+        })
+    }
+
+    fn find(&mut self, site: u32) -> Result<HashMap<Place, (usize, u32)>> {
+        let mut rows = HashMap::new();
+        for (number, entry) in self.step.stats.iter().enumerate() {
+            if !(entry.sites.0..=entry.sites.1).contains(&site) {
+                continue;
+            }
+            if !self.opened.contains_key(&number) {
+                self.opened.insert(number, self.trace.stats(entry)?);
+            }
+            let Some(record) = self.opened.get(&number).map(StatsFrame::record) else { continue };
+            let places = record.sequence.iter().zip(record.position.iter());
+            for ((row, of), (sequence, position)) in (0..).zip(record.site.iter()).zip(places) {
+                if of.to_native() == site {
+                    rows.insert((sequence.to_native(), position.to_native()), (number, row));
+                }
+            }
+        }
+        Ok(rows)
+    }
+}
+
+impl Rows for OperationRows {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn column(&self, name: &str) -> Result<ArrayRef> {
+        match name {
+            "operation" => {
+                let names = self.sites()?.into_iter().map(|site| Some(site.operation.as_str()));
+                Ok(column::few_texts(names.map(|name| name.filter(|name| !name.is_empty()))))
+            }
+            "heads" => {
+                // Most rows have no heads: NULL.
+                let heads = self.sites()?.into_iter().map(|site| site.heads);
+                Ok(column::long_integers(heads.map(|heads| if heads == 0 { u64::MAX } else { heads.into() })))
+            }
+            "input_points" => self.input_points(),
+            "weights" => self.weights(),
+            _ => self.rows.column(name),
+        }
+    }
+
+    fn rows_per_batch(&self, schema: &Schema) -> usize {
+        let costly = ["data", "inputs"].iter().any(|name| schema.field_with_name(name).is_ok());
+        if costly { ROWS_WITH_VALUES } else { self.len().max(1) }
+    }
+
+    fn finish(&self, schema: &SchemaRef, cheap: RecordBatch, rows: &[u32]) -> Result<RecordBatch> {
+        let mut columns = Vec::with_capacity(schema.fields().len());
+        let mut given = cheap.columns().iter();
+        for field in schema.fields() {
+            columns.push(match field.name().as_str() {
+                "data" => self.rows.values().lists(rows)?,
+                "inputs" => self.input_lists(rows)?,
+                name => Arc::clone(given.next().ok_or_else(|| Error::internal(format!("operations lack {name}")))?),
+            });
+        }
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+            .map_err(|cause| Error::internal("values do not fit their rows").because(cause))
+    }
+}
