@@ -11,6 +11,7 @@ mod points;
 mod provider;
 mod scan;
 
+pub use error::unknown_name;
 pub use parameter::Value;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -74,6 +75,19 @@ impl Session {
         Ok(session)
     }
 
+    /// A session that plans and has nothing to read: tables are empty, and so is every comparison of whatever runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::new`].
+    pub fn without_traces() -> Result<Self> {
+        let session = Session::new(TraceSet::default(), DEFAULT_MEMORY)?;
+        session.context.register_udtf("compare", Arc::new(compare::NoRuns::new(tables::Compare::columns())));
+        let weights = compare::NoRuns::new(tables::CompareWeights::columns());
+        session.context.register_udtf("compare_weights", Arc::new(weights));
+        Ok(session)
+    }
+
     /// The traces that it asks.
     pub fn set(&self) -> &Arc<TraceSet> {
         &self.set
@@ -93,6 +107,17 @@ impl Session {
         let frame = self.plan(sql, parameters).await?;
         let stream = frame.execute_stream().await.map_err(|error| self.error(error))?;
         Ok(Answer { stream, tables: self.tables.clone() })
+    }
+
+    /// The names of the columns that `sql` would answer with, planned and not run.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::query`].
+    pub async fn columns(&self, sql: &str, parameters: &[(String, Value)]) -> Result<Vec<String>> {
+        let frame = self.plan(sql, parameters).await?;
+        let plan = frame.into_optimized_plan().map_err(|error| self.error(error))?;
+        Ok(plan.schema().fields().iter().map(|field| field.name().clone()).collect())
     }
 
     async fn plan(&self, sql: &str, parameters: &[(String, Value)]) -> Result<DataFrame> {

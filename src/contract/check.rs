@@ -1,0 +1,201 @@
+//! Checking contracts over the runs of a session.
+
+use super::format::line;
+use super::needs::Supply;
+use super::outcome::{Checked, Counterexamples, Judged, Outcome};
+use super::scope::Fit;
+use super::{Contract, Obligation, Scope, Sql};
+use crate::error::{Error, ErrorKind, Result};
+use crate::open::RunRef;
+use crate::sql::{Session, Value};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::{cast, concat_batches};
+use arrow::datatypes::DataType;
+
+/// Checks `contracts` over every run of `session`, each obligation with at most `shown` of its counterexamples.
+///
+/// # Errors
+/// Malformed, with file and line, for SQL of a contract that makes no sense, or would write; otherwise those of reading.
+pub async fn check(session: &Session, contracts: &[Contract], shown: usize) -> Result<Vec<Checked>> {
+    let empty = Session::without_traces()?;
+    for contract in contracts {
+        plan(&empty, contract).await?;
+    }
+    let mut checked = Vec::with_capacity(contracts.len());
+    for contract in contracts {
+        checked.push(Checking { session, contract, shown }.all().await?);
+    }
+    Ok(checked)
+}
+
+/// Plans every SQL of `contract` over no trace: what makes no sense is found before anything is read.
+async fn plan(empty: &Session, contract: &Contract) -> Result<()> {
+    let none = || Value::Text(String::new());
+    let mut parameters = contract.parameters();
+    let names: &[&str] = if contract.pairs.is_some() { &["reference", "target"] } else { &["run"] };
+    parameters.extend(names.iter().map(|name| ((*name).to_owned(), none())));
+    if let Some(pairs) = &contract.pairs {
+        let columns = planned(empty, contract, &pairs.sql, "pairs", &[]).await?;
+        if !["reference", "target"].iter().all(|name| columns.iter().any(|column| column == name)) {
+            let message = format!("pairs return `reference` and `target`, not {}", columns.join(", "));
+            return Err(contract.wrong(line(&pairs.sql), &message));
+        }
+    }
+    for obligation in &contract.obligations {
+        let known = crate::capture::vocabulary();
+        if let Some(point) = obligation.needs.points().find(|point| !known.iter().any(|known| known.name == **point)) {
+            let names = known.iter().map(|point| point.name.as_str());
+            let message = crate::sql::unknown_name("capture point", point, names);
+            return Err(contract.wrong(line(&obligation.id), &message));
+        }
+        planned(empty, contract, &obligation.falsifier, &obligation.id.value, &parameters).await?;
+        if let Some(gaps) = &obligation.needs.gaps {
+            planned(empty, contract, gaps, &obligation.id.value, &parameters).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn planned(
+    empty: &Session,
+    contract: &Contract,
+    sql: &Sql,
+    what: &str,
+    parameters: &[(String, Value)],
+) -> Result<Vec<String>> {
+    let columns = empty.columns(&sql.value, parameters).await;
+    columns.map_err(|error| contract.wrong(line(sql), &format!("{what}: {error}")))
+}
+
+/// A contract under check.
+struct Checking<'a> {
+    session: &'a Session,
+    contract: &'a Contract,
+    shown: usize,
+}
+
+impl Checking<'_> {
+    async fn all(&self) -> Result<Checked> {
+        let contract = self.contract;
+        let subjects = match &contract.pairs {
+            None => self.session.set().runs().map(|run| vec![run]).collect(),
+            Some(pairs) => self.pairs(&pairs.sql).await?,
+        };
+        let mut judged = Vec::new();
+        for obligation in &contract.obligations {
+            if let (Some(pairs), true) = (&contract.pairs, subjects.is_empty()) {
+                judged.push(verdict(obligation, &[], Outcome::Unmeasured(vec![pairs.otherwise.clone()])));
+            }
+            for runs in &subjects {
+                let outcome = self.judge(obligation, runs).await?;
+                judged.push(verdict(obligation, runs, outcome));
+            }
+        }
+        Ok(Checked { id: contract.id.value.clone(), says: contract.says.clone(), judged })
+    }
+
+    /// The pairs of runs that the contract is about.
+    async fn pairs(&self, sql: &Sql) -> Result<Vec<Vec<RunRef>>> {
+        let mut pairs = Vec::new();
+        let mut answer = self.session.query(&sql.value, &[]).await?;
+        while let Some(batch) = answer.next().await? {
+            let (references, targets) = (texts(&batch, "reference")?, texts(&batch, "target")?);
+            for (reference, target) in references.iter().zip(&targets) {
+                let set = self.session.set();
+                let runs = vec![set.resolve(reference)?, set.resolve(target)?];
+                if runs.iter().all(|run| self.contract.applies_to.fit(run) == Fit::Inside) {
+                    pairs.push(runs);
+                }
+            }
+        }
+        Ok(pairs)
+    }
+
+    async fn judge(&self, obligation: &Obligation, runs: &[RunRef]) -> Result<Outcome> {
+        let mut missing = Vec::new();
+        for run in runs {
+            for scope in [&self.contract.applies_to, &obligation.applies_to] {
+                if let Some(outcome) = outside(scope, run) {
+                    return Ok(outcome);
+                }
+            }
+            match obligation.needs.supply(run)? {
+                Supply::Rows(gaps) => missing.extend(gaps),
+                Supply::NotApplicable(reason) => return Ok(Outcome::NotApplicable(reason)),
+                Supply::Nothing(gaps) => return Ok(Outcome::Unmeasured(gaps)),
+            }
+        }
+        let parameters = self.parameters(runs);
+        if let Some(gaps) = &obligation.needs.gaps {
+            missing.extend(self.sentences(gaps, &parameters).await?);
+        }
+        match self.falsify(obligation, &parameters).await {
+            Ok(found) if found.count > 0 => Ok(Outcome::Broken(found)),
+            Ok(_) if missing.is_empty() => Ok(Outcome::Held),
+            Ok(_) => Ok(Outcome::Unmeasured(missing)),
+            Err(error) if error.kind() == ErrorKind::NotComparable => Ok(Outcome::Unmeasured(vec![error.to_string()])),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The runs, as falsifiers name them, and the tolerances.
+    fn parameters(&self, runs: &[RunRef]) -> Vec<(String, Value)> {
+        let names: &[&str] = if self.contract.pairs.is_some() { &["reference", "target"] } else { &["run"] };
+        let runs = names.iter().zip(runs).map(|(name, run)| ((*name).to_owned(), Value::Text(run.id())));
+        runs.chain(self.contract.parameters()).collect()
+    }
+
+    /// The first column of an answer, each sentence once.
+    async fn sentences(&self, sql: &Sql, parameters: &[(String, Value)]) -> Result<Vec<String>> {
+        let mut sentences = Vec::new();
+        let mut answer = self.session.query(&sql.value, parameters).await?;
+        let name = answer.schema().fields().first().map(|field| field.name().clone()).unwrap_or_default();
+        while let Some(batch) = answer.next().await? {
+            sentences.extend(texts(&batch, &name)?);
+        }
+        sentences.sort();
+        sentences.dedup();
+        Ok(sentences)
+    }
+
+    /// Counts every counterexample and keeps the first.
+    async fn falsify(&self, obligation: &Obligation, parameters: &[(String, Value)]) -> Result<Counterexamples> {
+        let mut answer = self.session.query(&obligation.falsifier.value, parameters).await?;
+        let schema = answer.schema();
+        let (mut count, mut kept) = (0, Vec::new());
+        while let Some(batch) = answer.next().await? {
+            let room = self.shown.saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
+            kept.push(batch.slice(0, room.min(batch.num_rows())));
+            count += batch.num_rows() as u64;
+        }
+        let shown = concat_batches(&schema, &kept)
+            .map_err(|cause| Error::internal("counterexamples do not fit together").because(cause))?;
+        Ok(Counterexamples { count, shown })
+    }
+}
+
+fn outside(scope: &Scope, run: &RunRef) -> Option<Outcome> {
+    match scope.fit(run) {
+        Fit::Inside => None,
+        Fit::Outside(reason) => Some(Outcome::NotApplicable(reason)),
+        Fit::Unknown(reason) => Some(Outcome::Unmeasured(vec![reason])),
+    }
+}
+
+fn verdict(obligation: &Obligation, runs: &[RunRef], outcome: Outcome) -> Judged {
+    Judged {
+        id: obligation.id.value.clone(),
+        says: obligation.says.clone(),
+        severity: obligation.severity,
+        runs: runs.iter().map(|run| (run.view().identity.label.clone(), run.id())).collect(),
+        outcome,
+    }
+}
+
+/// A column as texts; NULL is empty.
+fn texts(batch: &RecordBatch, name: &str) -> Result<Vec<String>> {
+    let wrong = || Error::internal(format!("an answer has no texts in `{name}`"));
+    let column = batch.column_by_name(name).ok_or_else(wrong)?;
+    let column = cast(column, &DataType::Utf8).map_err(|cause| wrong().because(cause))?;
+    Ok(column.as_string::<i32>().iter().map(|text| text.unwrap_or_default().to_owned()).collect())
+}
