@@ -2,6 +2,8 @@
 
 mod audit;
 mod comparison;
+#[cfg(feature = "query")]
+pub mod junit;
 
 pub use audit::{audit_json, audit_text};
 pub use comparison::{comparison_json, comparison_text};
