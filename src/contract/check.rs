@@ -5,12 +5,16 @@ use super::needs::Supply;
 use super::outcome::{Checked, Counterexamples, Judged, Outcome};
 use super::scope::Fit;
 use super::{Contract, Obligation, Scope, Sql};
+use crate::capture::vocabulary;
 use crate::error::{Error, ErrorKind, Result};
 use crate::open::RunRef;
-use crate::sql::{Session, Value};
+use crate::sql::{Session, Value, unknown_name};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::DataType;
+
+/// The parameters that stand for two runs, and the columns of pairs.
+const PAIR: [&str; 2] = ["reference", "target"];
 
 /// Checks `contracts` over every run of `session`, each obligation with at most `shown` of its counterexamples.
 ///
@@ -30,30 +34,38 @@ pub async fn check(session: &Session, contracts: &[Contract], shown: usize) -> R
 
 /// Plans every SQL of `contract` over no trace: what makes no sense is found before anything is read.
 async fn plan(empty: &Session, contract: &Contract) -> Result<()> {
-    let none = || Value::Text(String::new());
-    let mut parameters = contract.parameters();
-    let names: &[&str] = if contract.pairs.is_some() { &["reference", "target"] } else { &["run"] };
-    parameters.extend(names.iter().map(|name| ((*name).to_owned(), none())));
-    if let Some(pairs) = &contract.pairs {
+    let all = contract.obligations.iter().filter_map(|obligation| obligation.pairs.as_ref());
+    for pairs in contract.pairs.iter().chain(all) {
         let columns = planned(empty, contract, &pairs.sql, "pairs", &[]).await?;
-        if !["reference", "target"].iter().all(|name| columns.iter().any(|column| column == name)) {
+        if !PAIR.iter().all(|name| columns.iter().any(|column| column == name)) {
             let message = format!("pairs return `reference` and `target`, not {}", columns.join(", "));
             return Err(contract.wrong(line(&pairs.sql), &message));
         }
     }
     for obligation in &contract.obligations {
-        let known = crate::capture::vocabulary();
-        if let Some(point) = obligation.needs.points().find(|point| !known.iter().any(|known| known.name == **point)) {
-            let names = known.iter().map(|point| point.name.as_str());
-            let message = crate::sql::unknown_name("capture point", point, names);
-            return Err(contract.wrong(line(&obligation.id), &message));
-        }
-        planned(empty, contract, &obligation.falsifier, &obligation.id.value, &parameters).await?;
-        if let Some(gaps) = &obligation.needs.gaps {
-            planned(empty, contract, gaps, &obligation.id.value, &parameters).await?;
+        check_points(contract, obligation)?;
+        let mut parameters = contract.parameters();
+        let names = names(contract, obligation).iter();
+        parameters.extend(names.map(|name| ((*name).to_owned(), Value::Text(String::new()))));
+        for sql in [Some(&obligation.falsifier), obligation.needs.gaps.as_ref()].into_iter().flatten() {
+            planned(empty, contract, sql, &obligation.id.value, &parameters).await?;
         }
     }
     Ok(())
+}
+
+/// The points that an obligation needs are in the vocabulary.
+fn check_points(contract: &Contract, obligation: &Obligation) -> Result<()> {
+    let known = || vocabulary().iter().map(|point| point.name.as_str());
+    match obligation.needs.points().find(|point| known().all(|known| known != *point)) {
+        None => Ok(()),
+        Some(point) => Err(contract.wrong(line(&obligation.id), &unknown_name("capture point", point, known()))),
+    }
+}
+
+/// The parameters that stand for the runs.
+fn names(contract: &Contract, obligation: &Obligation) -> &'static [&'static str] {
+    if contract.pairs(obligation).is_some() { &PAIR } else { &["run"] }
 }
 
 async fn planned(
@@ -77,15 +89,19 @@ struct Checking<'a> {
 impl Checking<'_> {
     async fn all(&self) -> Result<Checked> {
         let contract = self.contract;
-        let subjects = match &contract.pairs {
-            None => self.session.set().runs().map(|run| vec![run]).collect(),
-            Some(pairs) => self.pairs(&pairs.sql).await?,
-        };
         let mut judged = Vec::new();
         for obligation in &contract.obligations {
-            if let (Some(pairs), true) = (&contract.pairs, subjects.is_empty()) {
-                judged.push(verdict(obligation, &[], Outcome::Unmeasured(vec![pairs.otherwise.clone()])));
-            }
+            let subjects = match contract.pairs(obligation) {
+                None => self.session.set().runs().map(|run| vec![run]).collect(),
+                Some(pairs) => {
+                    let found = self.pairs(&pairs.sql).await?;
+                    if found.is_empty() {
+                        let outcome = Outcome::Unmeasured(vec![pairs.otherwise.clone()]);
+                        judged.push(verdict(obligation, &[], outcome));
+                    }
+                    found
+                }
+            };
             for runs in &subjects {
                 let outcome = self.judge(obligation, runs).await?;
                 judged.push(verdict(obligation, runs, outcome));
@@ -99,7 +115,8 @@ impl Checking<'_> {
         let mut pairs = Vec::new();
         let mut answer = self.session.query(&sql.value, &[]).await?;
         while let Some(batch) = answer.next().await? {
-            let (references, targets) = (texts(&batch, "reference")?, texts(&batch, "target")?);
+            let [references, targets] = PAIR.map(|name| texts(&batch, name));
+            let (references, targets) = (references?, targets?);
             for (reference, target) in references.iter().zip(&targets) {
                 let set = self.session.set();
                 let runs = vec![set.resolve(reference)?, set.resolve(target)?];
@@ -125,7 +142,7 @@ impl Checking<'_> {
                 Supply::Nothing(gaps) => return Ok(Outcome::Unmeasured(gaps)),
             }
         }
-        let parameters = self.parameters(runs);
+        let parameters = self.parameters(obligation, runs);
         if let Some(gaps) = &obligation.needs.gaps {
             missing.extend(self.sentences(gaps, &parameters).await?);
         }
@@ -139,9 +156,9 @@ impl Checking<'_> {
     }
 
     /// The runs, as falsifiers name them, and the tolerances.
-    fn parameters(&self, runs: &[RunRef]) -> Vec<(String, Value)> {
-        let names: &[&str] = if self.contract.pairs.is_some() { &["reference", "target"] } else { &["run"] };
-        let runs = names.iter().zip(runs).map(|(name, run)| ((*name).to_owned(), Value::Text(run.id())));
+    fn parameters(&self, obligation: &Obligation, runs: &[RunRef]) -> Vec<(String, Value)> {
+        let runs = names(self.contract, obligation).iter().zip(runs);
+        let runs = runs.map(|(name, run)| ((*name).to_owned(), Value::Text(run.id())));
         runs.chain(self.contract.parameters()).collect()
     }
 

@@ -25,7 +25,7 @@ pub struct Contract {
     /// The runs that it is about; all where it does not say.
     #[serde(default)]
     pub applies_to: Scope,
-    /// The pairs of runs that it is about, where it is about two.
+    /// The pairs of runs that its obligations are about, where they are about two.
     pub pairs: Option<Pairs>,
     /// Numbers that falsifiers use as `$name`, each with its reason.
     #[serde(default)]
@@ -87,6 +87,8 @@ pub struct Obligation {
     /// The runs that it is about, of those that the contract is about.
     #[serde(default)]
     pub applies_to: Scope,
+    /// The pairs of runs that it is about, in place of the contract's.
+    pub pairs: Option<Pairs>,
     /// What has to be in the trace for it to be measured.
     #[serde(default)]
     pub needs: Needs,
@@ -135,7 +137,8 @@ impl Contract {
     /// A tolerance that no falsifier uses is a slip, and so is one that is no size.
     fn check_tolerances(&self) -> Result<()> {
         for (name, tolerance) in &self.tolerances {
-            let used = self.obligations.iter().any(|obligation| obligation.falsifier.value.contains(&format!("${name}")));
+            let used =
+                self.obligations.iter().any(|obligation| obligation.falsifier.value.contains(&format!("${name}")));
             let message = if !used {
                 format!("no falsifier uses the tolerance `{name}`")
             } else if !tolerance.value.is_finite() || tolerance.value < 0.0 {
@@ -146,6 +149,11 @@ impl Contract {
             return Err(self.wrong(line(&self.id), &message));
         }
         Ok(())
+    }
+
+    /// The pairs of runs that `obligation` is about; `None` where it is about each run alone.
+    pub(super) fn pairs<'a>(&'a self, obligation: &'a Obligation) -> Option<&'a Pairs> {
+        obligation.pairs.as_ref().or(self.pairs.as_ref())
     }
 
     /// The tolerances as parameters of SQL.

@@ -50,9 +50,12 @@ impl Scope {
             ("semantics", &self.semantics, &identity.semantics),
             ("engine", &self.engine, &identity.engine),
         ];
-        let fields = fields.into_iter().filter_map(|(name, wanted, value)| Some((name, wanted.as_ref()?, value.as_str())));
-        let value = |key: &str| identity.hyper_parameters.iter().find(|pair| pair.key == key).map(|pair| pair.value.as_str());
-        let hyper = self.hyper_parameters.iter().map(|(key, wanted)| (key.as_str(), wanted, value(key).unwrap_or_default()));
+        let fields =
+            fields.into_iter().filter_map(|(name, wanted, value)| Some((name, wanted.as_ref()?, value.as_str())));
+        let value =
+            |key: &str| identity.hyper_parameters.iter().find(|pair| pair.key == key).map(|pair| pair.value.as_str());
+        let hyper =
+            self.hyper_parameters.iter().map(|(key, wanted)| (key.as_str(), wanted, value(key).unwrap_or_default()));
         let mut unknown = Fit::Inside;
         for (name, wanted, value) in fields.chain(hyper) {
             if value.is_empty() {

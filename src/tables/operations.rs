@@ -6,7 +6,6 @@ use super::values::Values;
 use super::{Rows, RunColumns, Table, Unit, column};
 use crate::error::{Error, Result};
 use crate::open::{StatsFrame, StepFrames, Trace, TraceSet};
-use crate::record::SiteV1;
 use arrow::array::{ArrayRef, Float32Builder, ListBuilder, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use std::cell::RefCell;
@@ -61,7 +60,12 @@ impl Table for Operations {
         let step = unit.steps.and_then(|(step, _)| run.steps().iter().find(|frames| frames.step == step).cloned());
         let step = step.ok_or_else(|| Error::internal("an operation without its step"))?;
         let rows = ActivationRows::open(unit)?;
-        let inputs = RefCell::new(Inputs { trace: Arc::clone(&unit.trace), step, opened: HashMap::new(), found: HashMap::new() });
+        let inputs = RefCell::new(Inputs {
+            trace: Arc::clone(&unit.trace),
+            step,
+            opened: HashMap::new(),
+            found: HashMap::new(),
+        });
         Ok(Box::new(OperationRows { run, rows, inputs }))
     }
 }
@@ -73,23 +77,6 @@ struct OperationRows {
 }
 
 impl OperationRows {
-    fn sites(&self) -> Result<Vec<&SiteV1>> {
-        self.rows.sites().iter().map(|site| self.run.site(*site)).collect()
-    }
-
-    fn input_points(&self) -> Result<ArrayRef> {
-        let names = self.sites()?.into_iter().map(|site| {
-            site.inputs.iter().map(|input| Ok(self.run.site(*input)?.point.as_str())).collect::<Result<Vec<_>>>()
-        });
-        Ok(column::text_lists(names.collect::<Result<Vec<_>>>()?))
-    }
-
-    fn weights(&self) -> Result<ArrayRef> {
-        let known = &self.run.view().plan.weights;
-        let name = |number: &u32| known.get(*number as usize).map(|weight| weight.canonical_name.as_str());
-        Ok(column::text_lists(self.sites()?.into_iter().map(|site| site.weights.iter().filter_map(name))))
-    }
-
     /// For each of `rows` a list with the values of each input at its position; an input whose values were not kept
     /// is NULL.
     fn input_lists(&self, rows: &[u32]) -> Result<ArrayRef> {
@@ -163,19 +150,9 @@ impl Rows for OperationRows {
     }
 
     fn column(&self, name: &str) -> Result<ArrayRef> {
-        match name {
-            "operation" => {
-                let names = self.sites()?.into_iter().map(|site| Some(site.operation.as_str()));
-                Ok(column::few_texts(names.map(|name| name.filter(|name| !name.is_empty()))))
-            }
-            "heads" => {
-                // Most rows have no heads: NULL.
-                let heads = self.sites()?.into_iter().map(|site| site.heads);
-                Ok(column::long_integers(heads.map(|heads| if heads == 0 { u64::MAX } else { heads.into() })))
-            }
-            "input_points" => self.input_points(),
-            "weights" => self.weights(),
-            _ => self.rows.column(name),
+        match self.run.site_column(name, self.rows.sites())? {
+            Some(array) => Ok(array),
+            None => self.rows.column(name),
         }
     }
 

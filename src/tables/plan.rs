@@ -38,6 +38,7 @@ impl Table for Plan {
             integer("occurrence"),
             column::repeated("operation"),
             column::list("inputs", DataType::Int64),
+            column::list("input_points", DataType::Utf8),
             column::list("weights", DataType::Utf8),
             column::repeated("dtype"),
             column::repeated("axes"),
@@ -75,13 +76,6 @@ impl PlanRows {
     fn texts<'a>(&'a self, of: impl Fn(&'a SiteV1) -> &'a str) -> ArrayRef {
         column::few_texts(self.plan().iter().map(of).map(|text| Some(text).filter(|text| !text.is_empty())))
     }
-
-    /// The canonical names of the weights that each site reads.
-    fn weights(&self) -> ArrayRef {
-        let known = &self.run.view().plan.weights;
-        let name = |number: &u32| known.get(*number as usize).map(|weight| weight.canonical_name.as_str());
-        column::text_lists(self.plan().iter().map(|site| site.weights.iter().filter_map(name)))
-    }
 }
 
 impl Rows for PlanRows {
@@ -97,13 +91,13 @@ impl Rows for PlanRows {
         Ok(match name {
             "dtype" => self.texts(|site| &site.dtype),
             "site" => column::integers(self.sites.iter().copied()),
-            "operation" => self.texts(|site| &site.operation),
             "inputs" => column::integer_lists(plan.iter().map(|site| site.inputs.iter().copied())),
-            "weights" => self.weights(),
             "axes" => self.texts(|site| &site.axes),
-            // A ragged row has no width of its own, and most rows have no heads.
-            "width" => column::long_integers(plan.iter().map(|site| some(site.width))),
-            "heads" => column::long_integers(plan.iter().map(|site| some(site.heads))),
+            // A ragged row has no width of its own: NULL.
+            "width" => column::long_integers(plan.iter().map(|site| match site.width {
+                0 => u64::MAX,
+                width => width.into(),
+            })),
             "status" => {
                 let name = |site: &SiteV1| Some(Status::from_code(site.status).map_or("unknown", Status::name));
                 column::few_texts(plan.iter().map(name))
@@ -115,9 +109,4 @@ impl Rows for PlanRows {
             _ => self.run.site_column(name, &self.sites)?.ok_or_else(|| unknown_column("plan", name))?,
         })
     }
-}
-
-/// The number that stands for NULL in [`column::long_integers`] where there is none.
-fn some(number: u32) -> u64 {
-    if number == 0 { u64::MAX } else { number.into() }
 }
