@@ -1,6 +1,8 @@
 //! Two runs side by side: what may be compared, every error metric, where they part, and what to call it.
 
+mod logits;
 mod metrics;
+mod named;
 mod pairing;
 mod row;
 mod rows;
@@ -9,7 +11,9 @@ mod tolerance;
 mod verdict;
 mod weights;
 
-pub use metrics::{Allclose, Difference, LogitsMetrics, Quantiles, Sums};
+pub use logits::LogitsMetrics;
+pub use metrics::{Allclose, Difference, Quantiles, Sums};
+pub use named::{METRICS, Metric, Needs, Reading};
 pub use pairing::{LeftOut, Pairing, RowPair, SitePair};
 pub use row::{Detail, Evidence, RowComparer, RowComparison};
 pub use rows::{Row, RunRows, Token};

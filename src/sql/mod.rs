@@ -4,6 +4,7 @@ mod arguments;
 mod compare;
 mod error;
 mod filter;
+pub mod functions;
 pub mod named;
 pub mod output;
 mod parameter;
@@ -72,6 +73,9 @@ impl Session {
         session.context.register_udtf("compare", Arc::new(compare));
         let weights = compare::WeightsFunction::new(Arc::clone(&session.set));
         session.context.register_udtf("compare_weights", Arc::new(weights));
+        for function in functions::scalars(&session.set) {
+            session.context.register_udf(function);
+        }
         Ok(session)
     }
 

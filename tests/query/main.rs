@@ -8,6 +8,7 @@ mod comparing;
 mod documented_tables;
 mod following_a_live_trace;
 mod formats_of_one_model;
+mod functions_over_tensors;
 mod pages_show_what_commands_print;
 mod payloads;
 mod questions;
