@@ -1,6 +1,7 @@
 //! Functions over tensors: over `data`, or over references, which they decode themselves.
 
 mod element;
+mod elementwise;
 mod function;
 mod output;
 mod pair;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 /// Every scalar function over tensors; references lead into `set`.
 pub fn scalars(set: &Arc<TraceSet>) -> Vec<ScalarUDF> {
     let mut functions = pair::functions(set);
+    functions.extend(elementwise::functions(set));
     functions.push(element::at(set));
     functions
 }
