@@ -54,11 +54,24 @@ impl Session {
     ///
     /// `Malformed` where a plan contradicts itself; `Environment` where there is no room to spill to.
     pub fn new(set: TraceSet, memory: usize) -> Result<Self> {
+        Session::with_config(set, memory, SessionConfig::new())
+    }
+
+    /// The same, `rows` rows at a time: for SQL that makes tensors of tensors, of which a batch is held at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::new`].
+    pub fn in_batches_of(rows: usize, set: TraceSet, memory: usize) -> Result<Self> {
+        Session::with_config(set, memory, SessionConfig::new().with_batch_size(rows))
+    }
+
+    fn with_config(set: TraceSet, memory: usize, config: SessionConfig) -> Result<Self> {
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(FairSpillPool::new(memory)))
             .build_arc()
             .map_err(|error| error::from_datafusion(error, &[]))?;
-        let config = SessionConfig::new().with_information_schema(true);
+        let config = config.with_information_schema(true);
         let state =
             SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
         let mut session =

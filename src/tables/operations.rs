@@ -1,19 +1,16 @@
-//! `operations`: the rows of `activations`, each with the rows that its operation read at the same position. Values are
-//! brought together row by row, so that an operation is checked without a join that holds whole tensors.
+//! `operations`: the rows of `activations`, each with references to the rows that its operation read at the same position:
+//! what an operation made and what it made it from, without a join.
 
 use super::activations::{ActivationRows, frame_units, place_fields};
 use super::values::Values;
 use super::{Rows, RunColumns, Table, Unit, column};
 use crate::error::{Error, Result};
-use crate::open::{StatsFrame, StepFrames, Trace, TraceSet};
-use arrow::array::{ArrayRef, Float32Builder, ListBuilder, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use crate::open::{StatsFrame, StepFrames, TensorReference, Trace, TraceSet};
+use arrow::array::{ArrayRef, ListBuilder, RecordBatch, RecordBatchOptions, StringBuilder};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
-
-/// Rows whose values are decoded for one batch.
-const ROWS_WITH_VALUES: usize = 8;
 
 /// The table.
 #[derive(Debug)]
@@ -41,14 +38,14 @@ impl Table for Operations {
         fields.push(column::field("heads", DataType::Int64));
         fields.push(column::list("input_points", DataType::Utf8));
         fields.push(column::list("weights", DataType::Utf8));
-        fields.push(column::list("data", DataType::Float32));
-        let row = DataType::List(Arc::new(Field::new_list_field(DataType::Float32, true)));
-        fields.push(column::list("inputs", row));
+        fields.push(column::field("tensor", DataType::Utf8));
+        fields.push(column::list("inputs", DataType::Utf8));
         Arc::new(Schema::new(fields))
     }
 
     fn is_costly(&self, column: &str) -> bool {
-        matches!(column, "data" | "inputs")
+        // As in `activations`: no filter may decode before all others passed.
+        matches!(column, "tensor" | "inputs")
     }
 
     fn units(&self, _set: &TraceSet) -> Result<Vec<Unit>> {
@@ -77,15 +74,14 @@ struct OperationRows {
 }
 
 impl OperationRows {
-    /// For each of `rows` a list with the values of each input at its position; an input whose values were not kept
-    /// is NULL.
-    fn input_lists(&self, rows: &[u32]) -> Result<ArrayRef> {
-        let mut lists = ListBuilder::new(ListBuilder::new(Float32Builder::new()));
+    /// For each of `rows` the references to what its operation read; NULL for an input whose values were not kept.
+    fn inputs(&self, rows: &[u32]) -> Result<ArrayRef> {
+        let mut lists = ListBuilder::new(StringBuilder::new());
         let mut inputs = self.inputs.borrow_mut();
         for row in rows {
             let (site, place) = self.rows.place_of(*row)?;
             for input in &self.run.site(site)?.inputs {
-                inputs.append(*input, place, lists.values())?;
+                lists.values().append_option(inputs.reference(*input, place)?.map(|reference| reference.to_string()));
             }
             lists.append(true);
         }
@@ -106,21 +102,17 @@ struct Inputs {
 }
 
 impl Inputs {
-    fn append(&mut self, site: u32, place: Place, out: &mut ListBuilder<Float32Builder>) -> Result<()> {
+    /// The values that `site` has at `place`; `None` where it has none there, or none were kept.
+    fn reference(&mut self, site: u32, place: Place) -> Result<Option<TensorReference>> {
         if !self.found.contains_key(&site) {
             let rows = self.find(site)?;
             self.found.insert(site, rows);
         }
         let known = self.found.get(&site).and_then(|rows| rows.get(&place));
-        let Some((frame, row)) = known.and_then(|(frame, row)| Some((self.opened.get(frame)?, *row))) else {
-            out.append(false);
-            return Ok(());
-        };
-        Values::new(&self.trace, frame.record()).each(&[row], |_, values| {
-            out.values().append_slice(values.unwrap_or_default());
-            out.append(values.is_some());
-            Ok(())
-        })
+        match known.and_then(|(frame, row)| Some((self.opened.get(frame)?, *row))) {
+            Some((frame, row)) => Values::new(&self.trace, frame.record()).reference(row),
+            None => Ok(None),
+        }
     }
 
     fn find(&mut self, site: u32) -> Result<HashMap<Place, (usize, u32)>> {
@@ -156,22 +148,17 @@ impl Rows for OperationRows {
         }
     }
 
-    fn rows_per_batch(&self, schema: &Schema) -> usize {
-        let costly = ["data", "inputs"].iter().any(|name| schema.field_with_name(name).is_ok());
-        if costly { ROWS_WITH_VALUES } else { self.len().max(1) }
-    }
-
     fn finish(&self, schema: &SchemaRef, cheap: RecordBatch, rows: &[u32]) -> Result<RecordBatch> {
         let mut columns = Vec::with_capacity(schema.fields().len());
         let mut given = cheap.columns().iter();
         for field in schema.fields() {
             columns.push(match field.name().as_str() {
-                "data" => self.rows.values().lists(rows)?,
-                "inputs" => self.input_lists(rows)?,
+                "tensor" => self.rows.values().references(rows)?,
+                "inputs" => self.inputs(rows)?,
                 name => Arc::clone(given.next().ok_or_else(|| Error::internal(format!("operations lack {name}")))?),
             });
         }
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
         RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
             .map_err(|cause| Error::internal("values do not fit their rows").because(cause))
     }

@@ -5,6 +5,10 @@ use crate::cli::{json, print};
 use crate::contract::{Counts, check, find, shipped};
 use crate::error::Result;
 use crate::report::{contracts_json, contracts_junit, contracts_text};
+use crate::sql::{DEFAULT_MEMORY, Session};
+
+/// Rows that falsifiers look at together: 128 rows of 20,000 elements are 20 MB in f64, and a falsifier makes a few such.
+const BATCH: usize = 128;
 
 /// Check contracts: promises about runs, each broken by counterexamples
 #[derive(Debug, clap::Args)]
@@ -61,7 +65,8 @@ impl Check {
             [] => shipped()?,
             names => names.iter().map(|name| find(name)).collect::<Result<_>>()?,
         };
-        let session = self.opening.session(self.opening.open()?)?;
+        let memory = self.opening.memory.unwrap_or(DEFAULT_MEMORY);
+        let session = Session::in_batches_of(BATCH, self.opening.open()?, memory)?;
         let checked = block_on(check(&session, &contracts, self.show))?;
         print(&match self.format {
             Format::Text => contracts_text(&checked)?,
