@@ -1,7 +1,7 @@
 //! Checking contracts over the runs of a session.
 
 use super::format::line;
-use super::needs::Supply;
+use super::needs::{OPERATIONS, Supply};
 use super::outcome::{Checked, Counterexamples, Judged, Outcome};
 use super::scope::Fit;
 use super::{Contract, Obligation, Scope, Sql};
@@ -43,7 +43,7 @@ async fn plan(empty: &Session, contract: &Contract) -> Result<()> {
         }
     }
     for obligation in &contract.obligations {
-        check_points(contract, obligation)?;
+        check_names(contract, obligation)?;
         let mut parameters = contract.parameters();
         let names = names(contract, obligation).iter();
         parameters.extend(names.map(|name| ((*name).to_owned(), Value::Text(String::new()))));
@@ -54,13 +54,19 @@ async fn plan(empty: &Session, contract: &Contract) -> Result<()> {
     Ok(())
 }
 
-/// The points that an obligation needs are in the vocabulary.
-fn check_points(contract: &Contract, obligation: &Obligation) -> Result<()> {
-    let known = || vocabulary().iter().map(|point| point.name.as_str());
-    match obligation.needs.points().find(|point| known().all(|known| known != *point)) {
-        None => Ok(()),
-        Some(point) => Err(contract.wrong(line(&obligation.id), &unknown_name("capture point", point, known()))),
+/// The points and operations that an obligation needs are known ones.
+fn check_names(contract: &Contract, obligation: &Obligation) -> Result<()> {
+    let points: Vec<&str> = vocabulary().iter().map(|point| point.name.as_str()).collect();
+    let needs = &obligation.needs;
+    let points = needs.points().map(|name| ("capture point", name, points.as_slice()));
+    let operations = needs.made_by.iter().map(|name| ("operation of one row", name, &OPERATIONS[..]));
+    for (what, name, known) in points.chain(operations) {
+        if !known.contains(&name.as_str()) {
+            let message = unknown_name(what, name, known.iter().copied());
+            return Err(contract.wrong(line(&obligation.id), &message));
+        }
     }
+    Ok(())
 }
 
 /// The parameters that stand for the runs.

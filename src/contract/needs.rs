@@ -8,6 +8,25 @@ use crate::record::{CoverageV1, SiteV1};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Operations that contracts may name: those that make a row of rows at the same position, and of no weight or of vectors.
+pub const OPERATIONS: [&str; 15] = [
+    "identity",
+    "add",
+    "sum",
+    "scale",
+    "soft_cap",
+    "bias",
+    "multiply",
+    "rms_norm",
+    "layer_norm",
+    "softmax",
+    "row_softmax",
+    "silu",
+    "gelu_tanh",
+    "gelu_erf",
+    "gelu_quick",
+];
+
 /// What has to be in a run's trace for an obligation to be measured.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,6 +40,9 @@ pub struct Needs {
     /// Points whose values it reads together with those that their operations read.
     #[serde(default)]
     pub operations: Vec<String>,
+    /// Operations whose points are meant, of [`OPERATIONS`]; sites that others make are no part of it. All where it is empty.
+    #[serde(default)]
+    pub made_by: Vec<String>,
     /// SQL that returns what else is missing, a sentence a row in its first column.
     pub gaps: Option<Sql>,
 }
@@ -63,6 +85,10 @@ impl Needs {
             for site in sites {
                 if site.status == Status::NotApplicable as u8 {
                     reasons.insert(format!("{point}: {}", site.reason));
+                    continue;
+                }
+                if !self.made_by.is_empty() && !self.made_by.contains(&site.operation) {
+                    reasons.insert(format!("{point}: made by {}", site.operation));
                     continue;
                 }
                 applicable = true;

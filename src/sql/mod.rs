@@ -133,7 +133,7 @@ impl Session {
     /// As [`Session::query`].
     pub async fn columns(&self, sql: &str, parameters: &[(String, Value)]) -> Result<Vec<String>> {
         let frame = self.plan(sql, parameters).await?;
-        let plan = frame.into_optimized_plan().map_err(|error| self.error(error))?;
+        let plan = frame.create_physical_plan().await.map_err(|error| self.error(error))?;
         Ok(plan.schema().fields().iter().map(|field| field.name().clone()).collect())
     }
 

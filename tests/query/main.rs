@@ -5,12 +5,16 @@ mod asking;
 mod auditing;
 mod command_line;
 mod comparing;
+mod contracts;
 mod documented_tables;
 mod following_a_live_trace;
 mod formats_of_one_model;
 mod functions_over_tensors;
 mod pages_show_what_commands_print;
 mod payloads;
+#[path = "../record/planted.rs"]
+#[allow(dead_code, reason = "the recorder's tests plant the others")]
+mod planted;
 mod questions;
 mod ratio;
 #[path = "../support/mod.rs"]
