@@ -2,6 +2,7 @@
 
 use crate::stats::{log_sum_exp, top};
 use crate::tensor::Element;
+use std::collections::HashSet;
 
 /// What a difference of logits means for the answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,25 +24,48 @@ pub struct LogitsMetrics {
 impl LogitsMetrics {
     /// Metrics of two logits rows; `None` where a value is nonfinite or there are fewer than two.
     pub fn of<E: Element>(reference: &[E], target: &[E]) -> Option<Self> {
-        let finite = |row: &[E]| row.iter().all(|value| value.wide().is_finite());
         if reference.len() < 2 || !finite(reference) || !finite(target) {
             return None;
         }
         let (top_r, top_t) = (top(reference, 10), top(target, 10));
         let chosen = top_r[0];
-        let common = top_r.iter().filter(|id| top_t.contains(id)).count();
         let bar = target[chosen].wide();
         let above = |(id, value): (usize, &E)| value.wide() > bar || (value.wide() == bar && id < chosen);
-        let gap = |row: &[E], top: &[usize]| row[top[0]].wide() - row[top[1]].wide();
         Some(LogitsMetrics {
             kl_divergence: kl_divergence(reference, target),
             top1_equal: top_t[0] == chosen,
-            top10_overlap: common as f64 / top_r.len() as f64,
+            top10_overlap: overlap(&top_r, &top_t),
             rank: target.iter().enumerate().filter(|pair| above(*pair)).count() as u32,
-            reference_gap: gap(reference, &top_r),
-            target_gap: gap(target, &top_t),
+            reference_gap: gap(reference, &top_r)?,
+            target_gap: gap(target, &top_t)?,
         })
     }
+}
+
+/// Share of the `k` largest values that two rows have in common, of `k` or of all if there are fewer; `None` where a
+/// value is nonfinite or there is none.
+pub fn topk_overlap<E: Element>(reference: &[E], target: &[E], k: usize) -> Option<f64> {
+    let defined = k > 0 && !reference.is_empty() && finite(reference) && finite(target);
+    defined.then(|| overlap(&top(reference, k), &top(target, k)))
+}
+
+/// Largest less second largest value; `None` where a value is nonfinite or there are fewer than two.
+pub fn top1_gap<E: Element>(row: &[E]) -> Option<f64> {
+    finite(row).then(|| gap(row, &top(row, 2)))?
+}
+
+fn finite<E: Element>(row: &[E]) -> bool {
+    row.iter().all(|value| value.wide().is_finite())
+}
+
+fn overlap(reference: &[usize], target: &[usize]) -> f64 {
+    let target: HashSet<&usize> = target.iter().collect();
+    reference.iter().filter(|id| target.contains(id)).count() as f64 / reference.len() as f64
+}
+
+/// The first of `top` less the second.
+fn gap<E: Element>(row: &[E], top: &[usize]) -> Option<f64> {
+    Some(row.get(*top.first()?)?.wide() - row.get(*top.get(1)?)?.wide())
 }
 
 fn kl_divergence<E: Element>(reference: &[E], target: &[E]) -> f64 {

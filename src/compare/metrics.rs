@@ -3,7 +3,7 @@
 //! Nonfinite values at the same places on both sides agree, and metrics run over the others. Where one side alone is
 //! nonfinite there is no number, only [`Sums::disagreeing`].
 
-use crate::stats::Moments;
+use crate::stats::{Moments, nearest_rank};
 use crate::tensor::Element;
 
 /// The allclose rule: `|e| <= absolute + relative * |r|`.
@@ -269,6 +269,11 @@ impl Sums {
     }
 }
 
+/// A statistic of the target over that of the reference; nothing where the reference's is 0.
+pub fn ratio(target: f64, reference: f64) -> Option<f64> {
+    (reference != 0.0).then(|| target / reference)
+}
+
 /// 0 / 0 is 0: two zero rows agree.
 fn quotient(error: f64, reference: f64) -> f64 {
     if error == 0.0 { 0.0 } else { error / reference }
@@ -304,8 +309,7 @@ impl Quantiles {
         let finite = || pairs().filter(|(r, t)| r.wide().is_finite() && t.wide().is_finite());
         let mut errors: Vec<f64> = finite().map(|(r, t)| (t.wide() - r.wide()).abs()).collect();
         let mut ulps: Vec<u64> = finite().map(|(r, t)| ulps(*r, *t)).collect();
-        let rank = |share: f64| ((share * errors.len() as f64).ceil() as usize).max(1) - 1;
-        let (median, high) = (rank(0.5), rank(0.99));
+        let (median, high) = (nearest_rank(0.5, errors.len()), nearest_rank(0.99, errors.len()));
         if errors.is_empty() {
             return None;
         }

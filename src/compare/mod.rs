@@ -1,5 +1,6 @@
 //! Two runs side by side: what may be compared, every error metric, where they part, and what to call it.
 
+mod element;
 mod logits;
 mod metrics;
 mod named;
@@ -11,8 +12,9 @@ mod tolerance;
 mod verdict;
 mod weights;
 
-pub use logits::LogitsMetrics;
-pub use metrics::{Allclose, Difference, Quantiles, Sums};
+pub use element::{ElementDifference, top_differences};
+pub use logits::{LogitsMetrics, top1_gap, topk_overlap};
+pub use metrics::{Allclose, Difference, Quantiles, Sums, ratio};
 pub use named::{METRICS, Metric, Needs, Reading};
 pub use pairing::{LeftOut, Pairing, RowPair, SitePair};
 pub use row::{Detail, Evidence, RowComparer, RowComparison};

@@ -89,6 +89,9 @@ impl Session {
         for function in functions::scalars(&session.set) {
             session.context.register_udf(function);
         }
+        for function in functions::aggregates(&session.set) {
+            session.context.register_udaf(function);
+        }
         Ok(session)
     }
 

@@ -4,7 +4,8 @@
 
 use super::{Rows, Table, Unit, column, unknown_column};
 use crate::compare::{
-    Allclose, Detail, Evidence, METRICS, Metric, Needs, Pairing, Reading, RowComparer, RowComparison, RowPair, SitePair,
+    Allclose, Detail, Evidence, METRICS, Metric, Needs, Pairing, Reading, RowComparer, RowComparison, RowPair,
+    SitePair, ratio,
 };
 use crate::error::{Error, Result};
 use crate::open::TraceSet;
@@ -158,9 +159,9 @@ impl Rows for PairRows {
             "bit_equal" => Arc::new(BooleanArray::from_iter(
                 pairs.iter().map(|pair| Some(pair.reference.fingerprint == pair.target.fingerprint)),
             )),
-            "ratio_std" => floats(|pair| ratio(pair, Moments::std)),
-            "ratio_rms" => floats(|pair| ratio(pair, Moments::rms)),
-            "ratio_absmax" => floats(|pair| quotient(pair.target.absmax?, pair.reference.absmax?)),
+            "ratio_std" => floats(|pair| ratio_of(pair, Moments::std)),
+            "ratio_rms" => floats(|pair| ratio_of(pair, Moments::rms)),
+            "ratio_absmax" => floats(|pair| ratio(pair.target.absmax?, pair.reference.absmax?)),
             "rel_l2_at_least" => floats(RowComparison::rel_l2_at_least),
             _ => return Err(unknown_column("compare", name)),
         })
@@ -205,11 +206,6 @@ fn evidence(pair: &RowPair) -> Evidence {
     }
 }
 
-/// Target over reference; nothing where the reference is 0.
-fn ratio(pair: &RowPair, of: fn(Moments) -> Option<f64>) -> Option<f64> {
-    quotient(of(pair.target.moments)?, of(pair.reference.moments)?)
-}
-
-fn quotient(target: f64, reference: f64) -> Option<f64> {
-    (reference != 0.0).then(|| target / reference)
+fn ratio_of(pair: &RowPair, of: fn(Moments) -> Option<f64>) -> Option<f64> {
+    ratio(of(pair.target.moments)?, of(pair.reference.moments)?)
 }

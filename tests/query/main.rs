@@ -9,6 +9,8 @@ mod contracts;
 mod documented_tables;
 mod following_a_live_trace;
 mod formats_of_one_model;
+mod functions_are_documented;
+mod functions_match_numpy;
 mod functions_over_tensors;
 mod pages_show_what_commands_print;
 mod payloads;

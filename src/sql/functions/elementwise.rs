@@ -30,8 +30,8 @@ pub fn functions(set: &Arc<TraceSet>) -> Vec<ScalarUDF> {
         activation(set, "gelu_quick", Activation::GeluQuick),
         Function::new(set, "rms_normed", 1, rms).with_numbers(&["parts", "epsilon"], 0).udf(),
         Function::new(set, "layer_normed", 1, layer).with_numbers(&["epsilon"], 0).udf(),
-        Function::new(set, "softmax", 1, |call| of_parts(call, softmax)).with_numbers(&["parts"], 1).udf(),
-        Function::new(set, "part_sums", 1, |call| of_parts(call, |part| vec![part.iter().sum()]))
+        Function::new(set, "softmax_parts", 1, |call| of_parts(call, softmax)).with_numbers(&["parts"], 0).udf(),
+        Function::new(set, "sum_parts", 1, |call| of_parts(call, |part| vec![part.iter().sum()]))
             .with_numbers(&["parts"], 0)
             .udf(),
     ]
@@ -60,14 +60,14 @@ fn activation(set: &Arc<TraceSet>, name: &'static str, activation: Activation) -
     Function::new(set, name, 1, each).udf()
 }
 
-/// `f` of each of the equal parts (heads) that number 0 counts, one where it was left out, one behind the other.
+/// `f` of each of the equal parts (heads) that number 0 counts, one behind the other.
 ///
 /// # Errors
 ///
 /// `Usage` for a count that does not divide the tensor.
 fn of_parts(call: &Call<'_>, f: impl Fn(&[f64]) -> Vec<f64>) -> Result<Option<Vec<f64>>> {
     let values = call.tensor(0).wide();
-    let parts = if call.number(0).is_none() { 1 } else { call.count(0)? };
+    let parts = call.count(0)?;
     if parts == 0 || values.len() % parts != 0 {
         return Err(call.usage(&format!("{} elements have no {parts} equal parts", values.len())));
     }

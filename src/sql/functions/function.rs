@@ -133,7 +133,7 @@ impl<T: Output> ScalarUDFImpl for Function<T> {
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> SqlResult<ColumnarValue> {
         let scalar = arguments.args.iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
-        let array = T::array(self.call(&arguments).map_err(external)?);
+        let array = self.call(&arguments).and_then(T::array).map_err(external)?;
         if scalar && array.len() == 1 {
             return Ok(ColumnarValue::Scalar(datafusion::common::ScalarValue::try_from_array(&array, 0)?));
         }
