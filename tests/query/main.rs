@@ -12,6 +12,7 @@ mod formats_of_one_model;
 mod functions_are_documented;
 mod functions_match_numpy;
 mod functions_over_tensors;
+mod operations;
 mod pages_show_what_commands_print;
 mod payloads;
 #[path = "../record/planted.rs"]

@@ -187,8 +187,15 @@ fn wrong_pairs() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         // Sorts behind `safetensors`; the weights are those that were recorded.
         (r.run.model_format, r.run.model_hash) = ("sharded".to_owned(), [9; 32]);
     };
-    let selected = |r: &mut Records| {
-        r.run.selection = vec![PairV1 { key: "points".to_owned(), value: "logits".to_owned(), source: String::new() }];
+    let otherwise = |edit: fn(&mut Records)| {
+        vec![
+            one.clone(),
+            edited(&two, move |r| {
+                let value = "logits".to_owned();
+                r.run.selection = vec![PairV1 { key: "points".to_owned(), value, source: String::new() }];
+                edit(r);
+            }),
+        ]
     };
     let carded = |image: &[u8], edit: fn(&mut Records)| {
         edited(image, move |r| {
@@ -213,16 +220,8 @@ fn wrong_pairs() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("format-parity/steps-are-equal", formatted(|r| r.steps[0].next_token ^= 1)),
         ("device-parity/rows-agree", vec![one.clone(), carded(&damaged, |_| {})]),
         ("device-parity/tokens-are-equal", vec![one.clone(), carded(&two, |r| r.steps[1].next_token ^= 1)]),
-        (
-            "no-observer-effect/selection-changes-no-logits",
-            vec![
-                one.clone(),
-                edited(&two, move |r| {
-                    selected(r);
-                    r.steps[1].logits_fingerprint ^= 1;
-                }),
-            ],
-        ),
+        ("no-observer-effect/selection-changes-no-logits", otherwise(|r| r.steps[1].logits_fingerprint ^= 1)),
+        ("no-observer-effect/selection-changes-no-rows", otherwise(|r| r.stats[0].fingerprint[0] ^= 1)),
     ]
 }
 

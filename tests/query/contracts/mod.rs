@@ -4,5 +4,5 @@
 mod broken;
 mod command;
 mod held;
-mod recording;
+pub mod recording;
 mod unmeasured;
