@@ -68,7 +68,7 @@ fn activation(set: &Arc<TraceSet>, name: &'static str, activation: Activation) -
 fn of_parts(call: &Call<'_>, f: impl Fn(&[f64]) -> Vec<f64>) -> Result<Option<Vec<f64>>> {
     let values = call.tensor(0).wide();
     let parts = call.count(0)?;
-    if parts == 0 || values.len() % parts != 0 {
+    if !values.len().is_multiple_of(parts) || parts == 0 {
         return Err(call.usage(&format!("{} elements have no {parts} equal parts", values.len())));
     }
     let width = values.len() / parts;

@@ -5,4 +5,5 @@ mod broken;
 mod command;
 mod held;
 pub mod recording;
+mod refused;
 mod unmeasured;
