@@ -37,6 +37,9 @@ pub struct Needs {
     /// Points whose values it reads.
     #[serde(default)]
     pub values: Vec<String>,
+    /// Points of which the plan has to say how they are made; their rows it reads as well.
+    #[serde(default)]
+    pub planned: Vec<String>,
     /// Points whose values it reads together with those that their operations read.
     #[serde(default)]
     pub operations: Vec<String>,
@@ -61,7 +64,7 @@ pub enum Supply {
 impl Needs {
     /// Every point that is named.
     pub fn points(&self) -> impl Iterator<Item = &String> {
-        self.points.iter().chain(&self.values).chain(&self.operations)
+        self.points.iter().chain(&self.values).chain(&self.planned).chain(&self.operations)
     }
 
     /// What `run` has of the points; [`Needs::gaps`] is for whoever asks SQL.
@@ -92,9 +95,14 @@ impl Needs {
                     continue;
                 }
                 applicable = true;
-                missing.look(&coverage, site, self.values.contains(point));
-                if self.operations.contains(point) {
-                    missing.look(&coverage, site, true);
+                let made = self.operations.contains(point);
+                // An import without a model has points of which nothing else is known.
+                if site.operation.is_empty() && (made || self.planned.contains(point)) {
+                    missing.add(point, site.layer, "the plan does not say how it is made".to_owned());
+                    continue;
+                }
+                missing.look(&coverage, site, made || self.values.contains(point));
+                if made {
                     let inputs = site.inputs.iter().filter_map(|input| coverage.plan.get(*input as usize));
                     inputs.for_each(|input| missing.look(&coverage, input, true));
                 }
