@@ -86,25 +86,12 @@ impl Needs {
                 missing.add(point, -1, "the run's plan does not have it".to_owned());
             }
             for site in sites {
-                if site.status == Status::NotApplicable as u8 {
-                    reasons.insert(format!("{point}: {}", site.reason));
-                    continue;
-                }
-                if !self.made_by.is_empty() && !self.made_by.contains(&site.operation) {
-                    reasons.insert(format!("{point}: made by {}", site.operation));
-                    continue;
-                }
-                applicable = true;
-                let made = self.operations.contains(point);
-                // An import without a model has points of which nothing else is known.
-                if site.operation.is_empty() && (made || self.planned.contains(point)) {
-                    missing.add(point, site.layer, "the plan does not say how it is made".to_owned());
-                    continue;
-                }
-                missing.look(&coverage, site, made || self.values.contains(point));
-                if made {
-                    let inputs = site.inputs.iter().filter_map(|input| coverage.plan.get(*input as usize));
-                    inputs.for_each(|input| missing.look(&coverage, input, true));
+                match self.excludes(point, site) {
+                    Some(reason) => drop(reasons.insert(reason)),
+                    None => {
+                        applicable = true;
+                        self.look(&coverage, point, site, &mut missing);
+                    }
                 }
             }
         }
@@ -113,6 +100,32 @@ impl Needs {
             (true, 0) => Supply::Nothing(missing.sentences()),
             (true, _) => Supply::Rows(missing.sentences()),
         })
+    }
+
+    /// Why a site is none of those that are meant; `None` where it is one.
+    fn excludes(&self, point: &str, site: &SiteV1) -> Option<String> {
+        let other = !self.made_by.is_empty() && !site.operation.is_empty() && !self.made_by.contains(&site.operation);
+        if site.status == Status::NotApplicable as u8 {
+            Some(format!("{point}: {}", site.reason))
+        } else if other {
+            Some(format!("{point}: made by {}", site.operation))
+        } else {
+            None
+        }
+    }
+
+    /// Notes what is missing of a site.
+    fn look(&self, coverage: &Covered<'_>, point: &String, site: &SiteV1, missing: &mut Missing) {
+        let made = self.operations.contains(point);
+        // An import without a model has points of which nothing else is known.
+        if site.operation.is_empty() && (made || self.planned.contains(point)) {
+            return missing.add(point, site.layer, "the plan does not say how it is made".to_owned());
+        }
+        missing.look(coverage, site, made || self.values.contains(point));
+        if made {
+            let inputs = site.inputs.iter().filter_map(|input| coverage.plan.get(*input as usize));
+            inputs.for_each(|input| missing.look(coverage, input, true));
+        }
     }
 }
 
