@@ -74,6 +74,11 @@ impl RunView {
     pub fn id(&self) -> String {
         hex(&self.identity.run_id)
     }
+
+    /// How many things it dropped; [`Trace::losses`] reads them.
+    pub fn losses(&self) -> usize {
+        self.losses.len()
+    }
 }
 
 /// Bytes as lower-case hexadecimal digits.

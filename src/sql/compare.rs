@@ -7,8 +7,10 @@ use crate::compare::{Allclose, Pairing, RunRows, WeightPairing};
 use crate::error::Error;
 use crate::open::TraceSet;
 use crate::tables::{Compare, CompareWeights};
+use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::ScalarValue;
+use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::Result;
 use datafusion::logical_expr::Expr;
 use std::collections::HashMap;
@@ -88,6 +90,25 @@ impl TableFunctionImpl for WeightsFunction {
     fn call_with_args(&self, arguments: TableFunctionArgs<'_, '_>) -> Result<Arc<dyn TableProvider>> {
         let table = self.table(arguments.exprs()).map_err(external)?;
         Ok(Arc::new(Provider::new(Arc::new(table), Arc::clone(&self.set))))
+    }
+}
+
+/// A comparison in a session without traces: whatever its arguments, it has columns and no rows.
+#[derive(Debug)]
+pub struct NoRuns {
+    columns: SchemaRef,
+}
+
+impl NoRuns {
+    /// The function that yields `columns`.
+    pub fn new(columns: SchemaRef) -> Self {
+        NoRuns { columns }
+    }
+}
+
+impl TableFunctionImpl for NoRuns {
+    fn call_with_args(&self, _arguments: TableFunctionArgs<'_, '_>) -> Result<Arc<dyn TableProvider>> {
+        Ok(Arc::new(EmptyTable::new(Arc::clone(&self.columns))))
     }
 }
 

@@ -12,6 +12,7 @@ mod points;
 mod provider;
 mod scan;
 
+pub use error::unknown_name;
 pub use parameter::Value;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -57,11 +58,24 @@ impl Session {
     ///
     /// `Malformed` where a plan contradicts itself; `Environment` where there is no room to spill to.
     pub fn new(set: TraceSet, memory: usize) -> Result<Self> {
+        Session::with_config(set, memory, SessionConfig::new())
+    }
+
+    /// The same, `rows` rows at a time: for SQL that makes tensors of tensors, of which a batch is held at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::new`].
+    pub fn in_batches_of(rows: usize, set: TraceSet, memory: usize) -> Result<Self> {
+        Session::with_config(set, memory, SessionConfig::new().with_batch_size(rows))
+    }
+
+    fn with_config(set: TraceSet, memory: usize, config: SessionConfig) -> Result<Self> {
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(FairSpillPool::new(memory)))
             .build_arc()
             .map_err(|error| error::from_datafusion(error, &[]))?;
-        let config = SessionConfig::new().with_information_schema(true).set_usize(COLLECTED_ROWS.0, COLLECTED_ROWS.1);
+        let config = config.with_information_schema(true).set_usize(COLLECTED_ROWS.0, COLLECTED_ROWS.1);
         let state =
             SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
         let mut session =
@@ -85,6 +99,19 @@ impl Session {
         Ok(session)
     }
 
+    /// A session that plans and has nothing to read: tables are empty, and so is every comparison of whatever runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::new`].
+    pub fn without_traces() -> Result<Self> {
+        let session = Session::new(TraceSet::default(), DEFAULT_MEMORY)?;
+        session.context.register_udtf("compare", Arc::new(compare::NoRuns::new(tables::Compare::columns())));
+        let weights = compare::NoRuns::new(tables::CompareWeights::columns());
+        session.context.register_udtf("compare_weights", Arc::new(weights));
+        Ok(session)
+    }
+
     /// The traces that it asks.
     pub fn set(&self) -> &Arc<TraceSet> {
         &self.set
@@ -104,6 +131,17 @@ impl Session {
         let frame = self.plan(sql, parameters).await?;
         let stream = frame.execute_stream().await.map_err(|error| self.error(error))?;
         Ok(Answer { stream, tables: self.tables.clone() })
+    }
+
+    /// The names of the columns that `sql` would answer with, planned and not run.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::query`].
+    pub async fn columns(&self, sql: &str, parameters: &[(String, Value)]) -> Result<Vec<String>> {
+        let frame = self.plan(sql, parameters).await?;
+        let plan = frame.create_physical_plan().await.map_err(|error| self.error(error))?;
+        Ok(plan.schema().fields().iter().map(|field| field.name().clone()).collect())
     }
 
     async fn plan(&self, sql: &str, parameters: &[(String, Value)]) -> Result<DataFrame> {

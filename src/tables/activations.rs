@@ -144,6 +144,20 @@ impl ActivationRows {
         &self.frame
     }
 
+    /// The site of each row.
+    pub(super) fn sites(&self) -> &[u32] {
+        &self.sites
+    }
+
+    /// Site, and sequence and position, of row `row`.
+    pub(super) fn place_of(&self, row: u32) -> Result<(u32, (u32, u32))> {
+        let (record, index) = (self.frame.record(), row as usize);
+        match (self.sites.get(index), record.sequence.get(index), record.position.get(index)) {
+            (Some(site), Some(sequence), Some(position)) => Ok((*site, (sequence.to_native(), position.to_native()))),
+            _ => Err(Error::internal(format!("statistics have no row {row}"))),
+        }
+    }
+
     pub(super) fn values(&self) -> Values<'_> {
         Values::new(&self.unit.trace, self.frame.record())
     }

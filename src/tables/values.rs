@@ -58,12 +58,14 @@ impl<'a> Values<'a> {
 
     /// References to the values of `rows`; NULL where no tensor was kept.
     pub fn references(&self, rows: &[u32]) -> Result<ArrayRef> {
-        let file = self.trace.header().uuid;
-        let reference = |row: &u32| {
-            let (payload, place) = self.place(*row)?;
-            Ok((payload != 0).then(|| TensorReference { file, payload, row: place }.to_string()))
-        };
+        let reference = |row: &u32| Ok(self.reference(*row)?.map(|reference| reference.to_string()));
         Ok(column::text(rows.iter().map(reference).collect::<Result<Vec<_>>>()?))
+    }
+
+    /// Where the values of `row` are; `None` where no tensor was kept.
+    pub fn reference(&self, row: u32) -> Result<Option<TensorReference>> {
+        let (payload, place) = self.place(row)?;
+        Ok((payload != 0).then(|| TensorReference { file: self.trace.header().uuid, payload, row: place }))
     }
 
     fn place(&self, row: u32) -> Result<(u64, u32)> {

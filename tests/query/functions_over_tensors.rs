@@ -39,6 +39,25 @@ fn numbers_follow_from_the_definitions() {
     assert_eq!(value("at([3, 4], 2)"), "", "there is none");
 }
 
+/// 2^24 + 1 and 2^24 + 3 lie between two f32 numbers, and go to the even one.
+#[test]
+fn sums_and_products_are_those_of_f32() {
+    let single = |list: &str| format!("arrow_cast({list}, 'List(Float32)')");
+    let (large, small) = (single("[16777216, 16777216]"), single("[1, 3]"));
+    assert_eq!(value(&format!("add({large}, {small})")), "\"[16777216,16777220]\"");
+    assert_eq!(value(&format!("multiply({}, {})", single("[0.1]"), single("[3]"))), "[0.3]");
+    assert_eq!(value(&format!("at(multiply({0}, {0}), 0) = 0.1 * 0.1", single("[0.1]"))), "false");
+}
+
+#[test]
+fn a_tensor_has_only_parts_that_divide_it() {
+    let error = refusal("SELECT rms_normed([1.0, 2.0, 3.0], 2, 0)", &[]);
+    assert_eq!(
+        (error.kind(), error.to_string().as_str()),
+        (ErrorKind::Usage, "rms_normed: 3 elements have no 2 equal parts")
+    );
+}
+
 #[test]
 fn f64_is_not_rounded_to_f32_and_other_lists_are_tensors_too() {
     assert_eq!(value("max_abs_diff([1.0], [1.0 + 1e-12]) > 0"), "true");

@@ -7,6 +7,7 @@ mod auditing;
 mod channels_and_experts;
 mod command_line;
 mod comparing;
+mod contracts;
 mod documented_tables;
 mod following_a_live_trace;
 mod formats_of_one_model;
@@ -16,9 +17,13 @@ mod functions_over_tensors;
 mod growth_and_odd_runs;
 mod judging;
 mod named_queries;
+mod operations;
 mod own_queries;
 mod pages_show_what_commands_print;
 mod payloads;
+#[path = "../record/planted.rs"]
+#[allow(dead_code, reason = "the recorder's tests plant the others")]
+mod planted;
 mod questions;
 mod ratio;
 mod several_targets;

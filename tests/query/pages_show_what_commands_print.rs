@@ -79,6 +79,11 @@ fn check(page: &str, count: usize) {
     }
 }
 
+#[test]
+fn contracts_in_the_readme() {
+    check("README.md", 2);
+}
+
 /// The story of ship-007: populations and capture points that are not the same, and the ratios that come of it.
 #[test]
 fn two_ratios_that_were_no_fault() {

@@ -5,6 +5,7 @@ mod choice;
 mod difference;
 mod distribution;
 mod element;
+mod elementwise;
 mod function;
 mod output;
 mod pair;
@@ -22,6 +23,7 @@ pub fn scalars(set: &Arc<TraceSet>) -> Vec<ScalarUDF> {
     functions.extend(statistics::functions(set));
     functions.extend(distribution::functions(set));
     functions.extend(choice::functions(set));
+    functions.extend(elementwise::functions(set));
     functions.push(element::at(set));
     functions
 }
