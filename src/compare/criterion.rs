@@ -57,7 +57,7 @@ pub(super) enum Source {
     /// A metric of compared values.
     Metric(&'static Metric),
     /// Moments of the reference's and the target's values: statistics are enough.
-    Moments(fn(Moments, Moments) -> Option<f64>),
+    Moments(OfMoments),
 }
 
 /// A metric that a rule may name.
@@ -139,8 +139,11 @@ const CRITERIA: [(&str, Passes); 25] = [
     ("top10_overlap", Passes::AtLeast),
 ];
 
-/// Of the target's statistic over the reference's.
-const RATIOS: [(&str, fn(Moments, Moments) -> Option<f64>); 2] = [
+/// A number of the reference's moments and the target's.
+type OfMoments = fn(Moments, Moments) -> Option<f64>;
+
+/// The target's statistic over the reference's.
+const RATIOS: [(&str, OfMoments); 2] = [
     ("ratio_std", |reference, target| ratio(reference.std()?, target.std()?)),
     ("ratio_rms", |reference, target| ratio(reference.rms()?, target.rms()?)),
 ];

@@ -62,8 +62,8 @@ fn object(comparison: &Comparison, at: usize, pair: &SitePair, site: &SiteCompar
         "worst_position": site.worst_position,
         "worst_element": site.worst_element.map(|worst| json!({
             "index": worst.index,
-            "reference": number(Some(f64::from(worst.reference))),
-            "target": number(Some(f64::from(worst.target))),
+            "reference": number(Some(worst.reference)),
+            "target": number(Some(worst.target)),
         })),
         "max_abs_diff": number(sums.max_abs_diff()),
         "mean_abs_diff": number(sums.mean_abs_diff()),
