@@ -1,7 +1,8 @@
 //! From the card to the host: page-locked slots, copies on a stream of their own, and rows that land on other threads.
 
-use super::device::{Device, DeviceMemory, Pinned, check};
+use super::device::{Device, DeviceMemory, check};
 use super::params::RowRecord;
+use super::pinned::Pinned;
 use super::tensor::CudaTensor;
 use crate::backend::{Landed, Landing};
 use crate::error::{Error, Result};
