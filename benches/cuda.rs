@@ -226,11 +226,17 @@ fn codec(values: &[Vec<f32>]) -> f64 {
 fn disk(path: &Path, bytes: u64) -> f64 {
     let probe = path.with_extension("probe");
     let mut file = std::fs::File::create(&probe).unwrap();
-    let block: Vec<u8> = (0..4 << 20).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    // Nothing that a disk could store as a repetition.
+    let mut state = 1u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state ^ state >> 29
+    };
+    let block: Vec<u8> = (0..32 << 20).flat_map(|_| next().to_le_bytes()).collect();
     let blocks = bytes.div_ceil(block.len() as u64);
     let start = Instant::now();
-    for _ in 0..blocks {
-        file.write_all(&block).unwrap();
+    for piece in std::iter::repeat_n(block.chunks(4 << 20), blocks as usize).flatten() {
+        file.write_all(piece).unwrap();
     }
     file.sync_all().unwrap();
     let rate = (block.len() as u64 * blocks) as f64 / 1e9 / start.elapsed().as_secs_f64();

@@ -9,6 +9,7 @@ WITH points AS (
          count(*) FILTER (WHERE evidence = 'statistics') AS undecided, coalesce(sum(disagreeing), 0) AS disagreeing,
          sqrt(sum(error_l2 * error_l2)) AS error, sqrt(sum(reference_l2 * reference_l2)) AS reference
   FROM compare($reference, $target)
+  WHERE point <> 'moe_topk'
   GROUP BY ordinal, layer, point, occurrence
 )
 SELECT ordinal, layer, point, rows, undecided, disagreeing,

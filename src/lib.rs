@@ -33,6 +33,8 @@ pub mod capture;
 pub mod cli;
 pub mod codec;
 pub mod compare;
+#[cfg(feature = "query")]
+pub mod contract;
 pub mod error;
 pub mod file;
 pub mod forward;

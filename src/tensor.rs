@@ -39,6 +39,39 @@ impl Dtype {
     }
 }
 
+/// A number of a tensor: f32 as traces hold it, or f64 as something worked out from it.
+pub trait Element: Copy + Send + Sync {
+    /// The number, exactly.
+    fn wide(self) -> f64;
+
+    /// The nearest f32.
+    fn single(self) -> f32;
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    fn wide(self) -> f64 {
+        f64::from(self)
+    }
+
+    #[inline(always)]
+    fn single(self) -> f32 {
+        self
+    }
+}
+
+impl Element for f64 {
+    #[inline(always)]
+    fn wide(self) -> f64 {
+        self
+    }
+
+    #[inline(always)]
+    fn single(self) -> f32 {
+        self as f32
+    }
+}
+
 /// Where each row of a tensor begins and ends, in elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Extent {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes everything in this folder again, on a host with an NVIDIA card: the log of the GPU tests, a small trace, the
-# figures. Takes about three minutes and 5 GB in FOLDER.
+# figures. Takes about four minutes and 15 GB in FOLDER.
 #
 #   evidence/cuda/run.sh [FOLDER]
 #
@@ -16,7 +16,7 @@ tests=${TESTS:-cargo test --release $features --quiet --test record --}
 bench=${BENCH:-cargo bench $features --quiet --bench cuda --}
 
 # A test says its lines, then its name: one thread keeps them apart.
-$tests cards_agree --nocapture --test-threads 1 | tee "$out/tests.log"
+$tests cards_agree on_a_card --nocapture --test-threads 1 | tee "$out/tests.log"
 
 rm -f "$out/run.actrace"
 $actrace record --model models/tiny-qwen2/tiny-qwen2.q4_k_m.gguf --device cuda --tokens 609,1827,409,72,608 --generate 3 \

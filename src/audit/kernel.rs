@@ -43,9 +43,11 @@ fn judged(yardstick: &Yardstick<'_, impl Fn(WeightKey) -> Result<ReferenceWeight
         return Ok(Finding::of(site, "input recorded at other positions"));
     }
     let mut finding = Finding::of(site, "");
-    finding.inputs = names(graph, derivation.reads.iter().copied());
-    finding.through = names(graph, derivation.through.iter().copied());
     let wrong = yardstick.judge(site, &derivation, class_of(site.operation.name()), &mut finding)?;
+    if !matches!(finding.judgement, Judgement::Undecided(_)) {
+        finding.inputs = names(graph, derivation.reads.iter().copied());
+        finding.through = names(graph, derivation.through.iter().copied());
+    }
     if let Some(error) = wrong {
         explain(yardstick, site, &derivation, &error, &mut finding)?;
     }

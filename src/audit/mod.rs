@@ -6,12 +6,14 @@
 //! rounding lets one see. Rules and limits: `docs/audit.md`.
 
 mod allowance;
+mod at_hand;
 mod case;
 mod channels;
 mod expected_step;
 mod file;
 mod finding;
 mod hypothesis;
+mod judge;
 mod kernel;
 mod local_error;
 mod parameters;
@@ -22,10 +24,12 @@ mod replayed;
 mod weight_error;
 mod yardstick;
 
+pub use at_hand::AtHand;
 pub use case::save_case;
 pub use channels::Channels;
 pub use file::audit_files;
 pub use finding::{Class, Culprit, Finding, Judgement, Verdict, together, verdict};
+pub use judge::{check_auditable, judge};
 pub use kernel::audit_kernels;
 pub use local_error::{Bound, LocalError, RowError};
 pub use precision::audit_precision;

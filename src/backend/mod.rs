@@ -8,7 +8,9 @@ mod reference;
 
 pub use captured::{Captured, Landed, Landing};
 pub use cpu::{CpuBackend, CpuWeight};
-pub use reference::{ActivationFormula, Arithmetic, CacheType, ProductRounding, ReferenceBackend, ReferenceWeight};
+pub use reference::{
+    ActivationFormula, Arithmetic, CacheType, ProductRounding, ReferenceBackend, ReferenceWeight, formula,
+};
 pub(crate) use reference::{Matrix, exact_product};
 
 use crate::error::Result;

@@ -3,7 +3,8 @@
 //! Nonfinite values at the same places on both sides agree, and metrics run over the others. Where one side alone is
 //! nonfinite there is no number, only [`Sums::disagreeing`].
 
-use crate::stats::Moments;
+use crate::stats::{Moments, nearest_rank};
+use crate::tensor::Element;
 
 /// The allclose rule: `|e| <= absolute + relative * |r|`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -27,9 +28,9 @@ pub struct Difference {
     /// Index in the row.
     pub index: u32,
     /// Value of the reference.
-    pub reference: f32,
+    pub reference: f64,
     /// Value of the target.
-    pub target: f32,
+    pub target: f64,
 }
 
 /// Mergeable sums over element pairs, from which every norm-like metric follows.
@@ -67,7 +68,7 @@ pub struct Sums {
     pub within_1e3: u64,
     /// Pairs with |e| < 0.005 |r|, or e = 0.
     pub within_5e3: u64,
-    /// Largest distance in units in the last place of f32.
+    /// Largest distance in units in the last place of f32; f64 values are rounded to f32 for it.
     pub ulp_max: u64,
 }
 
@@ -76,15 +77,18 @@ type Metric = Option<f64>;
 
 impl Sums {
     /// Sums over `reference` and `target`, which have one length, and the place of the largest error.
-    pub fn of(reference: &[f32], target: &[f32], rule: Allclose) -> (Self, Option<Difference>) {
+    pub fn of<E: Element>(reference: &[E], target: &[E], rule: Allclose) -> (Self, Option<Difference>) {
         let mut sums = Sums::default();
         let mut worst: Option<Difference> = None;
-        for (index, (&r, &t)) in reference.iter().zip(target).enumerate() {
+        for (index, (r, t)) in reference.iter().zip(target).enumerate() {
+            let ulp = ulps(*r, *t);
+            let (r, t) = (r.wide(), t.wide());
             if !(r.is_finite() && t.is_finite()) {
                 let agree = (r.is_nan() && t.is_nan()) || r == t;
                 sums.disagreeing += u64::from(!agree);
                 continue;
             }
+            sums.ulp_max = sums.ulp_max.max(ulp);
             if sums.add(r, t, rule) {
                 worst = Some(Difference { index: index as u32, reference: r, target: t });
             }
@@ -113,9 +117,7 @@ impl Sums {
 
     /// Adds a pair of finite values; says whether its error is the largest so far.
     #[inline]
-    fn add(&mut self, r: f32, t: f32, rule: Allclose) -> bool {
-        let ulp = ordered(r).abs_diff(ordered(t));
-        let (r, t) = (f64::from(r), f64::from(t));
+    fn add(&mut self, r: f64, t: f64, rule: Allclose) -> bool {
         let e = t - r;
         let (error, size) = (e.abs(), r.abs());
         self.count += 1;
@@ -131,7 +133,6 @@ impl Sums {
         self.mismatches += u64::from(error > rule.absolute + rule.relative * size);
         self.within_1e3 += u64::from(error < 1e-3 * size || error == 0.0);
         self.within_5e3 += u64::from(error < 5e-3 * size || error == 0.0);
-        self.ulp_max = self.ulp_max.max(ulp);
         if error > 0.0 {
             // x / 0 is infinite: no relative tolerance passes.
             self.required_rtol = self.required_rtol.max(error / size);
@@ -167,8 +168,13 @@ impl Sums {
         }
     }
 
+    /// Whether no pair disagrees and there is one to compare: else no metric has a value.
+    pub fn agree(&self) -> bool {
+        self.disagreeing == 0 && self.count > 0
+    }
+
     fn defined(&self, metric: f64) -> Metric {
-        (self.disagreeing == 0 && self.count > 0).then_some(metric)
+        self.agree().then_some(metric)
     }
 
     fn n(&self) -> f64 {
@@ -247,6 +253,11 @@ impl Sums {
         self.defined(self.required_rtol)
     }
 
+    /// Largest distance in units in the last place of f32.
+    pub fn ulp_max(&self) -> Option<u64> {
+        self.agree().then_some(self.ulp_max)
+    }
+
     /// Share of pairs with a relative error under 0.001.
     pub fn share_rel_1e3(&self) -> Metric {
         self.defined(self.within_1e3 as f64 / self.n())
@@ -258,9 +269,20 @@ impl Sums {
     }
 }
 
+/// A statistic of the target over that of the reference; nothing where the reference's is 0.
+pub fn ratio(target: f64, reference: f64) -> Option<f64> {
+    (reference != 0.0).then(|| target / reference)
+}
+
 /// 0 / 0 is 0: two zero rows agree.
 fn quotient(error: f64, reference: f64) -> f64 {
     if error == 0.0 { 0.0 } else { error / reference }
+}
+
+/// Distance in units in the last place of f32.
+#[inline]
+fn ulps<E: Element>(reference: E, target: E) -> u64 {
+    ordered(reference.single()).abs_diff(ordered(target.single()))
 }
 
 /// The order-preserving image of f32 in the integers: neighbours differ by 1, and both zeros are 0.
@@ -282,12 +304,12 @@ pub struct Quantiles {
 
 impl Quantiles {
     /// The quantiles of a pair of rows; `None` where no pair is finite.
-    pub fn of(reference: &[f32], target: &[f32]) -> Option<Self> {
-        let finite = || reference.iter().zip(target).filter(|(r, t)| r.is_finite() && t.is_finite());
-        let mut errors: Vec<f64> = finite().map(|(r, t)| (f64::from(*t) - f64::from(*r)).abs()).collect();
-        let mut ulps: Vec<u64> = finite().map(|(r, t)| ordered(*r).abs_diff(ordered(*t))).collect();
-        let rank = |share: f64| ((share * errors.len() as f64).ceil() as usize).max(1) - 1;
-        let (median, high) = (rank(0.5), rank(0.99));
+    pub fn of<E: Element>(reference: &[E], target: &[E]) -> Option<Self> {
+        let pairs = || reference.iter().zip(target);
+        let finite = || pairs().filter(|(r, t)| r.wide().is_finite() && t.wide().is_finite());
+        let mut errors: Vec<f64> = finite().map(|(r, t)| (t.wide() - r.wide()).abs()).collect();
+        let mut ulps: Vec<u64> = finite().map(|(r, t)| ulps(*r, *t)).collect();
+        let (median, high) = (nearest_rank(0.5, errors.len()), nearest_rank(0.99, errors.len()));
         if errors.is_empty() {
             return None;
         }
@@ -296,73 +318,6 @@ impl Quantiles {
         let ulp_p99 = *ulps.select_nth_unstable(high).1;
         Some(Quantiles { error_p50, error_p99, ulp_p99 })
     }
-}
-
-/// What a difference of logits means for the answer.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LogitsMetrics {
-    /// `sum p ln(p / q)` over softmax, p of the reference.
-    pub kl_divergence: f64,
-    /// Whether both choose the same token (ties to the lowest id).
-    pub top1_equal: bool,
-    /// Tokens that the ten largest of both have in common, over ten (or the vocabulary, if smaller).
-    pub top10_overlap: f64,
-    /// Rank of the reference's choice in the target, from 0.
-    pub rank: u32,
-    /// Largest less second largest logit of the reference.
-    pub reference_gap: f64,
-    /// Largest less second largest logit of the target.
-    pub target_gap: f64,
-}
-
-impl LogitsMetrics {
-    /// Metrics of two logits rows; `None` where a value is nonfinite or there are fewer than two.
-    pub fn of(reference: &[f32], target: &[f32]) -> Option<Self> {
-        let finite = |row: &[f32]| row.iter().all(|value| value.is_finite());
-        if reference.len() < 2 || !finite(reference) || !finite(target) {
-            return None;
-        }
-        let (top_r, top_t) = (top(reference, 10), top(target, 10));
-        let chosen = top_r[0];
-        let common = top_r.iter().filter(|id| top_t.contains(id)).count();
-        let above = |(id, value): (usize, &f32)| *value > target[chosen] || (*value == target[chosen] && id < chosen);
-        let gap = |row: &[f32], top: &[usize]| f64::from(row[top[0]]) - f64::from(row[top[1]]);
-        Some(LogitsMetrics {
-            kl_divergence: kl_divergence(reference, target),
-            top1_equal: top_t[0] == chosen,
-            top10_overlap: common as f64 / top_r.len() as f64,
-            rank: target.iter().enumerate().filter(|pair| above(*pair)).count() as u32,
-            reference_gap: gap(reference, &top_r),
-            target_gap: gap(target, &top_t),
-        })
-    }
-}
-
-/// Ids of the `k` largest values, largest first, ties to the lowest id.
-fn top(row: &[f32], k: usize) -> Vec<usize> {
-    let mut ids: Vec<usize> = (0..row.len()).collect();
-    let order = |a: &usize, b: &usize| row[*b].total_cmp(&row[*a]).then(a.cmp(b));
-    let k = k.min(ids.len());
-    if k < ids.len() {
-        ids.select_nth_unstable_by(k, order);
-    }
-    ids.truncate(k);
-    ids.sort_unstable_by(order);
-    ids
-}
-
-fn kl_divergence(reference: &[f32], target: &[f32]) -> f64 {
-    let log_sum = |row: &[f32]| {
-        let largest = row.iter().fold(f64::NEG_INFINITY, |largest, value| largest.max(f64::from(*value)));
-        largest + row.iter().map(|value| (f64::from(*value) - largest).exp()).sum::<f64>().ln()
-    };
-    let (norm_r, norm_t) = (log_sum(reference), log_sum(target));
-    let term = |(r, t): (&f32, &f32)| {
-        let (log_p, log_q) = (f64::from(*r) - norm_r, f64::from(*t) - norm_t);
-        log_p.exp() * (log_p - log_q)
-    };
-    // Rounding can leave a tiny negative sum where both are equal.
-    reference.iter().zip(target).map(term).sum::<f64>().max(0.0)
 }
 
 #[cfg(test)]
@@ -426,15 +381,6 @@ mod tests {
         let target: Vec<f32> = (1..=100).map(|i| i as f32).collect();
         let quantiles = Quantiles::of(&reference, &target).unwrap();
         assert_eq!((quantiles.error_p50, quantiles.error_p99), (50.0, 99.0));
-        assert_eq!(Quantiles::of(&[f32::NAN], &[1.0]), None);
-    }
-
-    /// p = (1/2, 1/2), q = (1/4, 3/4): KL = ln 2 - ln(3) / 2.
-    #[test]
-    fn logits_by_hand() {
-        let metrics = LogitsMetrics::of(&[0.0, 0.0], &[0.0, 3f32.ln()]).unwrap();
-        assert!((metrics.kl_divergence - (2f64.ln() - 3f64.ln() / 2.0)).abs() < 1e-7, "f32 holds ln 3 to 1e-7");
-        assert_eq!((metrics.top1_equal, metrics.rank, metrics.reference_gap), (false, 1, 0.0));
-        assert_eq!(LogitsMetrics::of(&[1.0, f32::NAN], &[1.0, 2.0]), None);
+        assert_eq!(Quantiles::of(&[f32::NAN], &[1.0f32]), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Which rows of two runs may be compared: equal point, equal position, equal tokens up to it. The rest is counted,
 //! with its reason. Rows of one slot are compared where both runs chose the same experts.
 
-use super::rows::{Row, RunRows};
+use super::rows::{Row, RunRows, SiteRows};
 use crate::capture::{Scope, Status, vocabulary};
 use crate::error::{Error, ErrorKind, Result};
 use crate::open::RunRef;
@@ -25,12 +25,30 @@ pub struct SitePair {
     pub occurrence: u32,
     /// Forward order, of the reference.
     pub ordinal: u32,
+    /// The reference's operation; empty where its plan does not say.
+    pub operation: String,
+    /// The target's operation, where both plans say and it is another one.
+    pub other_operation: Option<String>,
+    /// Heads in a row of the reference, 0 where it has none.
+    pub heads: u32,
     /// Places that the reference's operation reads, as indices into [`Pairing::sites`].
     pub inputs: Vec<usize>,
+    /// Points that have a part in this one and are not compared: those that the reference's operation reads, and so on
+    /// up to what is compared, in forward order. A fault that shows here first may be in any of them.
+    pub unseen: Vec<String>,
     /// Rows by position.
     pub rows: Vec<RowPair>,
     /// Positions that one side should have and does not.
     pub missing: Vec<u32>,
+    /// Positions at which the rows of both sides have other widths: other heads, another window.
+    pub uneven: Vec<u32>,
+}
+
+impl SitePair {
+    /// Layer, `None` outside the layers.
+    pub fn layer(&self) -> Option<u32> {
+        u32::try_from(self.layer).ok()
+    }
 }
 
 /// Two rows of one place and one token.
@@ -76,29 +94,40 @@ impl Pairing {
     /// # Errors
     /// NotComparable, where the prompts differ or no row is left; otherwise those of reading.
     pub fn new(reference: RunRef, target: RunRef) -> Result<Self> {
-        let (reference, target) = (RunRows::read(reference)?, RunRows::read(target)?);
-        check_prompts(&reference, &target)?;
+        let (reference, target) = rayon::join(|| RunRows::read(reference), || RunRows::read(target));
+        Self::of(&reference?, &target?)
+    }
+
+    /// Lines the rows of two runs up.
+    ///
+    /// # Errors
+    /// NotComparable, as [`Pairing::new`].
+    pub fn of(reference: &RunRows, target: &RunRows) -> Result<Self> {
+        check_prompts(reference, target)?;
         let mut left_out = LeftOuts::default();
-        let places = places(&target);
-        let shared = shared_positions(&reference, &target);
+        let places = places(target);
+        let shared = shared_positions(reference, target);
         let mut sites = Vec::new();
         let mut numbers = BTreeMap::new();
         let mut seen = Vec::new();
-        for site in in_order(&reference) {
+        for site in in_order(reference) {
             let place = place(site);
             let other = places.get(&place).copied();
             seen.push(place);
-            if let Some(pair) = pair(&reference, &target, site, other, &shared, &mut left_out) {
-                numbers.insert(site.site, sites.len());
-                sites.push(SitePair {
-                    inputs: site.inputs.iter().filter_map(|i| numbers.get(i).copied()).collect(),
-                    ..pair
-                });
+            if let Some(pair) = pair(reference, target, site, other, &shared, &mut left_out) {
+                let compared = |number: &u32| numbers.get(number).copied();
+                let inputs = site.inputs.iter().filter_map(compared).collect();
+                let unseen = unseen(&reference.run.view().plan.sites, site, &|number| numbers.contains_key(&number));
+                // Rows of a place that has none in common say nothing of what is behind it.
+                if !pair.rows.is_empty() {
+                    numbers.insert(site.site, sites.len());
+                }
+                sites.push(SitePair { inputs, unseen, ..pair });
             }
         }
         for (place, site) in &places {
             if !seen.contains(place) {
-                left_out.add("point only in the target", rows_of(&target, site.site));
+                left_out.add("point only in the target", rows_of(target, site.site));
             }
         }
         if sites.iter().all(|site| site.rows.is_empty() && site.missing.is_empty()) {
@@ -110,9 +139,9 @@ impl Pairing {
             ));
         }
         Ok(Pairing {
-            first_differing_token: first_differing_token(&reference, &target),
-            reference: reference.run,
-            target: target.run,
+            first_differing_token: first_differing_token(reference, target),
+            reference: reference.run.clone(),
+            target: target.run.clone(),
             sites,
             left_out: left_out.list(),
         })
@@ -127,6 +156,12 @@ fn check_prompts(reference: &RunRows, target: &RunRows) -> Result<()> {
         return Ok(());
     }
     let at = r.iter().zip(&t).position(|(r, t)| r != t).unwrap_or(r.len().min(t.len()));
+    // One prompt is the beginning of the other, and its run went on as the other does: decode against prefill.
+    let (shorter, longer) = if r.len() < t.len() { (reference, &t) } else { (target, &r) };
+    let next = shorter.tokens.get(&(at as u32)).map(|token| token.id);
+    if at == r.len().min(t.len()) && next.is_some() && next == longer.get(at).copied() {
+        return Ok(());
+    }
     let id = |prompt: &[u32]| prompt.get(at).map_or_else(|| "none".to_owned(), u32::to_string);
     Err(Error::new(
         ErrorKind::NotComparable,
@@ -156,13 +191,33 @@ fn in_order(rows: &RunRows) -> Vec<&SiteV1> {
     sites
 }
 
+/// Points behind `site` up to those that are compared, in forward order.
+fn unseen(plan: &[SiteV1], site: &SiteV1, compared: &dyn Fn(u32) -> bool) -> Vec<String> {
+    let mut found = BTreeMap::new();
+    let mut open: Vec<u32> = site.inputs.clone();
+    while let Some(number) = open.pop() {
+        let Some(input) = plan.get(number as usize).filter(|_| !compared(number)) else { continue };
+        if found.insert((input.ordinal, input.occurrence), place_name(input.layer, &input.point)).is_none() {
+            open.extend(&input.inputs);
+        }
+    }
+    let mut names: Vec<String> = found.into_values().collect();
+    names.dedup();
+    names
+}
+
+/// `layers.3.ffn_out`, or `logits`.
+fn place_name(layer: i32, point: &str) -> String {
+    if layer < 0 { point.to_owned() } else { format!("layers.{layer}.{point}") }
+}
+
 fn rows_of(rows: &RunRows, site: u32) -> u64 {
     rows.sites.get(&site).map_or(0, |rows| rows.len() as u64)
 }
 
 /// Positions where both runs evaluated the same tokens up to and with the position, and both captured something.
 fn shared_positions(reference: &RunRows, target: &RunRows) -> BTreeMap<u32, u32> {
-    let captured = |rows: &RunRows, at: &u32| rows.sites.values().any(|site| site.contains_key(at));
+    let captured = |rows: &RunRows, at: &u32| rows.sites.values().any(|site| site.get(*at).is_some());
     let equal = |at: &u32| target.tokens.get(at) == reference.tokens.get(at);
     reference
         .tokens
@@ -187,7 +242,7 @@ fn pair(
     shared: &BTreeMap<u32, u32>,
     left_out: &mut LeftOuts,
 ) -> Option<SitePair> {
-    let empty = BTreeMap::new();
+    let empty = SiteRows::default();
     let ours = reference.sites.get(&site.site).unwrap_or(&empty);
     let Some(other) = other else {
         left_out.add("point only in the reference", ours.len() as u64);
@@ -195,17 +250,9 @@ fn pair(
     };
     let theirs = target.sites.get(&other.site).unwrap_or(&empty);
     let experts = by_slot(&site.point).then(|| Experts::of(reference, target, site.layer));
-    let mut pair = SitePair {
-        layer: site.layer,
-        point: site.point.clone(),
-        occurrence: site.occurrence,
-        ordinal: site.ordinal,
-        inputs: Vec::new(),
-        rows: Vec::new(),
-        missing: Vec::new(),
-    };
+    let mut pair = unfilled(&reference.run.view().plan.sites, site, other);
     for (position, token) in shared {
-        match (ours.get(position), theirs.get(position)) {
+        match (ours.get(*position), theirs.get(*position)) {
             (Some(_), Some(_)) if experts.as_ref().is_some_and(|experts| !experts.known()) => {
                 left_out.add("experts not known: moe_topk was not captured", 1);
             }
@@ -215,7 +262,10 @@ fn pair(
             (Some(r), Some(t)) if r.count == t.count => {
                 pair.rows.push(RowPair { position: *position, token: *token, reference: *r, target: *t });
             }
-            (Some(_), Some(_)) => left_out.add("rows of different width", 1),
+            (Some(_), Some(_)) => {
+                left_out.add("rows of different width", 1);
+                pair.uneven.push(*position);
+            }
             (None, None) => {}
             // An import may hold the last row of one point and all rows of another.
             (Some(_), None) if target.is_whole(other.site) => left_out.add(ONE_RUN_ONLY, 1),
@@ -223,12 +273,38 @@ fn pair(
             _ => pair.missing.push(*position),
         }
     }
-    let unshared =
-        |rows: &BTreeMap<u32, Row>| rows.keys().filter(|at| !shared.contains_key(at)).copied().collect::<Vec<_>>();
-    for position in unshared(ours).into_iter().chain(unshared(theirs)) {
-        left_out.add(unshared_reason(reference, target, position), 1);
+    for (position, _) in ours.iter().chain(theirs.iter()).filter(|(at, _)| !shared.contains_key(at)) {
+        left_out.add(unshared_reason(reference, target, *position), 1);
     }
     Some(pair)
+}
+
+/// A place of both runs, without its rows.
+fn unfilled(plan: &[SiteV1], site: &SiteV1, other: &SiteV1) -> SitePair {
+    let both_said = !site.operation.is_empty() && !other.operation.is_empty();
+    SitePair {
+        layer: site.layer,
+        point: site.point.clone(),
+        occurrence: site.occurrence,
+        ordinal: site.ordinal,
+        operation: site.operation.clone(),
+        other_operation: (both_said && site.operation != other.operation).then(|| other.operation.clone()),
+        heads: heads(plan, site),
+        inputs: Vec::new(),
+        unseen: Vec::new(),
+        rows: Vec::new(),
+        missing: Vec::new(),
+        uneven: Vec::new(),
+    }
+}
+
+/// Heads in a row; what attention yields has those of its probabilities, one behind the other.
+fn heads(plan: &[SiteV1], site: &SiteV1) -> u32 {
+    let probabilities = site.inputs.first().and_then(|input| plan.get(*input as usize));
+    match probabilities.filter(|_| site.operation == "attn_context") {
+        Some(probabilities) => probabilities.heads,
+        None => site.heads,
+    }
 }
 
 /// Whether the rows of a point belong to slots: what a slot is, the row of the chosen experts says.
@@ -239,8 +315,8 @@ fn by_slot(point: &str) -> bool {
 
 /// The experts that a layer chose in both runs, by position; `None` where that was not captured.
 struct Experts<'a> {
-    reference: Option<&'a BTreeMap<u32, Row>>,
-    target: Option<&'a BTreeMap<u32, Row>>,
+    reference: Option<&'a SiteRows>,
+    target: Option<&'a SiteRows>,
 }
 
 impl<'a> Experts<'a> {
@@ -259,7 +335,7 @@ impl<'a> Experts<'a> {
 
     /// Whether both runs chose the same: a set has one form, so its bits tell.
     fn same(&self, position: u32) -> bool {
-        let chosen = |rows: Option<&BTreeMap<u32, Row>>| Some(rows?.get(&position)?.fingerprint);
+        let chosen = |rows: Option<&SiteRows>| Some(rows?.get(position)?.fingerprint);
         chosen(self.reference).is_some_and(|ours| chosen(self.target) == Some(ours))
     }
 }

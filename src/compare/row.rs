@@ -1,11 +1,13 @@
 //! Compares one pair of rows: by fingerprint where it settles the matter, else by values, else by statistics.
 
-use super::metrics::{Allclose, Difference, LogitsMetrics, Quantiles, Sums};
+use super::logits::LogitsMetrics;
+use super::metrics::{Allclose, Difference, Quantiles, Sums};
 use super::pairing::{Pairing, RowPair, SitePair};
 use super::rows::Row;
 use crate::error::{Error, Result};
 use crate::open::Payload;
 use crate::open::RunRef;
+use crate::tensor::Element;
 use std::sync::Arc;
 
 /// What a comparison of two rows rests on.
@@ -57,6 +59,23 @@ pub struct RowComparison {
 }
 
 impl RowComparison {
+    /// Of values of which only sums are known: those of several rows, say.
+    pub(super) fn of_sums(sums: Sums) -> Self {
+        RowComparison { evidence: Evidence::Tensor, sums: Some(sums), worst: None, quantiles: None, logits: None }
+    }
+
+    /// Compares the values of two rows, which have one length.
+    pub fn of<E: Element>(reference: &[E], target: &[E], detail: Detail) -> Self {
+        let (sums, worst) = Sums::of(reference, target, detail.rule);
+        RowComparison {
+            evidence: Evidence::Tensor,
+            sums: Some(sums),
+            worst,
+            quantiles: if detail.quantiles { Quantiles::of(reference, target) } else { None },
+            logits: if detail.logits { LogitsMetrics::of(reference, target) } else { None },
+        }
+    }
+
     /// A bound that `rel_l2` cannot be below, from the norms alone: `|norm t - norm r| / norm r`.
     pub fn rel_l2_at_least(pair: &RowPair) -> Option<f64> {
         let (r, t) = (pair.reference.moments.l2()?, pair.target.moments.l2()?);
@@ -97,17 +116,11 @@ impl<'a> RowComparer<'a> {
                 logits: None,
             });
         }
-        let detail = self.detail;
+        let detail = Detail { logits: wants_logits, ..self.detail };
         let (reference, target) = self.values(site, pair)?;
-        let (sums, worst) = Sums::of(reference, target, detail.rule);
+        let compared = RowComparison::of(reference, target, detail);
         let bit_equal = r.fingerprint == t.fingerprint;
-        Ok(RowComparison {
-            evidence: if bit_equal { Evidence::Fingerprint } else { Evidence::Tensor },
-            sums: Some(sums),
-            worst,
-            quantiles: if detail.quantiles { Quantiles::of(reference, target) } else { None },
-            logits: if wants_logits { LogitsMetrics::of(reference, target) } else { None },
-        })
+        Ok(RowComparison { evidence: if bit_equal { Evidence::Fingerprint } else { Evidence::Tensor }, ..compared })
     }
 
     /// The values of a pair of rows of `site`, the reference's first.

@@ -29,6 +29,8 @@ pub struct SiteComparison {
     pub worst_position: Option<u32>,
     /// The largest difference of that row.
     pub worst_element: Option<Difference>,
+    /// First position at which any bit differs.
+    pub first_differing: Option<u32>,
     /// Merged moments of the reference's rows.
     pub reference: Moments,
     /// Merged moments of the target's rows.
@@ -42,6 +44,11 @@ impl SiteComparison {
             return f64::INFINITY;
         }
         self.sums.rel_l2().unwrap_or(0.0)
+    }
+
+    /// Whether any bit of any compared row differs.
+    pub fn differs(&self) -> bool {
+        self.first_differing.is_some()
     }
 
     /// Standard deviation of the target over the reference's; `None` where one is undefined or the reference's is 0.
@@ -118,6 +125,7 @@ impl Total {
                 worst_row: 0.0,
                 worst_position: None,
                 worst_element: None,
+                first_differing: None,
                 reference: Moments::default(),
                 target: Moments::default(),
             },
@@ -129,6 +137,9 @@ impl Total {
             Evidence::Fingerprint => self.site.equal_rows += 1,
             Evidence::Tensor => self.site.tensor_rows += 1,
             Evidence::Statistics => self.site.undecided_rows += 1,
+        }
+        if row.evidence != Evidence::Fingerprint {
+            self.site.first_differing.get_or_insert(pair.position);
         }
         if let Some(sums) = row.sums {
             self.site.sums = self.site.sums.merge(sums);
@@ -162,6 +173,7 @@ impl Total {
         ours.equal_rows += theirs.equal_rows;
         ours.tensor_rows += theirs.tensor_rows;
         ours.undecided_rows += theirs.undecided_rows;
+        ours.first_differing = ours.first_differing.or(theirs.first_differing);
         ours.reference = ours.reference.merge(theirs.reference);
         ours.target = ours.target.merge(theirs.target);
         if theirs.worst_row > ours.worst_row {

@@ -1,7 +1,8 @@
 //! How far two right runs may be apart, from what the runs say of themselves.
 
+use super::likeness::{Relation, unlike, weights_of_other_type};
 use super::site::SiteComparison;
-use crate::record::RunV1;
+use crate::open::RunView;
 
 /// f32 arithmetic in another order: measured to 1.4e-6 between two engines on small models, and given room.
 const F32: f64 = 1e-5;
@@ -38,74 +39,48 @@ impl Tolerance {
     }
 
     /// The tolerance between two runs.
-    pub fn between(reference: &RunV1, target: &RunV1) -> Self {
+    pub fn between(reference: &RunView, target: &RunView) -> Self {
+        let f32s = |reason: &str| Tolerance { value: F32, reason: reason.to_owned(), floor: false };
         let unlike = unlike(reference, target);
-        if unlike.is_empty() {
-            return Tolerance {
-                value: F32,
-                reason: "one engine, kernel path, instruction set, weight type and semantics: deterministic, so f32's"
-                    .to_owned(),
-                floor: false,
-            };
+        match Relation::of(reference, target) {
+            Relation::Twins => {
+                return f32s(
+                    "one engine, kernel path, instruction set, weight type and semantics: deterministic, so f32's",
+                );
+            }
+            Relation::Replay => {
+                return f32s("one run is a replay of the other: every operation had the same inputs, so f32's");
+            }
+            Relation::Unlike if unlike.is_empty() => {
+                return f32s("the runs say the same of their arithmetic, so f32's");
+            }
+            Relation::Unlike => {}
         }
-        if replays(reference, target) || replays(target, reference) {
-            let reason = "one run is a replay of the other: every operation had the same inputs, so f32's".to_owned();
-            return Tolerance { value: F32, reason, floor: false };
-        }
-        let value = if reference.weight_type != target.weight_type {
-            rounding(&reference.weight_type).max(rounding(&target.weight_type))
-        } else if [reference, target].iter().any(|run| run.semantics == "ggml") {
-            // Rounding an activation flips between engines and semantics, whatever the file.
-            rounding(&reference.weight_type)
-        } else {
-            F32
-        };
-        let value = if reference.kv_type == target.kv_type {
-            value
-        } else {
-            value.max(rounding(&reference.kv_type)).max(rounding(&target.kv_type))
-        };
-        let value = if reference.compute_type == target.compute_type {
-            value
-        } else {
-            value.max(rounding(&reference.compute_type)).max(rounding(&target.compute_type))
-        };
-        let value = if reference.device_kind == target.device_kind { value } else { value.max(DEVICE) };
+        let value = weights(reference, target);
+        let (r, t) = (&reference.identity, &target.identity);
+        let either = |r: &str, t: &str| if r == t { 0.0 } else { rounding(r).max(rounding(t)) };
+        let value = value.max(either(&r.kv_type, &t.kv_type)).max(either(&r.compute_type, &t.compute_type));
+        let value = if r.device_kind == t.device_kind { value } else { value.max(DEVICE) };
         Tolerance { value, reason: format!("the runs differ in {}", unlike.join(", ")), floor: value > F32 }
     }
 }
 
-/// Whether `run` is `original` made again from its own inputs, with the same file and rounding.
-fn replays(run: &RunV1, original: &RunV1) -> bool {
-    let same = run.model_hash == original.model_hash && run.semantics == original.semantics;
-    run.kind == "replay" && same && run.parents.iter().any(|parent| parent.run_id == original.run_id)
+/// What the types of weights and the semantics let two right runs differ by.
+fn weights(reference: &RunView, target: &RunView) -> f64 {
+    let (r, t) = (&reference.identity, &target.identity);
+    let matrices = weights_of_other_type(reference, target, |weight| weight.shape.len() > 1);
+    if r.weight_type != t.weight_type {
+        rounding(&r.weight_type).max(rounding(&t.weight_type))
+    } else if !matrices.is_empty() {
+        matrices.iter().map(|(_, r, t)| rounding(r).max(rounding(t))).fold(F32, f64::max)
+    } else if [r, t].iter().any(|run| run.semantics == "ggml") {
+        // Rounding an activation flips between engines and semantics, whatever the file.
+        rounding(&r.weight_type)
+    } else {
+        F32
+    }
 }
 
 fn rounding(name: &str) -> f64 {
     ROUNDING.iter().find(|(known, _)| *known == name).map_or(1.0, |(_, value)| *value)
-}
-
-/// What the runs' identities differ in, of what changes the arithmetic.
-pub fn unlike(reference: &RunV1, target: &RunV1) -> Vec<String> {
-    let fields = [
-        ("engine", &reference.engine, &target.engine),
-        ("device", &reference.device_kind, &target.device_kind),
-        ("kernel path", &reference.kernel_path, &target.kernel_path),
-        ("instruction set", &reference.instruction_set, &target.instruction_set),
-        ("semantics", &reference.semantics, &target.semantics),
-        ("weight type", &reference.weight_type, &target.weight_type),
-        ("compute type", &reference.compute_type, &target.compute_type),
-        ("cache type", &reference.kv_type, &target.kv_type),
-        ("attention", &reference.attention, &target.attention),
-    ];
-    fields
-        .into_iter()
-        .filter(|(_, reference, target)| reference != target)
-        .map(|(name, reference, target)| format!("{name} ({} against {})", said(reference), said(target)))
-        .collect()
-}
-
-/// What a run says of itself; an import need not know.
-fn said(text: &str) -> &str {
-    if text.is_empty() { "unknown" } else { text }
 }

@@ -11,6 +11,7 @@ mod naming;
 mod payload;
 mod payload_directory;
 mod recover;
+mod reference;
 mod set;
 mod stats;
 mod verify;
@@ -23,6 +24,7 @@ pub use follow::Follow;
 pub use input::{Input, Source};
 pub use payload::Payload;
 pub use recover::{Recovery, recover};
+pub use reference::{StoredRow, TensorReference};
 pub use set::{RunRef, TraceSet};
 pub use stats::StatsFrame;
 pub use verify::{Verification, verify};
@@ -71,6 +73,11 @@ impl RunView {
     /// The run's id as 32 hexadecimal digits.
     pub fn id(&self) -> String {
         hex(&self.identity.run_id)
+    }
+
+    /// How many things it dropped; [`Trace::losses`] reads them.
+    pub fn losses(&self) -> usize {
+        self.losses.len()
     }
 }
 

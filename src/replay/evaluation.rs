@@ -182,7 +182,9 @@ impl<'a> Evaluation<'a> {
         let inputs: Vec<&Rows> = inputs.iter().collect();
         let tokens = self.recorded.tokens().get(positions.clone());
         let tokens = tokens.ok_or_else(|| Error::internal("a position without a token"))?;
-        let batch = Batch { tokens, first_position: positions.start };
+        // A cache that nothing here reads needs no rows before these.
+        let unread = own.operation == Operation::CacheStore && !self.derivation.caches.contains(&id);
+        let batch = Batch { tokens, first_position: if unread { 0 } else { positions.start } };
         let weights: Vec<&ReferenceWeight> = self.weights.get(&id).into_iter().flatten().collect();
         self.backend.execute(own, &inputs, &weights, batch)
     }

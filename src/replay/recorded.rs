@@ -1,11 +1,10 @@
 //! The tensors of a run, found by the sites of a graph.
 
-use crate::compare::{Row, RunRows};
+use crate::compare::{RunRows, SiteRows};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Graph, Site, SiteId};
 use crate::open::{Payload, RunRef};
 use crate::tensor::{Extent, Rows};
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -55,7 +54,7 @@ impl Recorded {
 
     /// Positions at which the values of `site` were kept, ascending.
     pub fn positions(&self, site: SiteId) -> impl Iterator<Item = u32> + '_ {
-        let rows = self.of(site).into_iter().flatten();
+        let rows = self.of(site).into_iter().flat_map(SiteRows::iter);
         rows.filter(|(_, row)| row.payload != 0).map(|(position, _)| *position)
     }
 
@@ -66,7 +65,7 @@ impl Recorded {
 
     /// Whether values of `site` were kept at `position`.
     pub fn has_at(&self, site: SiteId, position: u32) -> bool {
-        self.of(site).and_then(|rows| rows.get(&position)).is_some_and(|row| row.payload != 0)
+        self.of(site).and_then(|rows| rows.get(position)).is_some_and(|row| row.payload != 0)
     }
 
     /// The values of `site` at `positions`.
@@ -80,7 +79,7 @@ impl Recorded {
         let mut values = Vec::new();
         let mut offsets = vec![0];
         for position in positions.clone() {
-            let row = u32::try_from(position).ok().and_then(|position| kept?.get(&position)).filter(|r| r.payload != 0);
+            let row = u32::try_from(position).ok().and_then(|position| kept?.get(position)).filter(|r| r.payload != 0);
             let row = row.ok_or_else(|| Error::internal(format!("position {position} of a site was not kept")))?;
             if last.as_ref().is_none_or(|(payload, _)| *payload != row.payload) {
                 last = Some((row.payload, trace.payload(row.payload)?));
@@ -111,7 +110,7 @@ impl Recorded {
         Err(Error::new(ErrorKind::NotComparable, message).in_file(self.run().trace().path()))
     }
 
-    fn of(&self, site: SiteId) -> Option<&BTreeMap<u32, Row>> {
+    fn of(&self, site: SiteId) -> Option<&SiteRows> {
         let number = (*self.sites.get(site as usize)?)?;
         self.rows.sites.get(&number)
     }

@@ -53,7 +53,7 @@ fn line(finding: &Finding) -> String {
 /// each chain, with the layers that have it.
 fn chains(findings: &[Finding]) -> String {
     let mut lines: Vec<(String, Vec<String>)> = Vec::new();
-    for finding in findings.iter().filter(|finding| !finding.through.is_empty()) {
+    for finding in findings.iter().filter(|finding| !finding.through.is_empty() && finding.rel_l2.is_some()) {
         let prefix = finding.layer.map_or_else(String::new, |layer| format!("layers.{layer}."));
         let names = |names: &[String]| {
             let short: Vec<&str> = names.iter().map(|name| name.strip_prefix(&prefix).unwrap_or(name)).collect();

@@ -2,9 +2,17 @@
 
 mod audit;
 mod comparison;
+#[cfg(feature = "query")]
+mod contracts;
+#[cfg(feature = "query")]
+pub mod junit;
 
 pub use audit::{audit_json, audit_text};
-pub use comparison::{comparison_json, comparison_text};
+#[cfg(feature = "query")]
+pub use comparison::comparisons_junit;
+pub use comparison::{comparisons_json, comparisons_text};
+#[cfg(feature = "query")]
+pub use contracts::{contracts_json, contracts_junit, contracts_text};
 
 use serde_json::{Value, json};
 

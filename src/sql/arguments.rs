@@ -47,6 +47,7 @@ impl Binder<'_> {
         Some(match value {
             Value::Text(text) => Literal::SingleQuotedString(text.clone()),
             Value::Number(number) => Literal::Number(number.to_string(), false),
+            Value::Missing => Literal::Null,
         })
     }
 }

@@ -3,26 +3,43 @@
 
 use super::error::external;
 use super::provider::Provider;
-use crate::compare::{Allclose, Pairing, WeightPairing};
+use crate::compare::{Allclose, Pairing, RunRows, WeightPairing};
 use crate::error::Error;
 use crate::open::TraceSet;
 use crate::tables::{Compare, CompareWeights};
+use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::ScalarValue;
+use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::Result;
 use datafusion::logical_expr::Expr;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 /// The function over a set of traces.
 #[derive(Debug)]
 pub struct CompareFunction {
     set: Arc<TraceSet>,
+    /// Rows of runs that were compared: a query that compares three runs with each other reads each once.
+    known: Mutex<HashMap<String, Arc<RunRows>>>,
 }
 
 impl CompareFunction {
     /// The function over `set`.
     pub fn new(set: Arc<TraceSet>) -> Self {
-        CompareFunction { set }
+        CompareFunction { set, known: Mutex::default() }
+    }
+
+    fn rows(&self, run: &str) -> crate::Result<Arc<RunRows>> {
+        let run = self.set.resolve(run)?;
+        let locked = || self.known.lock().map_err(|_| Error::internal("a comparison broke off"));
+        if let Some(rows) = locked()?.get(&run.id()) {
+            return Ok(Arc::clone(rows));
+        }
+        let id = run.id();
+        let rows = Arc::new(RunRows::read(run)?);
+        locked()?.insert(id, Arc::clone(&rows));
+        Ok(rows)
     }
 
     fn table(&self, arguments: &[Expr]) -> crate::Result<Compare> {
@@ -34,7 +51,8 @@ impl CompareFunction {
             }
             other => return Err(usage(&format!("it has {} arguments", other.len()))),
         };
-        let pairing = Pairing::new(self.set.resolve(reference)?, self.set.resolve(target)?)?;
+        let (reference, target) = rayon::join(|| self.rows(reference), || self.rows(target));
+        let pairing = Pairing::of(&*reference?, &*target?)?;
         Ok(Compare::new(Arc::new(pairing), rule))
     }
 }
@@ -72,6 +90,25 @@ impl TableFunctionImpl for WeightsFunction {
     fn call_with_args(&self, arguments: TableFunctionArgs<'_, '_>) -> Result<Arc<dyn TableProvider>> {
         let table = self.table(arguments.exprs()).map_err(external)?;
         Ok(Arc::new(Provider::new(Arc::new(table), Arc::clone(&self.set))))
+    }
+}
+
+/// A comparison in a session without traces: whatever its arguments, it has columns and no rows.
+#[derive(Debug)]
+pub struct NoRuns {
+    columns: SchemaRef,
+}
+
+impl NoRuns {
+    /// The function that yields `columns`.
+    pub fn new(columns: SchemaRef) -> Self {
+        NoRuns { columns }
+    }
+}
+
+impl TableFunctionImpl for NoRuns {
+    fn call_with_args(&self, _arguments: TableFunctionArgs<'_, '_>) -> Result<Arc<dyn TableProvider>> {
+        Ok(Arc::new(EmptyTable::new(Arc::clone(&self.columns))))
     }
 }
 

@@ -4,6 +4,7 @@ mod arguments;
 mod compare;
 mod error;
 mod filter;
+pub mod functions;
 pub mod named;
 pub mod output;
 mod parameter;
@@ -11,6 +12,7 @@ mod points;
 mod provider;
 mod scan;
 
+pub use error::unknown_name;
 pub use parameter::Value;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -32,6 +34,10 @@ use std::sync::Arc;
 /// Memory that a query may use unless told otherwise: 2 GiB.
 pub const DEFAULT_MEMORY: usize = 2 << 30;
 
+/// Rows up to which one side of a join is collected once. The other side then stays in the order of the scan, so that
+/// a function of references finds the rows of a payload on one thread; dealt out by hash, every thread would decode it.
+const COLLECTED_ROWS: (&str, usize) = ("datafusion.optimizer.hash_join_single_partition_threshold_rows", 1 << 20);
+
 /// A SQL session over a set of traces.
 pub struct Session {
     context: SessionContext,
@@ -52,11 +58,24 @@ impl Session {
     ///
     /// `Malformed` where a plan contradicts itself; `Environment` where there is no room to spill to.
     pub fn new(set: TraceSet, memory: usize) -> Result<Self> {
+        Session::with_config(set, memory, SessionConfig::new())
+    }
+
+    /// The same, `rows` rows at a time: for SQL that makes tensors of tensors, of which a batch is held at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::new`].
+    pub fn in_batches_of(rows: usize, set: TraceSet, memory: usize) -> Result<Self> {
+        Session::with_config(set, memory, SessionConfig::new().with_batch_size(rows))
+    }
+
+    fn with_config(set: TraceSet, memory: usize, config: SessionConfig) -> Result<Self> {
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(FairSpillPool::new(memory)))
             .build_arc()
             .map_err(|error| error::from_datafusion(error, &[]))?;
-        let config = SessionConfig::new().with_information_schema(true);
+        let config = config.with_information_schema(true).set_usize(COLLECTED_ROWS.0, COLLECTED_ROWS.1);
         let state =
             SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
         let mut session =
@@ -70,6 +89,25 @@ impl Session {
         let compare = compare::CompareFunction::new(Arc::clone(&session.set));
         session.context.register_udtf("compare", Arc::new(compare));
         let weights = compare::WeightsFunction::new(Arc::clone(&session.set));
+        session.context.register_udtf("compare_weights", Arc::new(weights));
+        for function in functions::scalars(&session.set) {
+            session.context.register_udf(function);
+        }
+        for function in functions::aggregates(&session.set) {
+            session.context.register_udaf(function);
+        }
+        Ok(session)
+    }
+
+    /// A session that plans and has nothing to read: tables are empty, and so is every comparison of whatever runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::new`].
+    pub fn without_traces() -> Result<Self> {
+        let session = Session::new(TraceSet::default(), DEFAULT_MEMORY)?;
+        session.context.register_udtf("compare", Arc::new(compare::NoRuns::new(tables::Compare::columns())));
+        let weights = compare::NoRuns::new(tables::CompareWeights::columns());
         session.context.register_udtf("compare_weights", Arc::new(weights));
         Ok(session)
     }
@@ -93,6 +131,17 @@ impl Session {
         let frame = self.plan(sql, parameters).await?;
         let stream = frame.execute_stream().await.map_err(|error| self.error(error))?;
         Ok(Answer { stream, tables: self.tables.clone() })
+    }
+
+    /// The names of the columns that `sql` would answer with, planned and not run.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::query`].
+    pub async fn columns(&self, sql: &str, parameters: &[(String, Value)]) -> Result<Vec<String>> {
+        let frame = self.plan(sql, parameters).await?;
+        let plan = frame.create_physical_plan().await.map_err(|error| self.error(error))?;
+        Ok(plan.schema().fields().iter().map(|field| field.name().clone()).collect())
     }
 
     async fn plan(&self, sql: &str, parameters: &[(String, Value)]) -> Result<DataFrame> {

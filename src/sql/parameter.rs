@@ -9,6 +9,8 @@ pub enum Value {
     Text(String),
     /// A number.
     Number(f64),
+    /// No value: NULL.
+    Missing,
 }
 
 impl Value {
@@ -21,6 +23,7 @@ impl Value {
                 ScalarValue::Int64(Some(*number as i64))
             }
             Value::Number(number) => ScalarValue::Float64(Some(*number)),
+            Value::Missing => ScalarValue::Float64(None),
         }
     }
 }

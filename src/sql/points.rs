@@ -27,20 +27,33 @@ pub fn check(plan: &LogicalPlan, set: &TraceSet) -> Result<()> {
     if asked.is_empty() {
         return Ok(());
     }
-    let known = known(set)?;
-    match asked.iter().find(|name| !known.contains(*name)) {
-        Some(name) => Err(Error::usage(unknown_name("capture point", name, known.iter().map(String::as_str)))),
-        None => Ok(()),
+    let known = known(set);
+    asked.iter().try_for_each(|name| check_among(name, &known))
+}
+
+/// Checks one name.
+///
+/// # Errors
+///
+/// As [`check`].
+pub fn check_name(name: &str, set: &TraceSet) -> Result<()> {
+    check_among(name, &known(set))
+}
+
+fn check_among(name: &str, known: &BTreeSet<String>) -> Result<()> {
+    match known.contains(name) {
+        true => Ok(()),
+        false => Err(Error::usage(unknown_name("capture point", name, known.iter().map(String::as_str)))),
     }
 }
 
 /// Every point of the vocabulary, and every point that a run of `set` plans (imports may know more).
-fn known(set: &TraceSet) -> Result<BTreeSet<String>> {
+fn known(set: &TraceSet) -> BTreeSet<String> {
     let mut known: BTreeSet<String> = crate::capture::vocabulary().iter().map(|point| point.name.clone()).collect();
     for run in set.runs() {
         known.extend(run.view().plan.sites.iter().map(|site| site.point.clone()));
     }
-    Ok(known)
+    known
 }
 
 fn compared(expression: &Expr, asked: &mut BTreeSet<String>) {

@@ -15,16 +15,16 @@ const FACTOR_START: u32 = 0xC2B2_AE3D;
 /// product is 32 x 32 -> 64 bits. The factor is odd, so a change of a single element always shows. The
 /// bit patterns are taken: `-0.0` differs from `0.0`, and one NaN from another.
 pub fn row_fingerprint(row: &[f32]) -> u64 {
-    fingerprint(row)
+    fingerprint(row.iter().map(|value| value.to_bits()))
 }
 
-/// [`row_fingerprint`], to be compiled into its caller and for its caller's instruction set.
+/// [`row_fingerprint`] of bits, to be compiled into its caller and for its caller's instruction set.
 #[inline(always)]
-pub(super) fn fingerprint(row: &[f32]) -> u64 {
+pub(super) fn fingerprint(row: impl Iterator<Item = u32>) -> u64 {
     let mut sum = 0u64;
     let (mut mask, mut factor) = (0u32, FACTOR_START);
-    for value in row {
-        let mixed = u64::from(value.to_bits() ^ mask).wrapping_mul(u64::from(factor | 1));
+    for bits in row {
+        let mixed = u64::from(bits ^ mask).wrapping_mul(u64::from(factor | 1));
         sum = sum.wrapping_add(mixed);
         mask = mask.wrapping_add(MASK_STEP);
         factor = factor.wrapping_add(FACTOR_STEP);

@@ -5,11 +5,11 @@
 
 #![allow(unsafe_code)]
 
-use super::fingerprint::fingerprint;
+use super::number::{Number, Word};
 
 const LANES: usize = 8;
 
-/// Statistics of one row of f32 values. Moments are over the finite values; the rest is counted beside them.
+/// Statistics of one row of values, in f32 as traces hold them or in f64. Moments are over the finite values; the rest is counted beside them.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct RowStatistics {
     /// Elements.
@@ -22,7 +22,7 @@ pub struct RowStatistics {
     pub neg_inf: u32,
     /// Zeros of either sign.
     pub zero: u32,
-    /// Subnormals of the captured type.
+    /// Subnormals of the row's type.
     pub subnormal: u32,
     /// Extremes of the finite values; `None` where there is none.
     pub extremes: Option<Extremes>,
@@ -92,6 +92,11 @@ impl Moments {
         (self.count > 0).then(|| (self.m2 / self.count as f64).sqrt())
     }
 
+    /// Standard deviation of a sample, `sqrt(m2 / (n - 1))`; `None` of fewer than two.
+    pub fn std_sample(self) -> Option<f64> {
+        (self.count > 1).then(|| (self.m2 / (self.count - 1) as f64).sqrt())
+    }
+
     /// Root of the mean square, `sqrt(mean^2 + m2 / n)`; `None` of nothing.
     pub fn rms(self) -> Option<f64> {
         (self.count > 0).then(|| (self.mean * self.mean + self.m2 / self.count as f64).sqrt())
@@ -105,7 +110,7 @@ impl Moments {
 
 impl RowStatistics {
     /// The statistics of `row`.
-    pub fn of(row: &[f32]) -> Self {
+    pub fn of<E: Number>(row: &[E]) -> Self {
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") {
             // SAFETY: the processor was just found to have AVX2.
@@ -115,7 +120,7 @@ impl RowStatistics {
     }
 
     #[inline(always)]
-    fn by_lanes(row: &[f32]) -> Self {
+    fn by_lanes<E: Number>(row: &[E]) -> Self {
         let sums = Sums::of(row);
         let counts = if sums.normal { Counts::default() } else { Counts::of(row) };
         let finite = counts.finite(row.len());
@@ -129,17 +134,17 @@ impl RowStatistics {
             zero: counts.zero,
             subnormal: counts.subnormal,
             extremes: (finite > 0).then(|| sums.extremes(row)),
-            abs_smallest: (sums.smallest < INF - 1).then(|| f64::from(f32::from_bits(sums.smallest + 1))),
+            abs_smallest: sums.abs_smallest(),
             moments: Moments { count: u64::from(finite), mean, m2 },
             l1: sums.l1,
-            fingerprint: fingerprint(row),
+            fingerprint: E::fingerprint(row),
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn of_avx2(row: &[f32]) -> RowStatistics {
+fn of_avx2<E: Number>(row: &[E]) -> RowStatistics {
     RowStatistics::by_lanes(row)
 }
 
@@ -152,20 +157,17 @@ struct Counts {
     subnormal: u32,
 }
 
-const INF: u32 = 0x7F80_0000;
-const SMALLEST_NORMAL: u32 = 0x0080_0000;
-
 impl Counts {
     #[inline(always)]
-    fn of(row: &[f32]) -> Self {
+    fn of<E: Number>(row: &[E]) -> Self {
         let mut counts = Counts::default();
         for value in row {
-            let (bits, magnitude) = (value.to_bits(), magnitude(*value));
-            counts.nan += u32::from(magnitude > INF);
-            counts.pos_inf += u32::from(bits == INF);
-            counts.neg_inf += u32::from(bits == INF | 0x8000_0000);
-            counts.zero += u32::from(magnitude == 0);
-            counts.subnormal += u32::from(magnitude.wrapping_sub(1) < SMALLEST_NORMAL - 1);
+            let (bits, magnitude) = (value.bits(), value.magnitude());
+            counts.nan += u32::from(magnitude > E::INFINITE);
+            counts.pos_inf += u32::from(bits == E::INFINITE);
+            counts.neg_inf += u32::from(bits == E::MINUS_INFINITE);
+            counts.zero += u32::from(magnitude == E::Bits::ZERO);
+            counts.subnormal += u32::from(magnitude.less(E::Bits::ONE) < E::SUBNORMALS);
         }
         counts
     }
@@ -177,25 +179,20 @@ impl Counts {
 
 /// What is left of a row behind its whole chunks, filled up with `fill`; `None` where nothing is left.
 #[inline(always)]
-fn filled(rest: &[f32], fill: f32) -> Option<[f32; LANES]> {
+fn filled<E: Number>(rest: &[E], fill: E) -> Option<[E; LANES]> {
     let mut last = [fill; LANES];
     last[..rest.len()].copy_from_slice(rest);
     (!rest.is_empty()).then_some(last)
 }
 
-#[inline(always)]
-fn magnitude(value: f32) -> u32 {
-    value.to_bits() & 0x7FFF_FFFF
-}
-
 /// The smaller of two numbers that are no NaN; unlike `f32::min` it says which of two zeros.
 #[inline(always)]
-fn smaller(a: f32, b: f32) -> f32 {
+fn smaller<E: Number>(a: E, b: E) -> E {
     if b < a { b } else { a }
 }
 
 #[inline(always)]
-fn larger(a: f32, b: f32) -> f32 {
+fn larger<E: Number>(a: E, b: E) -> E {
     if b > a { b } else { a }
 }
 
@@ -208,67 +205,67 @@ struct LaneSums {
 
 impl LaneSums {
     #[inline(always)]
-    fn add(&mut self, chunk: &[f32; LANES]) {
+    fn add<E: Number>(&mut self, chunk: &[E; LANES]) {
         for (lane, value) in chunk.iter().enumerate() {
-            let kept = if value.abs() < f32::INFINITY { *value } else { 0.0 };
-            self.sum[lane] += f64::from(kept);
-            self.l1[lane] += f64::from(kept.abs());
+            let kept = if value.is_finite() { *value } else { E::ZERO };
+            self.sum[lane] += kept.wide();
+            self.l1[lane] += kept.wide().abs();
         }
     }
 }
 
 /// Extremes lane by lane; those of magnitudes as bits, whose order is that of the numbers.
-struct LaneExtremes {
-    min: [f32; LANES],
-    max: [f32; LANES],
+struct LaneExtremes<E: Number> {
+    min: [E; LANES],
+    max: [E; LANES],
     /// The smallest magnitude less one: zero wraps around and is the largest.
-    smallest: [u32; LANES],
+    smallest: [E::Bits; LANES],
     /// The largest magnitude less that of the smallest normal number: zeros and subnormals wrap around, so that one
     /// bound tells a row of normal numbers from all others.
-    abnormal: [u32; LANES],
+    abnormal: [E::Bits; LANES],
 }
 
-impl LaneExtremes {
+impl<E: Number> LaneExtremes<E> {
     #[inline(always)]
-    fn add(&mut self, chunk: &[f32; LANES]) {
+    fn add(&mut self, chunk: &[E; LANES]) {
         for (lane, value) in chunk.iter().copied().enumerate() {
-            let finite = value.abs() < f32::INFINITY;
-            self.min[lane] = smaller(self.min[lane], if finite { value } else { f32::INFINITY });
-            self.max[lane] = larger(self.max[lane], if finite { value } else { f32::NEG_INFINITY });
+            let finite = value.is_finite();
+            self.min[lane] = smaller(self.min[lane], if finite { value } else { E::INFINITY });
+            self.max[lane] = larger(self.max[lane], if finite { value } else { E::NEG_INFINITY });
         }
     }
 
     #[inline(always)]
-    fn add_magnitudes(&mut self, chunk: &[f32; LANES]) {
+    fn add_magnitudes(&mut self, chunk: &[E; LANES]) {
         for (lane, value) in chunk.iter().enumerate() {
-            let magnitude = magnitude(*value);
-            self.smallest[lane] = self.smallest[lane].min(magnitude.wrapping_sub(1));
-            self.abnormal[lane] = self.abnormal[lane].max(magnitude.wrapping_sub(SMALLEST_NORMAL));
+            let magnitude = value.magnitude();
+            self.smallest[lane] = self.smallest[lane].min(magnitude.less(E::Bits::ONE));
+            self.abnormal[lane] = self.abnormal[lane].max(magnitude.less(E::SMALLEST_NORMAL));
         }
     }
 }
 
-struct Sums {
+struct Sums<E: Number> {
     sum: f64,
     l1: f64,
-    min: f32,
-    max: f32,
+    min: E,
+    max: E,
     /// Bits of the smallest nonzero finite magnitude, less one; above those of every finite number where there is none.
-    smallest: u32,
+    smallest: E::Bits,
     /// Whether every element is a normal number: most rows are, and need no counting.
     normal: bool,
 }
 
-impl Sums {
+impl<E: Number> Sums<E> {
     #[inline(always)]
-    fn of(row: &[f32]) -> Self {
+    fn of(row: &[E]) -> Self {
         let (chunks, rest) = row.as_chunks::<LANES>();
         let mut sums = LaneSums::default();
         for chunk in chunks {
             sums.add(chunk);
         }
-        let (min, max) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
-        let mut extremes = LaneExtremes { min, max, smallest: [u32::MAX; LANES], abnormal: [0; LANES] };
+        let (min, max) = ([E::INFINITY; LANES], [E::NEG_INFINITY; LANES]);
+        let mut extremes = LaneExtremes { min, max, smallest: [E::Bits::MAX; LANES], abnormal: [E::Bits::ZERO; LANES] };
         for chunk in chunks {
             extremes.add(chunk);
         }
@@ -276,7 +273,7 @@ impl Sums {
             extremes.add_magnitudes(chunk);
         }
         // No sum takes in a NaN, and no extreme changes by one more of an element that is there.
-        if let Some(last) = filled(rest, f32::NAN) {
+        if let Some(last) = filled(rest, E::NAN) {
             sums.add(&last);
         }
         if let Some(last) = rest.first().and_then(|first| filled(rest, *first)) {
@@ -286,23 +283,31 @@ impl Sums {
         Sums {
             sum: sums.sum.iter().sum(),
             l1: sums.l1.iter().sum(),
-            // Adding zero makes one zero of both, whichever lane came first.
-            min: extremes.min.into_iter().fold(f32::INFINITY, smaller) + 0.0,
-            max: extremes.max.into_iter().fold(f32::NEG_INFINITY, larger) + 0.0,
-            smallest: extremes.smallest.into_iter().fold(u32::MAX, u32::min),
-            normal: extremes.abnormal.into_iter().fold(0, u32::max) < INF - SMALLEST_NORMAL,
+            min: extremes.min.into_iter().fold(E::INFINITY, smaller),
+            max: extremes.max.into_iter().fold(E::NEG_INFINITY, larger),
+            smallest: extremes.smallest.into_iter().fold(E::Bits::MAX, E::Bits::min),
+            normal: extremes.abnormal.into_iter().fold(E::Bits::ZERO, E::Bits::max)
+                < E::INFINITE.less(E::SMALLEST_NORMAL),
         }
     }
 
     #[inline(always)]
-    fn extremes(&self, row: &[f32]) -> Extremes {
-        Extremes::of((f64::from(self.min), first(row, self.min)), (f64::from(self.max), first(row, self.max)))
+    fn extremes(&self, row: &[E]) -> Extremes {
+        // Adding zero makes one zero of both, whichever lane came first.
+        let place = |value: E| (value.wide() + 0.0, first(row, value));
+        Extremes::of(place(self.min), place(self.max))
+    }
+
+    #[inline(always)]
+    fn abs_smallest(&self) -> Option<f64> {
+        let found = self.smallest < E::INFINITE.less(E::Bits::ONE);
+        found.then(|| E::of_magnitude(self.smallest.less(E::Bits::MAX)).wide())
     }
 }
 
 /// The first index at which `value` stands.
 #[inline(always)]
-fn first(row: &[f32], value: f32) -> u32 {
+fn first<E: Number>(row: &[E], value: E) -> u32 {
     const BLOCK: usize = 64;
     for (number, block) in row.chunks(BLOCK).enumerate() {
         // Without an early exit the comparison of a block is a few vector instructions.
@@ -315,22 +320,22 @@ fn first(row: &[f32], value: f32) -> u32 {
 }
 
 #[inline(always)]
-fn squared_distances(row: &[f32], mean: f64) -> f64 {
+fn squared_distances<E: Number>(row: &[E], mean: f64) -> f64 {
     let (chunks, rest) = row.as_chunks::<LANES>();
     let mut lanes = [0.0; LANES];
     for chunk in chunks {
         add_squared_distances(&mut lanes, chunk, mean);
     }
-    if let Some(last) = filled(rest, f32::NAN) {
+    if let Some(last) = filled(rest, E::NAN) {
         add_squared_distances(&mut lanes, &last, mean);
     }
     lanes.iter().sum()
 }
 
 #[inline(always)]
-fn add_squared_distances(lanes: &mut [f64; LANES], chunk: &[f32; LANES], mean: f64) {
+fn add_squared_distances<E: Number>(lanes: &mut [f64; LANES], chunk: &[E; LANES], mean: f64) {
     for (lane, value) in chunk.iter().copied().enumerate() {
-        let distance = if value.abs() < f32::INFINITY { f64::from(value) - mean } else { 0.0 };
+        let distance = if value.is_finite() { value.wide() - mean } else { 0.0 };
         lanes[lane] += distance * distance;
     }
 }

@@ -66,12 +66,17 @@ impl Table for Activations {
         ]);
         fields.extend(statistics_fields());
         fields.extend(["min_index", "max_index", "absmax_index"].map(|name| column::field(name, DataType::Int64)));
-        fields.extend([column::field("fingerprint", DataType::UInt64), column::list("data", DataType::Float32)]);
+        fields.extend([
+            column::field("fingerprint", DataType::UInt64),
+            column::field("tensor", DataType::Utf8),
+            column::list("data", DataType::Float32),
+        ]);
         Arc::new(Schema::new(fields))
     }
 
     fn is_costly(&self, column: &str) -> bool {
-        column == "data"
+        // A reference costs little, but a function of one decodes: no filter may ask for it before all others passed.
+        matches!(column, "data" | "tensor")
     }
 
     fn units(&self, _set: &TraceSet) -> Result<Vec<Unit>> {
@@ -137,6 +142,20 @@ impl ActivationRows {
 
     pub(super) fn frame(&self) -> &StatsFrame {
         &self.frame
+    }
+
+    /// The site of each row.
+    pub(super) fn sites(&self) -> &[u32] {
+        &self.sites
+    }
+
+    /// Site, and sequence and position, of row `row`.
+    pub(super) fn place_of(&self, row: u32) -> Result<(u32, (u32, u32))> {
+        let (record, index) = (self.frame.record(), row as usize);
+        match (self.sites.get(index), record.sequence.get(index), record.position.get(index)) {
+            (Some(site), Some(sequence), Some(position)) => Ok((*site, (sequence.to_native(), position.to_native()))),
+            _ => Err(Error::internal(format!("statistics have no row {row}"))),
+        }
     }
 
     pub(super) fn values(&self) -> Values<'_> {
@@ -246,13 +265,18 @@ impl Rows for ActivationRows {
     }
 
     fn finish(&self, schema: &SchemaRef, cheap: RecordBatch, rows: &[u32]) -> Result<RecordBatch> {
-        let Ok(data) = schema.index_of("data") else {
+        if schema.fields().len() == cheap.num_columns() {
             return Ok(cheap);
+        }
+        let column = |name: &String| match (cheap.column_by_name(name), name.as_str()) {
+            (Some(column), _) => Ok(Arc::clone(column)),
+            (None, "data") => self.values().lists(rows),
+            (None, "tensor") => self.values().references(rows),
+            (None, name) => Err(unknown_column("activations", name)),
         };
-        let mut columns = cheap.columns().to_vec();
-        columns.insert(data.min(columns.len()), self.values().lists(rows)?);
+        let columns = schema.fields().iter().map(|field| column(field.name())).collect::<Result<Vec<_>>>()?;
         RecordBatch::try_new(Arc::clone(schema), columns)
-            .map_err(|cause| Error::internal("data does not fit its rows").because(cause))
+            .map_err(|cause| Error::internal("values do not fit their rows").because(cause))
     }
 }
 

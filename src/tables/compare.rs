@@ -4,7 +4,8 @@
 
 use super::{Rows, Table, Unit, column, unknown_column};
 use crate::compare::{
-    Allclose, Detail, Evidence, LogitsMetrics, Pairing, RowComparer, RowComparison, RowPair, SitePair, Sums,
+    Allclose, Detail, Evidence, METRICS, Metric, Needs, Pairing, Reading, RowComparer, RowComparison, RowPair,
+    SitePair, ratio,
 };
 use crate::error::{Error, Result};
 use crate::open::TraceSet;
@@ -36,60 +37,6 @@ const CHEAP: [(&str, DataType); 13] = [
     ("rel_l2_at_least", DataType::Float64),
 ];
 
-/// A metric of the sums over a pair of rows.
-type OfSums = fn(&Sums) -> Option<f64>;
-
-/// Columns that come from the sums.
-const SUMS: [(&str, OfSums); 22] = [
-    ("compared", |sums| Some(sums.count as f64)),
-    ("disagreeing", |sums| Some(sums.disagreeing as f64)),
-    ("max_abs_diff", Sums::max_abs_diff),
-    ("mean_abs_diff", Sums::mean_abs_diff),
-    ("mse", Sums::mse),
-    ("rmse", Sums::rmse),
-    ("rel_l2", Sums::rel_l2),
-    ("rel_linf", Sums::rel_linf),
-    ("cosine", Sums::cosine),
-    ("rel_diff", Sums::rel_diff),
-    ("sqnr_db", Sums::sqnr_db),
-    ("nmse", Sums::nmse),
-    ("pearson", Sums::pearson),
-    ("slope", Sums::slope),
-    ("ulp_max", |sums| Some(sums.ulp_max as f64)),
-    ("mismatches", |sums| Some((sums.mismatches + sums.disagreeing) as f64)),
-    ("required_atol", Sums::max_abs_diff),
-    ("required_rtol", Sums::required_rtol),
-    ("share_rel_1e3", Sums::share_rel_1e3),
-    ("share_rel_5e3", Sums::share_rel_5e3),
-    ("error_l2", |sums| Some(sums.error_squares.sqrt())),
-    ("reference_l2", |sums| Some(sums.reference_squares.sqrt())),
-];
-
-/// A number of a compared pair of rows.
-type OfRow = fn(&RowComparison) -> Option<f64>;
-
-/// Columns that come from elsewhere in a compared pair.
-const OTHERS: [(&str, OfRow); 11] = [
-    ("max_abs_diff_index", |row| row.worst.map(|worst| f64::from(worst.index))),
-    ("reference_value", |row| row.worst.map(|worst| f64::from(worst.reference))),
-    ("target_value", |row| row.worst.map(|worst| f64::from(worst.target))),
-    ("p50_abs_diff", |row| row.quantiles.map(|quantiles| quantiles.error_p50)),
-    ("p99_abs_diff", |row| row.quantiles.map(|quantiles| quantiles.error_p99)),
-    ("ulp_p99", |row| row.quantiles.map(|quantiles| quantiles.ulp_p99 as f64)),
-    ("kl_divergence", |row| row.logits.map(|logits| logits.kl_divergence)),
-    ("top10_overlap", |row| row.logits.map(|logits| logits.top10_overlap)),
-    ("rank", |row| row.logits.map(|logits| f64::from(logits.rank))),
-    ("reference_gap", |row| row.logits.map(|logits| logits.reference_gap)),
-    ("target_gap", |row| row.logits.map(|logits| logits.target_gap)),
-];
-
-/// Numbers that are counts or indices: integers in SQL.
-const INTEGERS: [&str; 7] =
-    ["compared", "disagreeing", "ulp_max", "mismatches", "max_abs_diff_index", "ulp_p99", "rank"];
-
-const QUANTILES: [&str; 3] = ["p50_abs_diff", "p99_abs_diff", "ulp_p99"];
-const LOGITS: [&str; 6] = ["kl_divergence", "top1_equal", "top10_overlap", "rank", "reference_gap", "target_gap"];
-
 /// The rows that two runs have in common, compared.
 #[derive(Debug)]
 pub struct Compare {
@@ -105,13 +52,15 @@ impl Compare {
 
     /// All columns.
     pub fn columns() -> SchemaRef {
-        let kind = |name: &str| if INTEGERS.contains(&name) { DataType::Int64 } else { DataType::Float64 };
+        let kind = |metric: &Metric| match metric.reading {
+            Reading::Float(_) => DataType::Float64,
+            Reading::Count(_) => DataType::Int64,
+            Reading::Flag(_) => DataType::Boolean,
+        };
         let mut fields: Vec<_> = CHEAP.iter().map(|(name, kind)| column::field(name, kind.clone())).collect();
         fields.insert(2, column::repeated("point"));
         fields.insert(9, column::repeated("evidence"));
-        fields.extend(SUMS.iter().map(|(name, _)| column::field(name, kind(name))));
-        fields.extend(OTHERS.iter().map(|(name, _)| column::field(name, kind(name))));
-        fields.push(column::field("top1_equal", DataType::Boolean));
+        fields.extend(METRICS.iter().map(|metric| column::field(metric.name, kind(metric))));
         Arc::new(Schema::new(fields))
     }
 }
@@ -126,7 +75,7 @@ impl Table for Compare {
     }
 
     fn is_costly(&self, name: &str) -> bool {
-        !(name == "point" || name == "evidence" || CHEAP.iter().any(|(cheap, _)| *cheap == name))
+        is_costly(name)
     }
 
     fn units(&self, _set: &TraceSet) -> Result<Vec<Unit>> {
@@ -161,6 +110,10 @@ impl Table for Compare {
     }
 }
 
+fn is_costly(name: &str) -> bool {
+    !(name == "point" || name == "evidence" || CHEAP.iter().any(|(cheap, _)| *cheap == name))
+}
+
 struct PairRows {
     pairing: Arc<Pairing>,
     rule: Allclose,
@@ -178,8 +131,9 @@ impl PairRows {
     }
 
     fn compare(&self, schema: &Schema, rows: &[u32]) -> Result<Vec<RowComparison>> {
-        let wants = |names: &[&str]| schema.fields().iter().any(|field| names.contains(&field.name().as_str()));
-        let detail = Detail { rule: self.rule, quantiles: wants(&QUANTILES), logits: wants(&LOGITS) };
+        let asked = |metric: &Metric| schema.field_with_name(metric.name).is_ok();
+        let wants = |needs| METRICS.iter().any(|metric| metric.needs == needs && asked(metric));
+        let detail = Detail { rule: self.rule, quantiles: wants(Needs::Quantiles), logits: wants(Needs::Logits) };
         let (site, pairs) = (self.site()?, self.pairs()?);
         let mut comparer = RowComparer::new(&self.pairing, detail);
         rows.iter().filter_map(|row| pairs.get(*row as usize)).map(|pair| comparer.compare(site, pair)).collect()
@@ -209,16 +163,19 @@ impl Rows for PairRows {
             "bit_equal" => Arc::new(BooleanArray::from_iter(
                 pairs.iter().map(|pair| Some(pair.reference.fingerprint == pair.target.fingerprint)),
             )),
-            "ratio_std" => floats(|pair| ratio(pair, Moments::std)),
-            "ratio_rms" => floats(|pair| ratio(pair, Moments::rms)),
-            "ratio_absmax" => floats(|pair| quotient(pair.target.absmax?, pair.reference.absmax?)),
+            "ratio_std" => floats(|pair| ratio_of(pair, Moments::std)),
+            "ratio_rms" => floats(|pair| ratio_of(pair, Moments::rms)),
+            "ratio_absmax" => floats(|pair| ratio(pair.target.absmax?, pair.reference.absmax?)),
             "rel_l2_at_least" => floats(RowComparison::rel_l2_at_least),
             _ => return Err(unknown_column("compare", name)),
         })
     }
 
-    fn rows_per_batch(&self, _schema: &Schema) -> usize {
-        ROWS_PER_BATCH
+    fn rows_per_batch(&self, schema: &Schema) -> usize {
+        let costly = schema.fields().iter().any(|field| is_costly(field.name()));
+        let kept = |pair: &RowPair| pair.reference.payload != 0 && pair.target.payload != 0;
+        let decodes = costly && self.pairs().is_ok_and(|pairs| pairs.iter().any(kept));
+        if decodes { ROWS_PER_BATCH } else { ROWS_PER_UNIT }
     }
 
     fn finish(&self, schema: &SchemaRef, cheap: RecordBatch, rows: &[u32]) -> Result<RecordBatch> {
@@ -238,24 +195,12 @@ impl Rows for PairRows {
 }
 
 fn costly(name: &str, compared: &[RowComparison]) -> Result<ArrayRef> {
-    if name == "top1_equal" {
-        let equal = |logits: LogitsMetrics| logits.top1_equal;
-        return Ok(Arc::new(BooleanArray::from_iter(compared.iter().map(|row| row.logits.map(equal)))));
-    }
-    let of_sums = SUMS.iter().find(|(known, _)| *known == name).map(|(_, of)| *of);
-    let of_row = OTHERS.iter().find(|(known, _)| *known == name).map(|(_, of)| *of);
-    let value = |row: &RowComparison| match (of_sums, of_row) {
-        (Some(of), _) => row.sums.as_ref().and_then(of),
-        (None, Some(of)) => of(row),
-        (None, None) => None,
-    };
-    if of_sums.is_none() && of_row.is_none() {
-        return Err(unknown_column("compare", name));
-    }
-    if INTEGERS.contains(&name) {
-        return Ok(column::long_integers(compared.iter().map(|row| value(row).map_or(u64::MAX, |value| value as u64))));
-    }
-    Ok(Arc::new(Float64Array::from_iter(compared.iter().map(value))))
+    let metric = METRICS.iter().find(|metric| metric.name == name).ok_or_else(|| unknown_column("compare", name))?;
+    Ok(match metric.reading {
+        Reading::Float(of) => Arc::new(Float64Array::from_iter(compared.iter().map(of))),
+        Reading::Count(of) => column::long_integers(compared.iter().map(|row| of(row).unwrap_or(u64::MAX))),
+        Reading::Flag(of) => Arc::new(BooleanArray::from_iter(compared.iter().map(of))),
+    })
 }
 
 fn evidence(pair: &RowPair) -> Evidence {
@@ -268,11 +213,6 @@ fn evidence(pair: &RowPair) -> Evidence {
     }
 }
 
-/// Target over reference; nothing where the reference is 0.
-fn ratio(pair: &RowPair, of: fn(Moments) -> Option<f64>) -> Option<f64> {
-    quotient(of(pair.target.moments)?, of(pair.reference.moments)?)
-}
-
-fn quotient(target: f64, reference: f64) -> Option<f64> {
-    (reference != 0.0).then(|| target / reference)
+fn ratio_of(pair: &RowPair, of: fn(Moments) -> Option<f64>) -> Option<f64> {
+    ratio(of(pair.target.moments)?, of(pair.reference.moments)?)
 }

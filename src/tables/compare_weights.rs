@@ -29,8 +29,8 @@ const WHOLE: [(&str, Number); 4] = [
     ("max_abs_diff_index", |difference| difference.worst.map(|(index, _)| index)),
 ];
 const FIGURES: [(&str, Figure); 7] = [
-    ("reference_value", |difference| difference.worst.map(|(_, worst)| worst.reference.into())),
-    ("target_value", |difference| difference.worst.map(|(_, worst)| worst.target.into())),
+    ("reference_value", |difference| difference.worst.map(|(_, worst)| worst.reference)),
+    ("target_value", |difference| difference.worst.map(|(_, worst)| worst.target)),
     ("max_abs_diff", |difference| difference.sums.max_abs_diff()),
     ("rel_l2", |difference| Sums::rel_l2(&difference.sums)),
     ("cosine", |difference| Sums::cosine(&difference.sums)),

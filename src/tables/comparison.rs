@@ -1,18 +1,28 @@
-//! A comparison as rows: one for each place that two runs share.
+//! Comparisons as rows: one for each place that reference and target share.
 
 use super::column;
-use crate::compare::{Comparison, SiteComparison, SitePair};
+use crate::compare::{Assessment, Comparison, SiteComparison, SitePair};
 use crate::error::{Error, Result};
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Schema};
 use std::sync::Arc;
 
-/// One row for each layer and point, in forward order; none where the runs cannot be compared.
+/// One row for each target, layer and point, in forward order; none where the runs cannot be compared.
 ///
 /// # Errors
 /// Internal, where columns and rows do not fit.
-pub fn comparison(comparison: &Comparison) -> Result<RecordBatch> {
+pub fn comparisons(assessments: &[Assessment]) -> Result<RecordBatch> {
+    let batches = assessments.iter().map(comparison).collect::<Result<Vec<_>>>()?;
+    let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
+    concat_batches(&schema, &batches).map_err(|cause| Error::internal("comparisons do not fit together").because(cause))
+}
+
+fn comparison(assessment: &Assessment) -> Result<RecordBatch> {
+    let comparison: &Comparison = &assessment.comparison;
     let pairs = || comparison.pairing.iter().flat_map(|pairing| &pairing.sites).zip(&comparison.sites);
+    let (label, id) = (&assessment.target.view().identity.label, assessment.target.id());
+    let of_run = |text: &str| column::text(pairs().map(|_| Some(text)));
     let floats = |of: fn(&SiteComparison) -> Option<f64>| -> ArrayRef {
         Arc::new(Float64Array::from_iter(pairs().map(|(_, site)| of(site))))
     };
@@ -23,6 +33,8 @@ pub fn comparison(comparison: &Comparison) -> Result<RecordBatch> {
         Some(!pair.missing.is_empty() || comparison.tolerance.distance(site) > comparison.tolerance.value)
     };
     let columns: Vec<(&str, DataType, ArrayRef)> = vec![
+        ("target", DataType::Utf8, of_run(label)),
+        ("target_run", DataType::Utf8, of_run(&id)),
         ("ordinal", DataType::Int64, integers(|pair, _| Some(u64::from(pair.ordinal)))),
         ("layer", DataType::Int32, column::layers(pairs().map(|(pair, _)| pair.layer))),
         ("point", DataType::Utf8, column::text(pairs().map(|(pair, _)| Some(pair.point.as_str())))),

@@ -48,16 +48,7 @@ impl Table for Coverage {
             .map(|run| {
                 let sites = run.view().plan.sites.len();
                 let last = u32::try_from(sites).unwrap_or(u32::MAX).checked_sub(1);
-                Ok(Unit {
-                    trace: Arc::clone(run.reference().trace()),
-                    run: Some(Arc::clone(run)),
-                    frames: Vec::new(),
-                    commit: None,
-                    rows: sites,
-                    steps: None,
-                    sites: last.map(|last| (0, last)),
-                    positions: None,
-                })
+                Ok(Unit { sites: last.map(|last| (0, last)), ..Unit::of_run(run, sites) })
             })
             .collect()
     }

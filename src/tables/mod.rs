@@ -13,6 +13,10 @@ mod comparison;
 mod coverage;
 mod elements;
 mod events;
+mod hyper_parameters;
+mod losses;
+mod operations;
+mod plan;
 mod run;
 mod runs;
 mod site;
@@ -24,7 +28,7 @@ mod weights;
 pub use audit::audit;
 pub use compare::Compare;
 pub use compare_weights::CompareWeights;
-pub use comparison::comparison;
+pub use comparison::comparisons;
 pub use run::RunColumns;
 pub use site::SiteRows;
 
@@ -54,6 +58,22 @@ pub struct Unit {
     pub sites: Option<(u32, u32)>,
     /// Smallest and largest position.
     pub positions: Option<(u32, u32)>,
+}
+
+impl Unit {
+    /// What a run says of itself, `rows` rows of it, read from its identity and plan and no frame of statistics.
+    fn of_run(run: &Arc<RunColumns>, rows: usize) -> Self {
+        Unit {
+            trace: Arc::clone(run.reference().trace()),
+            run: Some(Arc::clone(run)),
+            frames: Vec::new(),
+            commit: None,
+            rows,
+            steps: None,
+            sites: None,
+            positions: None,
+        }
+    }
 }
 
 /// One SQL table.
@@ -130,7 +150,11 @@ pub fn all(set: &TraceSet) -> Result<Vec<Arc<dyn Table>>> {
         Arc::new(activations::Activations::new(runs.clone())),
         Arc::new(tensors::Tensors::new(runs.clone())),
         Arc::new(elements::Elements::new(runs.clone())),
+        Arc::new(operations::Operations::new(runs.clone())),
         Arc::new(coverage::Coverage::new(runs.clone())),
+        Arc::new(plan::Plan::new(runs.clone())),
+        Arc::new(hyper_parameters::HyperParameters::new(runs.clone())),
+        Arc::new(losses::Losses::new(runs.clone())),
         Arc::new(weights::Weights::new(runs)),
         Arc::new(events::Events),
     ])

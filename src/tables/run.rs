@@ -87,8 +87,33 @@ impl RunColumns {
                 let names = sites.iter().map(|site| Ok(Some(self.site(*site)?.dtype.as_str())));
                 column::few_texts(names.collect::<Result<Vec<_>>>()?)
             }
+            "operation" => {
+                let names = sites.iter().map(|site| Ok(Some(self.site(*site)?.operation.as_str())));
+                let names = names.collect::<Result<Vec<_>>>()?;
+                column::few_texts(names.into_iter().map(|name| name.filter(|name| !name.is_empty())))
+            }
+            // Most rows have no heads: NULL.
+            "heads" => column::long_integers(self.per_site(sites, |site| match site.heads {
+                0 => u64::MAX,
+                heads => heads.into(),
+            })?),
+            "input_points" => {
+                let names = sites.iter().map(|site| self.inputs(*site)).collect::<Result<Vec<_>>>()?;
+                column::text_lists(names)
+            }
+            "weights" => {
+                let known = &self.view().plan.weights;
+                let name = |number: &u32| known.get(*number as usize).map(|weight| weight.canonical_name.as_str());
+                let sites = sites.iter().map(|site| self.site(*site)).collect::<Result<Vec<_>>>()?;
+                column::text_lists(sites.into_iter().map(|site| site.weights.iter().filter_map(name)))
+            }
             _ => return Ok(None),
         }))
+    }
+
+    /// The points that `site` reads.
+    fn inputs(&self, site: u32) -> Result<Vec<&str>> {
+        self.site(site)?.inputs.iter().map(|input| Ok(self.site(*input)?.point.as_str())).collect()
     }
 
     fn per_site<T>(&self, sites: &[u32], get: impl Fn(&SiteV1) -> T) -> Result<Vec<T>> {

@@ -75,17 +75,7 @@ impl Table for Runs {
     }
 
     fn units(&self, _set: &TraceSet) -> Result<Vec<Unit>> {
-        let unit = |run: &Arc<RunColumns>| Unit {
-            trace: Arc::clone(run.reference().trace()),
-            run: Some(Arc::clone(run)),
-            frames: Vec::new(),
-            commit: None,
-            rows: 1,
-            steps: None,
-            sites: None,
-            positions: None,
-        };
-        Ok(self.runs.iter().map(unit).collect())
+        Ok(self.runs.iter().map(|run| Unit::of_run(run, 1)).collect())
     }
 
     fn open(&self, unit: &Unit) -> Result<Box<dyn Rows>> {

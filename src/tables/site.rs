@@ -21,7 +21,7 @@ impl SiteRows {
 
     /// The columns that a plan tells.
     pub fn knows(name: &str) -> bool {
-        matches!(name, "run" | "label" | "point" | "layer" | "ordinal" | "occurrence" | "dtype")
+        matches!(name, "run" | "label" | "point" | "layer" | "ordinal" | "occurrence" | "dtype" | "operation")
     }
 
     /// How many sites, at least one.

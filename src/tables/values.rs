@@ -1,7 +1,8 @@
 //! Values of rows, decoded payload by payload.
 
+use super::column;
 use crate::error::{Error, Result};
-use crate::open::{Payload, Trace};
+use crate::open::{Payload, TensorReference, Trace};
 use crate::record::ArchivedStatsV1;
 use arrow::array::{ArrayRef, Float32Builder, ListBuilder};
 use std::sync::Arc;
@@ -30,7 +31,7 @@ impl<'a> Values<'a> {
             if last.as_ref().is_none_or(|(number, _)| *number != payload) {
                 last = Some((payload, self.trace.payload(payload)?));
             }
-            let values = last.as_ref().and_then(|(_, decoded)| decoded.row(place));
+            let values = last.as_ref().and_then(|(_, decoded)| decoded.row(place as usize));
             let values = values.ok_or_else(|| {
                 Error::damaged(format!("payload {payload} has no row {place}")).in_file(self.trace.path())
             })?;
@@ -55,10 +56,22 @@ impl<'a> Values<'a> {
         Ok(Arc::new(lists.finish()))
     }
 
-    fn place(&self, row: u32) -> Result<(u64, usize)> {
+    /// References to the values of `rows`; NULL where no tensor was kept.
+    pub fn references(&self, rows: &[u32]) -> Result<ArrayRef> {
+        let reference = |row: &u32| Ok(self.reference(*row)?.map(|reference| reference.to_string()));
+        Ok(column::text(rows.iter().map(reference).collect::<Result<Vec<_>>>()?))
+    }
+
+    /// Where the values of `row` are; `None` where no tensor was kept.
+    pub fn reference(&self, row: u32) -> Result<Option<TensorReference>> {
+        let (payload, place) = self.place(row)?;
+        Ok((payload != 0).then(|| TensorReference { file: self.trace.header().uuid, payload, row: place }))
+    }
+
+    fn place(&self, row: u32) -> Result<(u64, u32)> {
         let index = usize::try_from(row).unwrap_or(usize::MAX);
         match (self.record.payload.get(index), self.record.payload_row.get(index)) {
-            (Some(payload), Some(place)) => Ok((payload.to_native(), place.to_native() as usize)),
+            (Some(payload), Some(place)) => Ok((payload.to_native(), place.to_native())),
             _ => Err(Error::internal(format!("statistics have no row {row}"))),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::synthetic::{Run, write};
 use actrace::open::TraceSet;
-use actrace::sql::{DEFAULT_MEMORY, Session, output::Format};
+use actrace::sql::{DEFAULT_MEMORY, Session, Value, named::Catalogue, output::Format};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -30,11 +30,20 @@ pub fn one_run(folder: &Path) -> PathBuf {
 
 /// The answer to `sql` over `paths` as `format`, and the session that gave it.
 pub fn ask_as(sql: &str, paths: &[PathBuf], format: Format) -> (actrace::Result<String>, Session) {
+    asked(sql, &[], paths, format)
+}
+
+fn asked(
+    sql: &str,
+    values: &[(String, Value)],
+    paths: &[PathBuf],
+    format: Format,
+) -> (actrace::Result<String>, Session) {
     let session = Session::new(TraceSet::open(paths).unwrap(), DEFAULT_MEMORY).unwrap();
     let out = Shared::default();
     let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
     let written = runtime.block_on(async {
-        let answer = session.query(sql, &[]).await?;
+        let answer = session.query(sql, values).await?;
         actrace::sql::output::write(answer, format, Box::new(out.clone())).await
     });
     let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
@@ -49,6 +58,14 @@ pub fn ask(sql: &str, paths: &[PathBuf]) -> String {
 /// What `sql` is refused with.
 pub fn refusal(sql: &str, paths: &[PathBuf]) -> actrace::Error {
     ask_as(sql, paths, Format::Csv).0.unwrap_err()
+}
+
+/// The answer to a named query over `paths` as CSV.
+pub fn answer(name: &str, paths: &[PathBuf], parameters: &[(&str, &str)]) -> String {
+    let query = Catalogue::shipped().find(name).unwrap();
+    let given: Vec<_> = parameters.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let values = query.values(&given, &TraceSet::open(paths).unwrap()).unwrap();
+    asked(&query.sql, &values, paths, Format::Csv).0.unwrap()
 }
 
 #[derive(Clone, Default)]

@@ -1,7 +1,6 @@
 //! `actrace-query` as programs see it: status, stdout, stderr.
 
 use crate::asking::{one_run, run, values};
-use crate::support::fixture;
 use crate::synthetic::write;
 use actrace::file::Kind;
 use actrace::open::Trace;
@@ -85,25 +84,6 @@ fn runs_that_share_nothing_are_not_comparable() {
     write(&trace, &[run("a", &[1, 2], &values), run("b", &[3, 2], &values)], true);
     refused(&["run", "ratio-by-layer", path(&trace)], 3, "not comparable");
     refused(&["run", "bit-equality", path(&trace)], 3, "not comparable");
-}
-
-#[test]
-fn every_named_query_answers() {
-    let folder = tempdir().unwrap();
-    let trace = folder.path().join("two.actrace");
-    for label in ["a", "b"] {
-        let mut record = Command::new(env!("CARGO_BIN_EXE_actrace"));
-        record.args(["record", "--tokens", "1,2", "--weights", "--label", label, "--out", path(&trace), "--model"]);
-        assert!(record.arg(fixture("llama/biased.f32.gguf")).output().unwrap().status.success());
-    }
-    for named in actrace::sql::named::all().unwrap() {
-        let output = query(&["run", &named.name, path(&trace), "--format", "csv"]);
-        assert!(output.status.success(), "{}: {}", named.name, text(&output.stderr));
-        let header = text(&output.stdout).lines().next().unwrap().to_owned();
-        for column in header.split(',') {
-            assert!(named.columns.contains(column), "{}: its header does not name the column {column}", named.name);
-        }
-    }
 }
 
 #[test]

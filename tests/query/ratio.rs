@@ -4,7 +4,7 @@
 use crate::asking::{SITES, run, values};
 use crate::synthetic::write;
 use actrace::open::TraceSet;
-use actrace::sql::{DEFAULT_MEMORY, Session, named};
+use actrace::sql::{DEFAULT_MEMORY, Session, named::Catalogue};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use tempfile::tempdir;
 
 fn ratios(paths: &[PathBuf], parameters: &[(&str, &str)]) -> Vec<RecordBatch> {
     let session = Session::new(TraceSet::open(paths).unwrap(), DEFAULT_MEMORY).unwrap();
-    let query = named::find("ratio-by-layer").unwrap();
+    let query = Catalogue::shipped().find("ratio-by-layer").unwrap();
     let given: Vec<_> = parameters.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let values = query.values(&given, session.set()).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();

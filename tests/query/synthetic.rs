@@ -75,13 +75,19 @@ impl<'a> UnderWay<'a> {
 
     /// Writes tensors and statistics of a step: half of it.
     pub fn statistics(&mut self) {
+        self.statistics_where(&|_, _| true);
+    }
+
+    /// The same, of the points and positions that are `captured`.
+    pub fn statistics_where(&mut self, captured: &dyn Fn(&str, u32) -> bool) {
         let mut stats = StatsV1 { step: self.step, ..StatsV1::default() };
         let positions = self.positions..self.positions + self.tokens().len() as u32;
         for (site, (layer, point)) in self.run.sites.iter().enumerate() {
-            let rows: Vec<Vec<f32>> = positions.clone().map(|p| (self.run.values)(*layer, point, p)).collect();
+            let positions: Vec<u32> = positions.clone().filter(|position| captured(point, *position)).collect();
+            let rows: Vec<Vec<f32>> = positions.iter().map(|p| (self.run.values)(*layer, point, *p)).collect();
             let tensor = self.run.tensors.then(|| payload(&rows));
             let payload = tensor.map_or(0, |tensor| self.writer.payload(self.ordinal, self.step, tensor).unwrap());
-            for ((number, position), row) in (0..).zip(positions.clone()).zip(&rows) {
+            for ((number, position), row) in (0..).zip(positions).zip(&rows) {
                 stats.push(site as u32, position, &RowStatistics::of(row), (payload, number));
             }
         }
@@ -94,6 +100,11 @@ impl<'a> UnderWay<'a> {
         self.writer.record(self.ordinal, self.step, &step(self.step, self.positions, &tokens)).unwrap();
         self.step += 1;
         self.positions += tokens.len() as u32;
+    }
+
+    /// Says that something was dropped.
+    pub fn lose(&mut self, loss: &actrace::record::LossV1) {
+        self.writer.record(self.ordinal, self.step, loss).unwrap();
     }
 
     /// Ends the run well.

@@ -103,14 +103,16 @@ fn its_trace_is_sound_and_agrees_with_the_processor_of_today() {
 /// A log that is older than a test says nothing of it.
 #[test]
 fn its_log_is_of_the_tests_of_today() {
-    let source = std::fs::read_to_string(package().join("tests/record/cards_agree_with_the_processor.rs")).unwrap();
     let log = text("tests.log");
     let mut tests = 0;
-    for (_, rest) in source.match_indices("#[test]").map(|(at, _)| source.split_at(at)) {
-        let name = rest.split_once("fn ").unwrap().1.split_once('(').unwrap().0;
-        let line = format!("cards_agree_with_the_processor::{name} ... ");
-        assert!(log.contains(&line), "{name} was not run on a card: evidence/cuda/run.sh");
-        tests += 1;
+    for module in ["cards_agree_with_the_processor", "every_model_on_a_card", "operations_on_a_card"] {
+        let source = std::fs::read_to_string(package().join(format!("tests/record/{module}.rs"))).unwrap();
+        for (_, rest) in source.match_indices("#[test]").map(|(at, _)| source.split_at(at)) {
+            let name = rest.split_once("fn ").unwrap().1.split_once('(').unwrap().0;
+            let line = format!("{module}::{name} ... ");
+            assert!(log.contains(&line), "{name} was not run on a card: evidence/cuda/run.sh");
+            tests += 1;
+        }
     }
     assert!(log.contains(&format!("test result: ok. {tests} passed; 0 failed")), "{tests} tests");
     assert!(!log.contains("skipped"));

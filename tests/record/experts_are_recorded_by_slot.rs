@@ -20,20 +20,6 @@ fn record(model: &Path, out: &Path, label: &str, points: &str) {
     assert_eq!(finished.status, 0, "{}", finished.stderr);
 }
 
-/// The model with the router of layer 1 turned upside down: its first layer stays as it is.
-fn with_other_router(model: &Path, out: &Path) {
-    std::fs::copy(model.join("config.json"), out.join("config.json")).unwrap();
-    let mut bytes = std::fs::read(model.join("model.safetensors")).unwrap();
-    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let names: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
-    let place = ids(&names["model.layers.1.mlp.gate.weight"]["data_offsets"]);
-    let data = 8 + header;
-    // The sign of each BF16 number.
-    let router = &mut bytes[data + place[0] as usize..data + place[1] as usize];
-    router.iter_mut().skip(1).step_by(2).for_each(|byte| *byte ^= 0x80);
-    std::fs::write(out.join("model.safetensors"), bytes).unwrap();
-}
-
 fn place<'a>(pairing: &'a Pairing, layer: i32, point: &str, occurrence: u32) -> &'a SitePair {
     let mut sites = pairing.sites.iter();
     sites.find(|site| (site.layer, site.point.as_str(), site.occurrence) == (layer, point, occurrence)).unwrap()
@@ -49,7 +35,7 @@ fn slots_are_compared_where_the_same_experts_were_chosen() {
     let (trace, other) = (folder.path().join("runs.actrace"), folder.path().join("other"));
     std::fs::create_dir(&other).unwrap();
     let model = families::folder("qwen2_moe");
-    with_other_router(model.path(), &other);
+    families::turn_router(model.path(), &other);
     record(model.path(), &trace, "right", "all");
     record(&other, &trace, "other", "all");
     record(model.path(), &trace, "alone", "moe_down");

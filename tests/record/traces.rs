@@ -50,24 +50,43 @@ pub fn trace_of<B: Backend>(
     tokens: &[u32],
     generate: usize,
 ) -> RunRef {
-    let mut forward = Forward::new(model, backend).unwrap();
     let all = || Names::parse("all").unwrap();
     let selection =
         Selection { points: all(), layers: Layers::parse("all").unwrap(), positions: Positions::All, tensors: all() };
+    trace_selected(model, semantics, backend, (tokens, generate), &selection, |_| ())
+}
+
+/// The same, of what `selection` selects, with an identity that `say` may change.
+pub fn trace_selected<B: Backend>(
+    model: &Model,
+    semantics: Semantics,
+    backend: B,
+    (tokens, generate): (&[u32], usize),
+    selection: &Selection,
+    say: impl FnOnce(&mut RunV1),
+) -> RunRef {
+    let mut forward = Forward::new(model, backend).unwrap();
     let positions = tokens.len() + generate.saturating_sub(1);
-    let plan = Plan::new(model, forward.graph(), &selection, tokens.len(), positions).unwrap();
+    let plan = Plan::new(model, forward.graph(), selection, tokens.len(), positions).unwrap();
     let identity = forward.identity();
-    let run = RunV1 {
+    let mut run = RunV1 {
         kind: "record".to_owned(),
         semantics: semantics.name().to_owned(),
+        kernel_path: identity.kernel_path,
+        instruction_set: identity.instruction_set,
+        device_kind: identity.device_kind,
         compute_type: identity.compute_type,
         kv_type: identity.kv_type,
         prompt_tokens: tokens.to_vec(),
+        model_path: model.path().display().to_string(),
+        model_files: Vec::new(),
         model_hash: model.hash().unwrap().model,
+        weight_type: model.weight_type().name().to_owned(),
         architecture: model.architecture().name().to_owned(),
         hyper_parameters: model.facts().iter().map(pair).collect(),
         ..run()
     };
+    say(&mut run);
     let memory = Memory::default();
     let mut recorder = Recorder::begin(Writer::create(memory.clone(), HEADER).unwrap(), &run, plan, 2).unwrap();
     forward.generate(&Request { tokens, generate, stop_at: &[] }, &mut recorder).unwrap();

@@ -60,6 +60,19 @@ pub fn weights(name: &str) -> Vec<u8> {
     zstd::decode_all(packed.as_slice()).unwrap()
 }
 
+/// Writes the model in `folder` to `out` with the router of layer 1 turned upside down: its first layer stays as it is.
+pub fn turn_router(folder: &Path, out: &Path) {
+    fs::copy(folder.join("config.json"), out.join("config.json")).unwrap();
+    let mut bytes = fs::read(folder.join("model.safetensors")).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let names: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    let place = &names["model.layers.1.mlp.gate.weight"]["data_offsets"];
+    let at = |end: usize| 8 + header + place[end].as_u64().unwrap() as usize;
+    // The sign of each BF16 number.
+    bytes[at(0)..at(1)].iter_mut().skip(1).step_by(2).for_each(|byte| *byte ^= 0x80);
+    fs::write(out.join("model.safetensors"), bytes).unwrap();
+}
+
 fn unpacked_folder() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("families")
 }

@@ -7,6 +7,7 @@
 
 pub mod apr;
 pub mod attack;
+pub mod broken;
 pub mod families;
 pub mod faulty;
 pub mod forge;

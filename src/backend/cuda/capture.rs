@@ -1,28 +1,26 @@
-//! Captures of a batch: parked until their layer is through, then their statistics are computed in one launch and
-//! everything leaves in one shipment.
+//! Captures of a batch: parked until their layer is through, then their statistics are computed beside the layers that
+//! follow, and everything leaves in one shipment.
 
 use super::count;
-use super::device::{Device, DeviceMemory};
+use super::device::Device;
 use super::memory::Memory;
-use super::params::{RowRecord, Statistics, StatisticsEntry};
-use super::queue::Queue;
+use super::params::{MOST_STATISTICS, RowRecord, Statistics, StatisticsEntry};
 use super::tensor::{CudaTensor, Shape};
-use super::transfer::{Arrival, Delivery, Parked, Ring, ship};
-use super::work::Work;
+use super::transfer::{Arrival, Delivery, Measured, Parked, Ring, ship};
+use super::work::{STATISTICS_WARPS, Work};
 use crate::backend::Captured;
 use crate::error::Result;
 use cudarc::driver::CudaEvent;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Bytes of values that may be parked: with what the recorder lets through, they have to leave before it waits.
 const MOST_VALUES: usize = 64 << 20;
 /// Bytes of tensors on the card that may be kept only because their statistics are not computed yet.
 const MOST_KEPT: usize = 1 << 30;
-/// Elements of a row that one warp takes: of many rows all but the longest go whole, of few as many warps as there are
-/// should have something to do.
-const UNIT: usize = 8192;
-const UNIT_OF_FEW: usize = 1024;
+/// Elements of a row that a warp is worth: of many rows so many that what warps cost together is little, of few as many
+/// warps as there are should have something to do.
+const UNIT: usize = 2048;
+const UNIT_OF_FEW: usize = 512;
 
 /// What was asked for since the last shipment.
 pub(super) struct Captures {
@@ -32,21 +30,11 @@ pub(super) struct Captures {
     values: usize,
     kept: usize,
     delivery: Arc<Delivery>,
-    /// Tables that lie in arenas, by address.
-    tables: HashMap<u64, Vec<StatisticsEntry>>,
 }
 
 impl Captures {
     pub(super) fn new(device: &Arc<Device>) -> Self {
-        Captures {
-            ring: Ring::new(device),
-            parked: Vec::new(),
-            rows: 0,
-            values: 0,
-            kept: 0,
-            delivery: Arc::default(),
-            tables: HashMap::new(),
-        }
+        Captures { ring: Ring::new(device), parked: Vec::new(), rows: 0, values: 0, kept: 0, delivery: Arc::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -77,78 +65,34 @@ impl Captures {
     }
 
     /// The launches that compute the statistics of everything parked, and where they put them.
-    pub(super) fn statistics(
-        &mut self,
-        device: &Device,
-        memory: &mut Memory,
-        step: u64,
-        queue: &mut Queue,
-    ) -> Result<Source> {
+    pub(super) fn statistics(&self, memory: &mut Memory) -> Result<(Vec<Work>, Measured)> {
         let unit = if memory.repeats() { UNIT_OF_FEW } else { UNIT };
-        let out = memory.take(self.rows * size_of::<RowRecord>(), "statistics")?;
-        let mut entries = Vec::with_capacity(self.parked.len());
-        let (mut units, mut first, mut several) = (0, 0, false);
-        for Parked { tensor, .. } in &self.parked {
-            let entry = entry_of(tensor, unit, units, first)?;
-            units += entry.units * entry.rows;
-            several |= entry.units > 1;
-            first += tensor.rows;
-            entries.push(entry);
+        let (memory, out) = memory.take(self.rows * size_of::<RowRecord>(), "statistics")?;
+        let (mut works, mut first_row) = (Vec::new(), 0);
+        for parked in self.parked.chunks(MOST_STATISTICS) {
+            let entries = [StatisticsEntry::default(); MOST_STATISTICS];
+            let mut params = Box::new(Statistics { out, entries, count: 0, unused: 0 });
+            for (entry, Parked { tensor, .. }) in params.entries.iter_mut().zip(parked) {
+                *entry = entry_of(tensor, unit, first_row)?;
+                first_row += tensor.rows;
+            }
+            params.count = count(parked.len())?;
+            params.place_blocks();
+            works.push(Work::Statistics(params));
         }
-        let table = memory.take(entries.len() * size_of::<StatisticsEntry>(), "statistics")?;
-        self.upload(device, memory, &table, entries)?;
-        let partials = if several { units as usize * size_of::<RowRecord>() } else { 0 };
-        let partials = memory.take(partials, "statistics")?;
-        let count = count(self.parked.len())?;
-        let params = Statistics {
-            step,
-            partials: partials.1,
-            out: out.1,
-            entries: table.1,
-            count,
-            unit: unit as u32,
-            units,
-            unused: 0,
-        };
-        queue.push(Work::Statistics(params));
-        if several {
-            queue.push(Work::StatisticsMerge(params));
-        }
-        Ok(Source { memory: out.0, address: out.1, _read: [table.0, partials.0] })
+        Ok((works, Measured { memory, address: out, rows: self.rows }))
     }
 
-    /// Brings a table to the card, unless the step before the last left the same one at the same address.
-    fn upload(
-        &mut self,
-        device: &Device,
-        memory: &Memory,
-        table: &(Arc<DeviceMemory>, u64),
-        entries: Vec<StatisticsEntry>,
-    ) -> Result<()> {
-        if memory.repeats() && self.tables.get(&table.1) == Some(&entries) {
-            return Ok(());
-        }
-        let bytes: Vec<u8> = entries.iter().flat_map(StatisticsEntry::bytes).collect();
-        let offset = usize::try_from(table.1 - table.0.address()).unwrap_or(usize::MAX);
-        device.upload(&table.0, offset, &bytes)?;
-        if memory.repeats() {
-            self.tables.insert(table.1, entries);
-        }
-        Ok(())
-    }
-
-    /// Forgets the tables on the card.
-    pub(super) fn forget(&mut self) {
-        self.tables.clear();
-    }
-
-    /// Sends everything parked to the host; returns the event behind the copies.
-    pub(super) fn ship(&mut self, device: &Device, source: Source) -> Result<Arc<CudaEvent>> {
+    /// Sends everything parked to the host, with its statistics; returns the event behind the copies.
+    pub(super) fn ship(&mut self, device: &Device, measured: Measured) -> Result<Arc<CudaEvent>> {
         let parked = std::mem::take(&mut self.parked);
         let delivery = std::mem::take(&mut self.delivery);
-        let statistics = (source.memory, source.address, std::mem::take(&mut self.rows));
-        (self.values, self.kept) = (0, 0);
-        ship(device, &self.ring, parked, statistics, &delivery).inspect_err(|_| delivery.give_up())
+        (self.rows, self.values, self.kept) = (0, 0, 0);
+        ship(device, &self.ring, parked, measured, &delivery).inspect_err(|_| {
+            // Statistics may still be written to what is given back now. The first error is the one to report.
+            let _ = device.statistics.synchronize();
+            delivery.give_up();
+        })
     }
 
     /// Drops what is parked; whoever waits for it is told.
@@ -159,15 +103,7 @@ impl Captures {
     }
 }
 
-/// Where statistics lie on the card.
-pub(super) struct Source {
-    memory: Arc<DeviceMemory>,
-    address: u64,
-    /// What the launches read, which are not made yet: memory that is freed now could be another backend's by then.
-    _read: [Arc<DeviceMemory>; 2],
-}
-
-fn entry_of(tensor: &CudaTensor, unit: usize, first_unit: u32, first_row: usize) -> Result<StatisticsEntry> {
+fn entry_of(tensor: &CudaTensor, unit: usize, out_row: usize) -> Result<StatisticsEntry> {
     let (width, heads, window) = match tensor.shape {
         Shape::Width(width) => (count(width)?, 0, 0),
         Shape::Keys { heads, window } => (0, count(heads)?, window),
@@ -177,10 +113,10 @@ fn entry_of(tensor: &CudaTensor, unit: usize, first_unit: u32, first_row: usize)
         rows: count(tensor.rows)?,
         width,
         heads,
-        first_row: tensor.first_row,
-        units: count(tensor.longest().div_ceil(unit).max(1))?,
-        first_unit,
-        out_row: count(first_row)?,
+        first_position: count(tensor.first_position)?,
+        first_block: 0,
+        out_row: count(out_row)?,
         window,
+        warps: count(tensor.longest().div_ceil(unit))?.clamp(1, STATISTICS_WARPS).next_power_of_two(),
     })
 }

@@ -1,4 +1,4 @@
-//! One card: its context, streams, kernels and memory. Everything that talks to the driver is here.
+//! One card: its context, streams, kernels and memory. What talks to the driver is here; page-locked memory is beside it.
 //!
 //! Launches take addresses, not borrows: what keeps an address valid is said where it is put into a
 //! [`Work`], and memory is freed in the order of the stream that uses it.
@@ -66,6 +66,8 @@ pub(super) struct Device {
     context: Arc<CudaContext>,
     /// Kernels and products.
     pub(super) compute: Arc<CudaStream>,
+    /// Statistics of what is computed, with the multiprocessors that computing leaves.
+    pub(super) statistics: Arc<CudaStream>,
     /// Copies to the host beside them.
     pub(super) copy: Arc<CudaStream>,
     /// Kernels of the parts that were needed so far; they stay.
@@ -107,8 +109,9 @@ impl Device {
         // events of this backend.
         unsafe { context.disable_event_tracking() };
         let facts = facts(&context)?;
-        let compute = check("make a stream", context.new_stream())?;
-        let copy = check("make a stream", context.new_stream())?;
+        let priorities = check("ask for the priorities of streams", result::stream::get_priority_range())?;
+        let stream = |priority| check("make a stream", context.new_stream_with_priority(priority));
+        let (compute, statistics, copy) = (stream(priorities.1)?, stream(priorities.0)?, stream(priorities.1)?);
         let handle = CudaBlas::new(Arc::clone(&compute)).map_err(|cause| blas_error("start cuBLAS", &cause))?;
         // Sums of half-precision products stay in f32 throughout.
         let mode = blas_sys::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
@@ -120,6 +123,7 @@ impl Device {
         let device = Arc::new(Device {
             context,
             compute,
+            statistics,
             copy,
             functions: Mutex::default(),
             blas: handle,
@@ -213,6 +217,17 @@ impl Device {
     /// Launches one kernel on the compute stream; with `overlapping` it may begin before the one in front of it ends,
     /// where the card can do that: kernels wait themselves before they touch what others write.
     pub(super) fn launch(&self, work: &Work, overlapping: bool) -> Result<()> {
+        self.launch_on(&self.compute, work, overlapping)
+    }
+
+    /// Launches kernels beside what is computed next, behind what was computed so far.
+    pub(super) fn launch_beside(&self, works: &[Work]) -> Result<()> {
+        let computed = self.event(&self.compute)?;
+        check("order two streams", self.statistics.wait(&computed))?;
+        works.iter().try_for_each(|work| self.launch_on(&self.statistics, work, false))
+    }
+
+    fn launch_on(&self, stream: &CudaStream, work: &Work, overlapping: bool) -> Result<()> {
         let function = self.functions.lock().unwrap_or_else(|poison| poison.into_inner()).get(&work.kernel()).cloned();
         let function = function.ok_or_else(|| Error::internal("a kernel that was not loaded"))?;
         let grid = work.grid();
@@ -246,7 +261,7 @@ impl Device {
             blockDimY: 1,
             blockDimZ: 1,
             sharedMemBytes: work.shared(),
-            hStream: self.compute.cu_stream(),
+            hStream: stream.cu_stream(),
             attrs: attributes.as_mut_ptr(),
             numAttrs: attributes.len() as u32,
         };
@@ -345,76 +360,6 @@ impl Drop for DeviceMemory {
         }
     }
 }
-
-/// Page-locked bytes on the host, which the card writes to directly.
-pub(super) struct Pinned {
-    address: *mut u8,
-    bytes: usize,
-    device: Arc<Device>,
-}
-
-// SAFETY: plain memory that its owner alone points to.
-unsafe impl Send for Pinned {}
-// SAFETY: shared references only read.
-unsafe impl Sync for Pinned {}
-
-impl Pinned {
-    /// `bytes` of cached page-locked memory.
-    pub(super) fn new(device: &Arc<Device>, bytes: usize) -> Result<Self> {
-        device.bind()?;
-        // SAFETY: freed in drop, with the context alive.
-        let address = check(&format!("lock {bytes} bytes of host memory"), unsafe { result::malloc_host(bytes, 0) })?;
-        // Defined bytes from the start: a copy that failed leaves zeros, not another process's memory.
-        // SAFETY: the driver just gave `bytes` writable bytes.
-        unsafe { std::ptr::write_bytes(address.cast::<u8>(), 0, bytes) };
-        Ok(Pinned { address: address.cast(), bytes, device: Arc::clone(device) })
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Where a copy may write; the caller waits for it before it reads.
-    pub(super) fn target(&self, offset: usize, length: usize) -> Result<(*mut u8, usize)> {
-        if offset.checked_add(length).is_none_or(|end| end > self.bytes) {
-            return Err(Error::internal("a copy that exceeds its page-locked memory"));
-        }
-        // SAFETY: within the allocation, as was just checked.
-        Ok((unsafe { self.address.add(offset) }, length))
-    }
-
-    /// `count` values of `T` from byte `offset` on; called after the event behind the copy that wrote them.
-    pub(super) fn values<T: Delivered>(&self, offset: usize, count: usize) -> &[T] {
-        let end = count.checked_mul(size_of::<T>()).and_then(|length| offset.checked_add(length));
-        let aligned = (self.address as usize + offset).is_multiple_of(align_of::<T>());
-        if !aligned || end.is_none_or(|end| end > self.bytes) {
-            return &[];
-        }
-        // SAFETY: within the allocation and aligned; every bit pattern is a T; nothing writes while it is borrowed.
-        unsafe { std::slice::from_raw_parts(self.address.add(offset).cast(), count) }
-    }
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        if self.device.bind().is_ok() {
-            // SAFETY: allocated by malloc_host, freed once. A failure leaves it to the process's end.
-            let _ = unsafe { result::free_host(self.address.cast()) };
-        }
-    }
-}
-
-/// Types that any bytes are a value of.
-///
-/// # Safety
-/// Every bit pattern has to be valid.
-pub(super) unsafe trait Delivered {}
-// SAFETY: any 32 bits are an f32.
-unsafe impl Delivered for f32 {}
-// SAFETY: any 64 bits are a u64.
-unsafe impl Delivered for u64 {}
-// SAFETY: made of integers and floats without padding.
-unsafe impl Delivered for super::params::RowRecord {}
 
 /// Lets the kernel that asks for much shared memory have what the card can give.
 fn allow_shared_memory(card: &Card, function: &CudaFunction) -> Result<()> {

@@ -10,6 +10,7 @@ mod limits;
 mod memory;
 mod operations;
 mod params;
+mod pinned;
 mod product;
 mod q4k;
 mod queue;
@@ -30,9 +31,10 @@ use crate::error::{Error, Result};
 use crate::graph::{Operation, Site, SiteId};
 use crate::model::{RopeParameters, Weight};
 use capture::Captures;
-use device::{Device, DeviceMemory, Pinned, check};
+use device::{Device, DeviceMemory, check};
 use memory::Memory;
 use params::{CHOOSE_BYTES, Choose, NO_WINDOW};
+use pinned::Pinned;
 use product::Products;
 use queue::{FUSED, Queue};
 use std::collections::HashMap;
@@ -109,14 +111,13 @@ impl CudaBackend {
 
     /// Launches what is collected and sends off what is parked.
     fn flush(&mut self) -> Result<()> {
+        self.launch()?;
         if self.captures.is_empty() {
-            return self.launch();
+            return Ok(());
         }
-        self.launch()?;
-        let step = self.step.address();
-        let source = self.captures.statistics(&self.device, &mut self.memory, step, &mut self.queue)?;
-        self.launch()?;
-        let copied = self.captures.ship(&self.device, source)?;
+        let (works, measured) = self.captures.statistics(&mut self.memory)?;
+        self.device.launch_beside(&works)?;
+        let copied = self.captures.ship(&self.device, measured)?;
         self.memory.copied(copied);
         Ok(())
     }
@@ -224,7 +225,6 @@ impl Backend for CudaBackend {
     fn reset_cache(&mut self, sites: &[Site], positions: usize) -> Result<()> {
         self.queue.clear();
         self.captures.give_up();
-        self.captures.forget();
         self.cache.clear();
         if positions > self.positions {
             self.turns.clear();

@@ -4,6 +4,8 @@
 pub(super) const MOST_MATVEC_JOBS: usize = 4;
 /// Element operations in one launch.
 pub(super) const MOST_POINTWISE_JOBS: usize = 4;
+/// Tensors in one launch of statistics: as many as parameters have room for.
+pub(super) const MOST_STATISTICS: usize = 96;
 /// Slots of one weighted sum.
 pub(super) const MOST_SLOTS: usize = 8;
 
@@ -180,34 +182,21 @@ pub struct StatisticsEntry {
     pub rows: u32,
     pub width: u32,
     pub heads: u32,
-    pub first_row: u32,
-    pub units: u32,
-    pub first_unit: u32,
+    pub first_position: u32,
+    pub first_block: u32,
     pub out_row: u32,
-    /// Of ragged rows, as in [`Attention`].
     pub window: u32,
+    /// Of each row.
+    pub warps: u32,
 }
 
-impl StatisticsEntry {
-    /// The entry as it lies in the card's memory.
-    pub fn bytes(&self) -> impl Iterator<Item = u8> + use<> {
-        let Self { rows, width, heads, first_row, units, first_unit, out_row, window, .. } = *self;
-        let numbers = [rows, width, heads, first_row, units, first_unit, out_row, window];
-        self.x.to_le_bytes().into_iter().chain(numbers.into_iter().flat_map(u32::to_le_bytes))
-    }
-}
-
-/// Statistics of several tensors.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+/// Statistics of all rows of some tensors.
+#[derive(Debug, Clone, Copy, PartialEq)]
 #[repr(C)]
 pub struct Statistics {
-    pub step: u64,
-    pub partials: u64,
     pub out: u64,
-    pub entries: u64,
+    pub entries: [StatisticsEntry; MOST_STATISTICS],
     pub count: u32,
-    pub unit: u32,
-    pub units: u32,
     pub unused: u32,
 }
 

@@ -86,7 +86,11 @@ const STATISTICS: File = File {
         ("Choose", size_of::<params::Choose>()),
         ("Best", params::CHOOSE_BYTES),
     ],
-    constants: &[("CHOOSE_PART", work::CHOOSE_PART as u64)],
+    constants: &[
+        ("CHOOSE_PART", work::CHOOSE_PART as u64),
+        ("MOST_STATISTICS", params::MOST_STATISTICS as u64),
+        ("STATISTICS_WARPS", work::STATISTICS_WARPS as u64),
+    ],
 };
 
 /// The source of a part: its files one after the other, the kernels of its type, and a check that both sides lay

@@ -1,7 +1,8 @@
 //! From the card to the host: page-locked slots, copies on a stream of their own, and rows that land on other threads.
 
-use super::device::{Device, DeviceMemory, Pinned, check};
+use super::device::{Device, DeviceMemory, check};
 use super::params::RowRecord;
+use super::pinned::Pinned;
 use super::tensor::CudaTensor;
 use crate::backend::{Landed, Landing};
 use crate::error::{Error, Result};
@@ -103,6 +104,13 @@ impl Values for Stretch {
 pub(super) struct Parked {
     pub(super) tensor: CudaTensor,
     pub(super) values: bool,
+}
+
+/// Where the statistics of some rows lie on the card.
+pub(super) struct Measured {
+    pub(super) memory: Arc<DeviceMemory>,
+    pub(super) address: u64,
+    pub(super) rows: usize,
 }
 
 /// One shipment: statistics and values of several captures, behind one event.
@@ -228,18 +236,18 @@ fn statistics(record: &RowRecord) -> RowStatistics {
     }
 }
 
-/// Copies the statistics at `statistics` and the values of `parked` to the host, behind what the compute stream has so
+/// Copies the statistics of `measured` and the values of `parked` to the host, behind what the stream of statistics has so
 /// far, and tells `delivery`. Returns the event behind the copies, with which the compute stream can wait.
 pub(super) fn ship(
     device: &Device,
     ring: &Arc<Ring>,
     parked: Vec<Parked>,
-    statistics: (Arc<DeviceMemory>, u64, usize),
+    measured: Measured,
     delivery: &Delivery,
 ) -> Result<Arc<CudaEvent>> {
-    let computed = device.event(&device.compute)?;
+    let computed = device.event(&device.statistics)?;
     check("order two streams", device.copy.wait(&computed))?;
-    let (memory, address, rows) = statistics;
+    let Measured { memory, address, rows } = measured;
     let bytes = rows * size_of::<RowRecord>();
     let slot = Arc::new(ring.take(bytes)?);
     device.download(&device.copy, address, slot.pinned()?.target(0, bytes)?)?;

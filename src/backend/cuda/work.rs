@@ -2,7 +2,7 @@
 
 use super::params::{
     Attention, Cast, Choose, Dequantize, Embedding, ExpertProduct, ExpertSum, Gate, Matvec, Norm, Pointwise, Router,
-    Statistics,
+    Statistics, StatisticsEntry,
 };
 use super::q4k::{self, Card};
 use crate::model::TensorType;
@@ -13,8 +13,8 @@ pub(super) const MATVEC_TILE: u32 = 8;
 pub(super) const POINTWISE_BLOCK: u64 = 1024;
 /// Logits of one block of the choice.
 pub(super) const CHOOSE_PART: u32 = 2048;
-/// Units of one block of statistics.
-const STATISTICS_WARPS: u32 = 8;
+/// Warps of one block of statistics.
+pub(super) const STATISTICS_WARPS: u32 = 8;
 /// Elements of a row that one block converts.
 const DEQUANTIZE_BLOCK: u32 = 1024;
 /// Elements of a row that one block of a weighted sum takes.
@@ -99,7 +99,7 @@ impl Kernel {
     }
 }
 
-const PLAIN: [&str; 16] = [
+const PLAIN: [&str; 15] = [
     "cast",
     "normalise",
     "pointwise",
@@ -113,7 +113,6 @@ const PLAIN: [&str; 16] = [
     "expert_sum",
     "gate",
     "statistics",
-    "statistics_merge",
     "choose_parts",
     "choose",
 ];
@@ -177,8 +176,7 @@ pub enum Work {
         rows: u32,
         params: Gate,
     },
-    Statistics(Statistics),
-    StatisticsMerge(Statistics),
+    Statistics(Box<Statistics>),
     ChooseParts(Choose),
     Choose(Choose),
 }
@@ -203,7 +201,6 @@ impl Work {
             Work::ExpertSum { .. } => Kernel::Plain("expert_sum"),
             Work::Gate { .. } => Kernel::Plain("gate"),
             Work::Statistics(_) => Kernel::Plain("statistics"),
-            Work::StatisticsMerge(_) => Kernel::Plain("statistics_merge"),
             Work::ChooseParts(_) => Kernel::Plain("choose_parts"),
             Work::Choose(_) => Kernel::Plain("choose"),
         }
@@ -236,7 +233,7 @@ impl Work {
             Work::AttentionContext(params) => {
                 (params.head_dim.div_ceil(SQUARE), params.rows.div_ceil(SQUARE), params.heads)
             }
-            Work::Statistics(params) | Work::StatisticsMerge(params) => (params.units.div_ceil(STATISTICS_WARPS), 1, 1),
+            Work::Statistics(params) => (params.blocks(), 1, 1),
             Work::ChooseParts(params) => (params.count, 1, 1),
             Work::Choose(_) => (1, 1, 1),
         }
@@ -296,7 +293,7 @@ impl Work {
             Work::Experts { params, .. } => (&raw const *params).cast(),
             Work::ExpertSum { params, .. } => (&raw const *params).cast(),
             Work::Gate { params, .. } => (&raw const *params).cast(),
-            Work::Statistics(params) | Work::StatisticsMerge(params) => (&raw const *params).cast(),
+            Work::Statistics(params) => (&raw const **params).cast(),
             Work::ChooseParts(params) | Work::Choose(params) => (&raw const *params).cast(),
         }
     }
@@ -318,4 +315,27 @@ pub(super) fn matvec_tiles(params: &Matvec, tensor_type: TensorType, card: &Card
 pub(super) fn pointwise_blocks(params: &Pointwise) -> u32 {
     let jobs = &params.jobs[..params.count as usize];
     jobs.last().map_or(0, |job| job.first_block + blocks(u64::from(job.rows) * u64::from(job.width), POINTWISE_BLOCK))
+}
+
+impl Statistics {
+    /// Shares blocks out to the tensors, one behind the other.
+    pub(super) fn place_blocks(&mut self) {
+        let mut next = 0;
+        for entry in &mut self.entries[..self.count as usize] {
+            entry.first_block = next;
+            next = entry.end_block();
+        }
+    }
+
+    /// Blocks of all tensors.
+    fn blocks(&self) -> u32 {
+        self.entries[..self.count as usize].last().map_or(0, StatisticsEntry::end_block)
+    }
+}
+
+impl StatisticsEntry {
+    /// The block behind its last.
+    fn end_block(&self) -> u32 {
+        self.first_block + self.rows.div_ceil(STATISTICS_WARPS / self.warps)
+    }
 }

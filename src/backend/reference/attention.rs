@@ -1,7 +1,8 @@
 //! Attention over the cache: one head of one token at a time.
 
 use super::call::Call;
-use super::elements::{soft_cap, softmax};
+use super::elements::soft_cap;
+use super::formula::softmax;
 use crate::error::Result;
 use crate::graph::{Operation, SiteId};
 use crate::tensor::{Extent, Rows};

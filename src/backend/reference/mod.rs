@@ -6,6 +6,7 @@ mod attention;
 mod call;
 mod elements;
 mod experts;
+pub mod formula;
 mod product;
 mod rounding;
 mod weight;

@@ -1,11 +1,10 @@
 //! `actrace-query demo`: the whole road on the model that the repository ships.
 
-use super::compare::show;
+use super::compare::plain;
 use crate::cli::Recorder;
 use crate::cli::print;
 use crate::error::{Error, ErrorKind, Result};
 use crate::open::TraceSet;
-use crate::sql::output::Format;
 use clap::Parser;
 use std::path::{Path, PathBuf};
 
@@ -48,7 +47,7 @@ impl Demo {
         print("$ actrace-query compare demo.actrace --reference safetensors --target gguf\n")?;
         let set = TraceSet::open(&[out.to_path_buf()])?;
         // What the two formats differ in is what the demo shows, not a failure of it.
-        show(&set.resolve("safetensors")?, &set.resolve("gguf")?, None, false, Format::Table)?;
+        plain(&set, &set.resolve("safetensors")?, &set.resolve("gguf")?)?;
         Ok(0)
     }
 }

@@ -1,11 +1,15 @@
 //! `actrace-query`: SQL over what was recorded.
 
 mod audit;
+mod check;
 mod compare;
 mod demo;
+mod folders;
 mod follow;
+mod judging;
 mod list;
 mod output;
+mod page_format;
 mod run;
 mod sql;
 
@@ -25,7 +29,8 @@ use std::process::ExitCode;
     version,
     before_help = "Example:\n  actrace-query run ratio-by-layer runs.actrace -p reference=gguf -p target=apr\n  \
                    actrace-query sql \"SELECT layer, point, max(absmax) FROM activations GROUP BY ALL\" runs.actrace",
-    after_help = "Tables: runs, steps, activations, tensors, elements, coverage, weights, events, compare('reference', 'target'),\n\
+    after_help = "Tables: runs, steps, activations, tensors, elements, operations, coverage, plan, hyper_parameters, losses,\n\
+                  weights, events, compare('reference', 'target'),\n\
                   compare_weights('reference', 'target').\n\
                   Exit status: 0 fine, 1 a difference or damage, 2 usage or environment, 3 not comparable."
 )]
@@ -42,10 +47,12 @@ enum Verb {
     Run(run::Run),
     /// List the named queries
     List(list::List),
-    /// Compare two runs, layer by layer, and say where they part
+    /// Compare runs with a reference, layer by layer, and say where they part
     Compare(compare::Compare),
     /// Judge every operation of a run on its own recorded inputs, and name the first that is wrong
     Audit(audit::Audit),
+    /// Check contracts: promises about runs, each broken by counterexamples
+    Check(check::Check),
     /// Record the shipped model in two formats and compare the runs
     Demo(demo::Demo),
 }
@@ -115,6 +122,7 @@ impl Verb {
             Verb::List(list) => list.answer(),
             Verb::Compare(compare) => compare.answer(),
             Verb::Audit(audit) => audit.answer(),
+            Verb::Check(check) => check.answer(),
             Verb::Demo(demo) => demo.answer(),
         }
     }

@@ -1,9 +1,9 @@
 //! `actrace-query run`: a named query.
 
+use super::folders::Folders;
 use super::output::{Output, Written};
 use super::{Opening, follow};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::named;
 
 /// Answer a named query
 #[derive(Debug, clap::Args)]
@@ -17,13 +17,15 @@ pub struct Run {
     #[arg(short = 'p', long = "parameter", value_name = "KEY=VALUE", value_parser = pair)]
     parameters: Vec<(String, String)>,
     #[command(flatten)]
+    folders: Folders,
+    #[command(flatten)]
     output: Output,
 }
 
 impl Run {
     /// Runs the command.
     pub fn answer(&self) -> Result<u8> {
-        let query = named::find(&self.name)?;
+        let query = self.folders.catalogue()?.find(&self.name)?;
         self.output.check(&self.opening.files)?;
         let written = follow::answer(&self.opening, &self.output, async |session| {
             let values = query.values(&self.parameters, session.set())?;

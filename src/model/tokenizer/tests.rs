@@ -77,7 +77,8 @@ struct Vocabularies {
 }
 
 fn vocabularies() -> Vocabularies {
-    serde_json::from_slice(&std::fs::read(fixture("vocabularies.json")).unwrap()).unwrap()
+    let packed = std::fs::read(fixture("vocabularies.json.zst")).unwrap();
+    serde_json::from_slice(&zstd::decode_all(packed.as_slice()).unwrap()).unwrap()
 }
 
 fn vocabulary(name: &str) -> Vocabulary {

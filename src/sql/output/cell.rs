@@ -2,7 +2,7 @@
 
 use super::refused;
 use crate::error::Result;
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, StructArray};
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use std::fmt::{Display, Write};
@@ -33,6 +33,7 @@ pub fn cell(column: &ArrayRef, row: usize, detail: Detail) -> Result<Option<Stri
             Detail::Short => float(f64::from(column.as_primitive::<Float32Type>().value(row)), detail),
         },
         DataType::List(_) => list(&column.as_list::<i32>().value(row), detail)?,
+        DataType::Struct(_) => record(column.as_struct(), row, detail)?,
         _ => {
             let text = plain(column, row)?;
             if detail == Detail::Short { printable(&text) } else { text }
@@ -50,21 +51,33 @@ fn plain(column: &ArrayRef, row: usize) -> Result<String> {
 /// A list: JSON text where exact, its head where short.
 fn list(values: &ArrayRef, detail: Detail) -> Result<String> {
     let shown = if detail == Detail::Short { values.len().min(ENTRIES) } else { values.len() };
-    let mut parts = Vec::with_capacity(shown);
-    for row in 0..shown {
-        let text = cell(values, row, detail)?;
-        let number = values.data_type().is_integer()
-            || values.data_type().is_floating() && text.as_ref().is_some_and(|text| !is_named(text));
-        parts.push(match text {
-            None => "null".to_owned(),
-            Some(text) if number || detail == Detail::Short => text,
-            Some(text) => serde_json::Value::String(text).to_string(),
-        });
-    }
+    let parts = (0..shown).map(|row| part(values, row, detail)).collect::<Result<Vec<_>>>()?;
     let separator = if detail == Detail::Short { ", " } else { "," };
     let more = values.len() - shown;
     let tail = if more > 0 { format!("{separator}... {more} more") } else { String::new() };
     Ok(format!("[{}{tail}]", parts.join(separator)))
+}
+
+/// A struct: JSON text where exact, its names and values where short.
+fn record(fields: &StructArray, row: usize, detail: Detail) -> Result<String> {
+    let mut parts = Vec::with_capacity(fields.num_columns());
+    for (name, column) in fields.column_names().into_iter().zip(fields.columns()) {
+        let value = part(column, row, detail)?;
+        parts.push(match detail {
+            Detail::Short => format!("{name}: {value}"),
+            Detail::Exact => format!("{}:{value}", serde_json::Value::from(name)),
+        });
+    }
+    Ok(format!("{{{}}}", parts.join(if detail == Detail::Short { ", " } else { "," })))
+}
+
+/// A value within a list or a struct.
+fn part(column: &ArrayRef, row: usize, detail: Detail) -> Result<String> {
+    let Some(text) = cell(column, row, detail)? else { return Ok("null".to_owned()) };
+    let kind = column.data_type();
+    let literal = kind.is_integer() || kind.is_nested() || kind.is_floating() && !is_named(&text);
+    let literal = literal || *kind == DataType::Boolean;
+    Ok(if literal || detail == Detail::Short { text } else { serde_json::Value::String(text).to_string() })
 }
 
 fn is_named(text: &str) -> bool {

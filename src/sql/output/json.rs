@@ -28,6 +28,16 @@ pub fn lines(out: Box<dyn Write + Send>) -> Json<LineDelimited> {
     Json { writer: builder().build(out), end: b"" }
 }
 
+/// The rows of `batch` as objects.
+///
+/// # Errors
+/// Environment, where a value has no JSON.
+pub fn objects(batch: &RecordBatch) -> Result<Vec<serde_json::Value>> {
+    let mut writer = builder().build::<_, JsonArray>(Vec::new());
+    writer.write(batch).and_then(|()| writer.finish()).map_err(refused)?;
+    serde_json::from_slice(&writer.into_inner()).map_err(refused)
+}
+
 fn builder() -> WriterBuilder {
     WriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(Floats))
 }

@@ -9,6 +9,9 @@ mod csv;
 mod json;
 mod text;
 
+pub use cell::{Detail, cell};
+pub use json::objects;
+
 use super::Answer;
 use crate::error::{Error, ErrorKind, Result};
 use arrow::array::RecordBatch;

@@ -1,30 +1,29 @@
-// Statistics of token rows, and the greedy choice. One launch covers the tensors of a layer; rows longer than a unit are
-// put together by a second. Sums are f64 of distances from the row's first value, in a fixed order.
+// Statistics of token rows, and the greedy choice. Sums are f64 of distances from the row's first value, in a fixed order.
 
+// Rows of one tensor.
 struct StatisticsEntry {
     u64 x;
     u32 rows;
-    u32 width;      // 0 for ragged rows
-    u32 heads;      // of ragged rows
-    u32 first_row;  // in the batch
-    u32 units;      // of each row
-    u32 first_unit;
+    u32 width;        // 0 for ragged rows
+    u32 heads;        // of ragged rows
+    u32 first_position;
+    u32 first_block;
     u32 out_row;
-    u32 window;     // of ragged rows
+    u32 window;       // of ragged rows
+    u32 warps;        // of each row: 1, 2, 4 or 8
 };
 
+const u32 MOST_STATISTICS = 96;
+const u32 STATISTICS_WARPS = 8;  // of a block
+
 struct Statistics {
-    u64 step;
-    u64 partials;
     u64 out;
-    u64 entries;
+    StatisticsEntry entries[MOST_STATISTICS];
     u32 count;
-    u32 unit;   // elements of a row that a warp takes
-    u32 units;  // of all rows
     u32 unused;
 };
 
-// Of a row; in partial results `mean` and `m2` hold the sums of distances and of their squares.
+// Of a row; before they are finished, `mean` and `m2` hold the sums of distances and of their squares.
 struct RowStatistics {
     u32 count;
     u32 nan;
@@ -55,18 +54,30 @@ __device__ __forceinline__ RowStatistics nothing() {
     return s;
 }
 
-__device__ __forceinline__ void add_element(RowStatistics &s, float value, u32 column, float shift) {
-    u32 bits = __float_as_uint(value), magnitude = bits & 0x7FFFFFFFu;
+__device__ __forceinline__ u32 magnitude_of(float value) {
+    return __float_as_uint(value) & 0x7FFFFFFFu;
+}
+
+__device__ __forceinline__ void add_bits(RowStatistics &s, float value, u32 column) {
     u32 mask = column * 0x9E3779B1u, factor = (column * 0x85EBCA77u + 0xC2B2AE3Du) | 1u;
-    s.fingerprint += (u64)(bits ^ mask) * (u64)factor;
+    s.fingerprint += (u64)(__float_as_uint(value) ^ mask) * (u64)factor;
+}
+
+__device__ __forceinline__ void add_finite(RowStatistics &s, float value, u32 column, float shift) {
+    if (value < s.min) { s.min = value; s.min_index = column; }
+    if (value > s.max) { s.max = value; s.max_index = column; }
+    s.smallest = min(s.smallest, magnitude_of(value) - 1u);
+    double distance = (double)value - (double)shift;
+    s.mean += distance;
+    s.m2 = __fma_rn(distance, distance, s.m2);
+    s.l1 += fabs((double)value);
+}
+
+__device__ __forceinline__ void add_element(RowStatistics &s, float value, u32 column, float shift) {
+    u32 bits = __float_as_uint(value), magnitude = magnitude_of(value);
+    add_bits(s, value, column);
     if (magnitude < 0x7F800000u) {
-        if (value < s.min) { s.min = value; s.min_index = column; }
-        if (value > s.max) { s.max = value; s.max_index = column; }
-        s.smallest = min(s.smallest, magnitude - 1u);
-        double distance = (double)value - (double)shift;
-        s.mean += distance;
-        s.m2 = __fma_rn(distance, distance, s.m2);
-        s.l1 += fabs((double)value);
+        add_finite(s, value, column, shift);
         if (magnitude < 0x00800000u) {
             if (magnitude == 0) s.zero++;
             else s.subnormal++;
@@ -77,6 +88,30 @@ __device__ __forceinline__ void add_element(RowStatistics &s, float value, u32 c
         s.neg_inf++;
     } else {
         s.pos_inf++;
+    }
+}
+
+// Neither zero nor subnormal, neither infinite nor NaN.
+__device__ __forceinline__ bool is_normal(float value) {
+    return magnitude_of(value) - 0x00800000u < 0x7F000000u;
+}
+
+// Four elements. Nearly always there is nothing of them to count, and one question tells.
+__device__ __forceinline__ void add_four(RowStatistics &s, float4 v, u32 column, float shift) {
+    if (is_normal(v.x) & is_normal(v.y) & is_normal(v.z) & is_normal(v.w)) {
+        add_bits(s, v.x, column);
+        add_finite(s, v.x, column, shift);
+        add_bits(s, v.y, column + 1);
+        add_finite(s, v.y, column + 1, shift);
+        add_bits(s, v.z, column + 2);
+        add_finite(s, v.z, column + 2, shift);
+        add_bits(s, v.w, column + 3);
+        add_finite(s, v.w, column + 3, shift);
+    } else {
+        add_element(s, v.x, column, shift);
+        add_element(s, v.y, column + 1, shift);
+        add_element(s, v.z, column + 2, shift);
+        add_element(s, v.w, column + 3, shift);
     }
 }
 
@@ -140,55 +175,36 @@ __device__ __forceinline__ void finish(RowStatistics &s, float shift) {
     s.m2 = fmax(s.m2 - sum * sum / finite, 0.0);
 }
 
-struct Place {
-    const float *row;
-    u32 length;
-    u32 unit;     // of the row
-    u32 out_row;
-    u32 units;
-    u64 partial;  // number of its first partial result
-};
-
-__device__ __forceinline__ Place place_of(const Statistics &p, u32 unit) {
-    const StatisticsEntry *entries = (const StatisticsEntry *)p.entries;
+// The tensor that a block belongs to.
+__device__ __forceinline__ const StatisticsEntry &entry_of(const Statistics &p, u32 block) {
     u32 low = 0, high = p.count - 1;
     while (low < high) {
         u32 middle = (low + high + 1) / 2;
-        if (entries[middle].first_unit <= unit) low = middle;
+        if (p.entries[middle].first_block <= block) low = middle;
         else high = middle - 1;
     }
-    StatisticsEntry e = entries[low];
-    u32 within = unit - e.first_unit, row = within / e.units;
-    Place place;
-    place.unit = within % e.units;
-    place.units = e.units;
-    place.out_row = e.out_row + row;
-    place.partial = unit - place.unit;
-    place.row = (const float *)e.x;
-    place.length = e.width;
-    if (e.width == 0) {
-        u32 all = ((const Step *)p.step)->first_position + e.first_row + 1;
-        place.row += ragged_offset(e.heads, row, all, e.window);
-        place.length = e.heads * min(all + row, e.window);
-    } else {
-        place.row += (u64)row * e.width;
-    }
-    return place;
+    return p.entries[low];
 }
 
-// A unit of a row a warp.
-extern "C" __global__ void __launch_bounds__(256) statistics(const __grid_constant__ Statistics p) {
-    in_turn();
-    u32 number = blockIdx.x * 8 + threadIdx.x / 32, lane = threadIdx.x % 32;
-    if (number >= p.units) return;
-    Place place = place_of(p, number);
-    float shift = finite_or_zero(place.row[0]);
+struct Row {
+    const float *x;
+    u32 length;
+};
+
+__device__ __forceinline__ Row row_of(const StatisticsEntry &e, u32 row) {
+    const float *x = (const float *)e.x;
+    if (e.width != 0) return {x + (u64)row * e.width, e.width};
+    u32 all = e.first_position + 1;
+    return {x + ragged_offset(e.heads, row, all, e.window), e.heads * min(all + row, e.window)};
+}
+
+// Of the elements `start` to `end` of a row, by a warp; all lanes get it.
+__device__ __forceinline__ RowStatistics statistics_of(const float *row, u32 start, u32 end, float shift, u32 lane) {
     RowStatistics s = nothing();
-    u32 start = place.unit * p.unit, end = max(start, min(place.length, start + p.unit));
     // Whole runs of four from an aligned address on; in ascending order, so that the first of equal extremes is kept.
-    u32 head = min((u32)((16 - (u64)(place.row + start) % 16) / 4 % 4), end - start), fours = (end - start - head) / 4;
-    if (lane < head) add_element(s, place.row[start + lane], start + lane, shift);
-    const float4 *aligned = (const float4 *)(place.row + start + head);
+    u32 head = min((u32)((16 - (u64)(row + start) % 16) / 4 % 4), end - start), fours = (end - start - head) / 4;
+    if (lane < head) add_element(s, row[start + lane], start + lane, shift);
+    const float4 *aligned = (const float4 *)(row + start + head);
     // Several loads are under way before the first is used.
     const u32 AHEAD = 4;
     for (u32 i = lane; i < fours; i += 32 * AHEAD) {
@@ -200,42 +216,41 @@ extern "C" __global__ void __launch_bounds__(256) statistics(const __grid_consta
 #pragma unroll
         for (u32 j = 0; j < AHEAD; j++) {
             if (i + j * 32 >= fours) break;
-            u32 column = start + head + (i + j * 32) * 4;
-            add_element(s, values[j].x, column, shift);
-            add_element(s, values[j].y, column + 1, shift);
-            add_element(s, values[j].z, column + 2, shift);
-            add_element(s, values[j].w, column + 3, shift);
+            add_four(s, values[j], start + head + (i + j * 32) * 4, shift);
         }
     }
     u32 rest = start + head + fours * 4 + lane;
-    if (rest < end) add_element(s, place.row[rest], rest, shift);
+    if (rest < end) add_element(s, row[rest], rest, shift);
     merge_warp(s);
-    if (lane != 0) return;
     s.count = end - start;
-    if (place.units == 1) {
-        finish(s, shift);
-        ((RowStatistics *)p.out)[place.out_row] = s;
-    } else {
-        ((RowStatistics *)p.partials)[number] = s;
-    }
+    return s;
 }
 
-// Rows of several units: the warp of a row's first unit puts them together.
-extern "C" __global__ void __launch_bounds__(256) statistics_merge(const __grid_constant__ Statistics p) {
-    in_turn();
-    u32 number = blockIdx.x * 8 + threadIdx.x / 32, lane = threadIdx.x % 32;
-    if (number >= p.units) return;
-    Place place = place_of(p, number);
-    if (place.units == 1 || place.unit != 0) return;
-    RowStatistics s = nothing();
-    for (u32 unit = lane; unit < place.units; unit += 32) {
-        merge(s, ((const RowStatistics *)p.partials)[place.partial + unit]);
+// A block takes a long row, or several short ones with some of its warps each.
+extern "C" __global__ void __launch_bounds__(STATISTICS_WARPS * 32) statistics(const __grid_constant__ Statistics p) {
+    __shared__ RowStatistics parts[STATISTICS_WARPS];
+    __shared__ float shifts[STATISTICS_WARPS];
+    u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const StatisticsEntry &e = entry_of(p, blockIdx.x);
+    u32 first = (blockIdx.x - e.first_block) * (STATISTICS_WARPS / e.warps);
+    if (first + warp / e.warps < e.rows) {
+        Row row = row_of(e, first + warp / e.warps);
+        u32 length = (row.length + e.warps - 1) / e.warps, start = min(warp % e.warps * length, row.length);
+        float shift = finite_or_zero(row.x[0]);
+        RowStatistics s = statistics_of(row.x, start, min(start + length, row.length), shift, lane);
+        if (lane == 0) {
+            parts[warp] = s;
+            shifts[warp] = shift;
+        }
     }
-    merge_warp(s);
-    if (lane == 0) {
-        finish(s, finite_or_zero(place.row[0]));
-        ((RowStatistics *)p.out)[place.out_row] = s;
-    }
+    __syncthreads();
+    // A thread for each row puts its parts together.
+    u32 row = first + threadIdx.x, part = threadIdx.x * e.warps;
+    if (part >= STATISTICS_WARPS || row >= e.rows) return;
+    RowStatistics s = parts[part];
+    for (u32 i = 1; i < e.warps; i++) merge(s, parts[part + i]);
+    finish(s, shifts[part]);
+    ((RowStatistics *)p.out)[e.out_row + row] = s;
 }
 
 // ---- The largest logit: the lowest index of equals, never a NaN; index 0 where all are NaN
