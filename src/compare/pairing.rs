@@ -49,6 +49,16 @@ impl SitePair {
     pub fn layer(&self) -> Option<u32> {
         u32::try_from(self.layer).ok()
     }
+
+    /// `layers.3.ffn_out`, or `logits`.
+    pub fn name(&self) -> String {
+        place_name(self.layer, &self.point)
+    }
+
+    /// Whether all that the operation reads is known, and compared: a plan without operations says nothing of it.
+    pub(super) fn has_all_inputs(&self) -> bool {
+        self.unseen.is_empty() && !(self.inputs.is_empty() && self.operation.is_empty())
+    }
 }
 
 /// Two rows of one place and one token.
@@ -62,6 +72,13 @@ pub struct RowPair {
     pub reference: Row,
     /// The target's row.
     pub target: Row,
+}
+
+impl RowPair {
+    /// Whether the rows have other counts of finite values: without values the statistics alone prove it.
+    pub(super) fn is_finite_elsewhere(&self) -> bool {
+        self.reference.moments.count != self.target.moments.count
+    }
 }
 
 /// Rows that were left out for one reason.
@@ -96,6 +113,12 @@ impl Pairing {
     pub fn new(reference: RunRef, target: RunRef) -> Result<Self> {
         let (reference, target) = rayon::join(|| RunRows::read(reference), || RunRows::read(target));
         Self::of(&reference?, &target?)
+    }
+
+    /// Whether rows of other widths at a place are a difference: other engines' dumps may have padded rows, own ones not.
+    pub fn is_uneven(&self, pair: &SitePair) -> bool {
+        let imported = [&self.reference, &self.target].iter().any(|run| run.view().identity.kind == "import");
+        !pair.uneven.is_empty() && !imported
     }
 
     /// Lines the rows of two runs up.
