@@ -4,6 +4,7 @@ use super::{
     AtHand, Class, Culprit, Finding, Judgement, Verdict as Audited, audit_files, audit_kernels, audit_precision,
     together, verdict,
 };
+use crate::capture::place_name;
 use crate::compare::{Comparison, Divergence, Inheritance, Judge, Relation, SitePair, Sums, Verdict, Worst};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Graph;
@@ -233,11 +234,7 @@ fn unjudged(audit: &Audit, finding: Option<&Finding>) -> Vec<String> {
     let Some(finding) = finding else { return Vec::new() };
     let before = audit.operations.iter().filter(|other| other.site < finding.site);
     let open = before.filter(|other| matches!(other.judgement, Judgement::Undecided(_)));
-    open.map(|other| match other.layer {
-        Some(layer) => format!("layers.{layer}.{}", other.point),
-        None => other.point.to_owned(),
-    })
-    .collect()
+    open.map(|other| place_name(other.layer, other.point)).collect()
 }
 
 /// The runs diverge and the target is right: by another rounding, or the reference is wrong, or it cannot be told.

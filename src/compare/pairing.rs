@@ -2,7 +2,7 @@
 //! with its reason. Rows of one slot are compared where both runs chose the same experts.
 
 use super::rows::{Row, RunRows, SiteRows};
-use crate::capture::{Scope, Status, vocabulary};
+use crate::capture::{Scope, Status, place_name, vocabulary};
 use crate::error::{Error, ErrorKind, Result};
 use crate::open::RunRef;
 use crate::record::SiteV1;
@@ -52,7 +52,7 @@ impl SitePair {
 
     /// `layers.3.ffn_out`, or `logits`.
     pub fn name(&self) -> String {
-        place_name(self.layer, &self.point)
+        place_name(self.layer(), &self.point)
     }
 
     /// Whether all that the operation reads is known, and compared: a plan without operations says nothing of it.
@@ -220,18 +220,16 @@ fn unseen(plan: &[SiteV1], site: &SiteV1, compared: &dyn Fn(u32) -> bool) -> Vec
     let mut open: Vec<u32> = site.inputs.clone();
     while let Some(number) = open.pop() {
         let Some(input) = plan.get(number as usize).filter(|_| !compared(number)) else { continue };
-        if found.insert((input.ordinal, input.occurrence), place_name(input.layer, &input.point)).is_none() {
+        if found
+            .insert((input.ordinal, input.occurrence), place_name(u32::try_from(input.layer).ok(), &input.point))
+            .is_none()
+        {
             open.extend(&input.inputs);
         }
     }
     let mut names: Vec<String> = found.into_values().collect();
     names.dedup();
     names
-}
-
-/// `layers.3.ffn_out`, or `logits`.
-fn place_name(layer: i32, point: &str) -> String {
-    if layer < 0 { point.to_owned() } else { format!("layers.{layer}.{point}") }
 }
 
 fn rows_of(rows: &RunRows, site: u32) -> u64 {
