@@ -124,7 +124,8 @@ impl Baseline {
         let is_gap = |(at, (site, ours)): (usize, (&SitePair, &SiteComparison))| {
             let equal = !ours.differs() && site.missing.is_empty() && site.uneven.is_empty();
             let measured = !by_ratio || self.sites.get(at).is_some_and(Option::is_some);
-            (!equal && !(covered(site) && measured)).then_some(at)
+            let known = equal || covered(site) && measured;
+            (!known).then_some(at)
         };
         pairing.sites.iter().zip(compared).enumerate().find_map(is_gap)
     }
