@@ -256,15 +256,18 @@ fn statistics_alone_prove_what_is_nonfinite_and_equal_rows_do_not_stand_for_all(
     assert_eq!(["rel_l2", "max_abs_diff", "cosine"].map(|name| row[column(name)]), [""; 3]);
 }
 
+/// The values at (layer, point, position).
+type Values<'a> = &'a dyn Fn(i32, &str, u32) -> Vec<f32>;
+
 /// Two runs that say `edit` of themselves and their plans.
 fn pair_that_says(
     path: &Path,
     sites: [&[(i32, &'static str)]; 2],
-    target: &dyn Fn(i32, &str, u32) -> Vec<f32>,
+    target: Values<'_>,
     edit: &dyn Fn(&mut RunV1, &mut PlanV1),
 ) {
     let mut writer = synthetic::writer(path);
-    let both: [(&str, &dyn Fn(i32, &str, u32) -> Vec<f32>); 2] = [("r", &smooth), ("t", target)];
+    let both: [(&str, Values<'_>); 2] = [("r", &smooth), ("t", target)];
     for ((label, values), sites) in both.into_iter().zip(sites) {
         let run = Run { label, tokens: vec![1, 2], sites: sites.to_vec(), tensors: true, values };
         let (mut identity, mut plan) = (synthetic::identity(label, &run.tokens), synthetic::plan(&run));
