@@ -97,8 +97,8 @@ fn bit_equality_counts_rows_and_names_the_first_different_position() {
     };
     write(&trace, &[run("a", &[1, 2], &values), run("b", &[1, 2], &negative_zero)], true);
     let output = query(&["run", "bit-equality", path(&trace), "--format", "csv"]);
-    let expected = "ordinal,layer,point,rows,equal,different,first_different\n\
-                    0,,embed,2,2,0,\n1,0,ffn_act,2,1,1,0\n2,1,ffn_act,2,2,0,\n3,,logits,2,2,0,\n";
+    let expected = "ordinal,layer,point,of,rows,equal,different,first_different\n\
+                    0,,embed,2,2,2,0,\n1,0,ffn_act,2,2,1,1,0\n2,1,ffn_act,2,2,2,0,\n3,,logits,2,2,2,0,\n";
     assert_eq!(text(&output.stdout), expected);
 }
 
