@@ -1,6 +1,6 @@
--- question: What are the statistics of every capture point, layer by layer, over all token rows? Numbers of experts (moe_topk) are names and have none.
+-- question: What are the statistics of every capture point, layer by layer, over all token rows?
 -- parameter: run run = any only this run
--- columns: label, ordinal (forward order), layer, point, rows (token rows), count (elements), nonfinite, mean, std, rms, absmax
+-- columns: label, ordinal (forward order), layer, point (all but moe_topk, whose numbers are names), rows (token rows), count (elements), nonfinite, mean, std, rms, absmax
 WITH steps AS (
   SELECT *, CAST(nullif(count - nan - pos_inf - neg_inf, 0) AS DOUBLE) AS n FROM tensors
   WHERE point <> 'moe_topk' AND ($run = '' OR run = $run)
