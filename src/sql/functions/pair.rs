@@ -82,7 +82,7 @@ pub fn rule(call: &Call<'_>) -> Result<Allclose> {
 fn ratio_of(call: &Call<'_>, of: Statistic) -> Result<Option<f64>> {
     let (reference, target) = match pair(call)? {
         Pair::Single(reference, target) => (RowStatistics::of(reference), RowStatistics::of(target)),
-        Pair::Double(reference, target) => (RowStatistics::of(&*reference), RowStatistics::of(&*target)),
+        Pair::Double(reference, target) => (RowStatistics::of(&reference), RowStatistics::of(&target)),
     };
     Ok(of(&target).zip(of(&reference)).and_then(|(target, reference)| ratio(target, reference)))
 }
