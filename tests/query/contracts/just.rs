@@ -177,7 +177,9 @@ fn pairs_without_a_step_or_logits_in_common_are_unmeasured() {
     assert!(of(none, "steps-are-equal").contains("no step in common"));
     let said = of(none, "rows-are-equal");
     assert!(!said.is_empty());
-    let unseen: fn(&mut Records) = |r| r.steps[0].logits_fingerprint = 0;
+    let unseen: fn(&mut Records) = |r| {
+        (r.steps[0].next_token, r.steps[0].logits_fingerprint) = (u32::MAX, 0);
+    };
     assert!(of(unseen, "steps-are-equal").contains("a step has no logits_fingerprint"));
 }
 
