@@ -51,12 +51,12 @@ impl Scope {
         let families = Architecture::ALL.map(Architecture::name);
         let formats = [Format::Gguf, Format::Safetensors, Format::Apr].map(Format::name);
         let semantics = [Semantics::Ggml, Semantics::DequantizeF32].map(Semantics::name);
-        let fields: [(&str, &Option<Vec<String>>, &[&str]); 5] = [
-            ("kind", &self.kind, &KINDS),
-            ("architecture", &self.architecture, &families),
-            ("format", &self.format, &formats),
-            ("device", &self.device, &DEVICES),
-            ("semantics", &self.semantics, &semantics),
+        let fields = [
+            ("kind", &self.kind, &KINDS[..]),
+            ("architecture", &self.architecture, &families[..]),
+            ("format", &self.format, &formats[..]),
+            ("device", &self.device, &DEVICES[..]),
+            ("semantics", &self.semantics, &semantics[..]),
         ];
         fields.into_iter().find_map(|(what, wanted, known)| {
             let slip = wanted.iter().flatten().find(|value| !known.contains(&value.as_str()))?;
