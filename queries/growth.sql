@@ -1,7 +1,7 @@
 -- question: How does the error of a run grow along the residual stream, and how much of it does each block bring in?
 -- parameter: reference run = first the run to compare with
 -- parameter: target run = second the run that is asked about
--- columns: ordinal (forward order), layer, point, from_layer, from_point (the place before it in the stream), rows (on equal positions and tokens, both places captured), undecided (rows that differ at one of both places, and a side kept no tensor), disagreeing (elements that are nonfinite on one side only), rel_l2_in (at the place before), rel_l2_out (here), gain (of a relative error: how much of rel_l2_in the block passes on), inherited (gain * rel_l2_in), introduced_estimate (sqrt(max(0, rel_l2_out^2 - inherited^2)); an audit measures it), amplification (rel_l2_out / rel_l2_in); NULL where rows are undecided or disagree
+-- columns: ordinal (forward order), layer, point, from_layer, from_point (the place before it in the stream), rows (on equal positions and tokens, both places captured), undecided (rows that differ at one of both places, and a side kept no tensor), disagreeing (elements that are nonfinite on one side only, or in different ways), rel_l2_in (at the place before), rel_l2_out (here), gain (of a relative error: how much of rel_l2_in the block passes on), inherited (gain * rel_l2_in), introduced_estimate (sqrt(max(0, rel_l2_out^2 - inherited^2)); an audit measures it), amplification (rel_l2_out / rel_l2_in); a relative error is infinite where the reference is 0 and the target is not; NULL where rows are undecided or disagree
 -- empty: the two runs have no point of the residual stream in common
 WITH stream AS (
   SELECT ordinal, layer, point,
@@ -22,8 +22,9 @@ WITH stream AS (
   GROUP BY ordinal, layer, point, from_layer, from_point
 ), relative AS (
   SELECT ordinal, layer, point, from_layer, from_point, rows, undecided, disagreeing,
-         CASE WHEN error_out IS NOT NULL THEN sqrt(error_in / nullif(norm_in, 0.0)) END AS rel_l2_in,
-         sqrt(error_out / nullif(norm_out, 0.0)) AS rel_l2_out,
+         -- x / 0 is infinite: what was nothing has an error without bounds
+         CASE WHEN error_out IS NULL THEN NULL WHEN error_in = 0.0 THEN 0.0 ELSE sqrt(error_in / norm_in) END AS rel_l2_in,
+         CASE WHEN error_out = 0.0 THEN 0.0 ELSE sqrt(error_out / norm_out) END AS rel_l2_out,
          -- A block passes a relative error on as it does the signal; the residual passes an absolute one on whole, which
          -- is more where the stream gets smaller.
          CASE WHEN from_point IS NULL OR error_out IS NULL THEN NULL WHEN point IN ('resid_mid', 'resid_post')
@@ -36,6 +37,6 @@ WITH stream AS (
 SELECT ordinal, layer, point, from_layer, from_point, rows, undecided, disagreeing, rel_l2_in, rel_l2_out, gain, inherited,
        CASE WHEN rel_l2_out <= inherited THEN 0.0
             ELSE sqrt(rel_l2_out * rel_l2_out - inherited * inherited) END AS introduced_estimate,
-       rel_l2_out / nullif(rel_l2_in, 0.0) AS amplification
+       CASE WHEN rel_l2_in < CAST('Infinity' AS DOUBLE) THEN rel_l2_out / nullif(rel_l2_in, 0.0) END AS amplification
 FROM divided
 ORDER BY ordinal, from_point NULLS FIRST

@@ -3,7 +3,7 @@
 -- parameter: b run = second another
 -- parameter: c run = third the third
 -- parameter: factor number = 3 the odd one is at least so many times as far from both others as they are from each other
--- columns: ordinal (forward order), layer, point, rows (on positions and tokens that all three have), undecided (pairs of rows that differ, and a side kept no tensor), disagreeing (elements of pairs that are nonfinite on one side only), a_b, b_c, c_a (norm of the difference over the middle one of the three norms; NULL where they differ and pairs of rows are undecided or disagree), odd (label; NULL where none stands out)
+-- columns: ordinal (forward order), layer, point, rows (on positions and tokens that all three have), undecided (pairs of rows that differ, and a side kept no tensor), disagreeing (elements of pairs that are nonfinite on one side only, or in different ways), a_b, b_c, c_a (norm of the difference over the middle one of the three norms; infinite where that is 0; NULL where they differ and pairs of rows are undecided or disagree), odd (label; NULL where none stands out)
 -- empty: the three runs have no capture point in common on equal positions and tokens
 WITH ab AS (
   SELECT ordinal, layer, coalesce(layer, -1) AS place, point, occurrence, position, disagreeing,
@@ -57,9 +57,9 @@ WITH ab AS (
 )
 SELECT ordinal, layer, point, j.rows, ab_undecided + bc_undecided + ca_undecided AS undecided,
        ab_disagreeing + bc_disagreeing + ca_disagreeing AS disagreeing,
-       CASE WHEN NOT ab_known THEN NULL WHEN ab = 0.0 THEN 0.0 ELSE ab / nullif(middle, 0.0) END AS a_b,
-       CASE WHEN NOT bc_known THEN NULL WHEN bc = 0.0 THEN 0.0 ELSE bc / nullif(middle, 0.0) END AS b_c,
-       CASE WHEN NOT ca_known THEN NULL WHEN ca = 0.0 THEN 0.0 ELSE ca / nullif(middle, 0.0) END AS c_a,
+       CASE WHEN NOT ab_known THEN NULL WHEN ab = 0.0 THEN 0.0 ELSE ab / middle END AS a_b,
+       CASE WHEN NOT bc_known THEN NULL WHEN bc = 0.0 THEN 0.0 ELSE bc / middle END AS b_c,
+       CASE WHEN NOT ca_known THEN NULL WHEN ca = 0.0 THEN 0.0 ELSE ca / middle END AS c_a,
        r.label AS odd
 FROM judged j LEFT JOIN runs r ON r.run = j.odd
 ORDER BY ordinal

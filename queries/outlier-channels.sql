@@ -4,10 +4,12 @@
 -- parameter: above number = 10 factor to the middle channel from which a channel is shown; the largest of each layer is shown in any case
 -- parameter: limit number = 200 rows to show
 -- columns: label, layer, rows (whose values were kept), of (rows captured), channel (index in the row), absmax (its largest finite absolute value), median (of all channels' absmax), to_median (absmax / median), outlier (to_median is above), layers (of this run in which the channel is an outlier)
+-- empty: the point was not captured, or is one whose rows are of other experts from token to token (moe_topk, moe_weights, moe_gate, moe_up, moe_act, moe_glu, moe_down)
 WITH places AS (
   SELECT run, label, layer, min(ordinal) AS ordinal, count(*) AS of
   FROM activations
   WHERE point = $point AND ($run = '' OR run = $run)
+    AND point NOT IN ('moe_topk', 'moe_weights', 'moe_gate', 'moe_up', 'moe_act', 'moe_glu', 'moe_down')
   GROUP BY run, label, layer
 ), channels AS (
   SELECT run, coalesce(layer, -1) AS place, index AS channel, count(*) AS rows,

@@ -4,7 +4,8 @@ use super::{
     AtHand, Class, Culprit, Finding, Judgement, Verdict as Audited, audit_files, audit_kernels, audit_precision,
     together, verdict,
 };
-use crate::compare::{Comparison, Divergence, Inheritance, Judge, Relation, Verdict, Worst};
+use crate::capture::place_name;
+use crate::compare::{Comparison, Divergence, Inheritance, Judge, Relation, SitePair, Sums, Verdict, Worst};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Graph;
 use crate::model::TensorType;
@@ -31,6 +32,18 @@ impl Audit {
 
     fn count(&self, wanted: fn(Judgement) -> bool) -> usize {
         self.operations.iter().filter(|finding| wanted(finding.judgement)).count()
+    }
+
+    /// Whether every place of `comparison` that differs was judged, and is right: what was not says nothing of the run.
+    fn clears(&self, comparison: &Comparison) -> bool {
+        let right = |site: &SitePair| {
+            let place = (site.layer(), site.point.as_str(), site.occurrence);
+            let is_here = |finding: &&Finding| (finding.layer, finding.point, finding.occurrence) == place;
+            let found = self.operations.iter().find(is_here);
+            found.is_some_and(|found| matches!(found.judgement, Judgement::Right | Judgement::Rounding(_)))
+        };
+        let sites = comparison.pairing.iter().flat_map(|pairing| &pairing.sites).zip(&comparison.sites);
+        sites.into_iter().all(|(pair, site)| pair.missing.is_empty() && (!site.differs() || right(pair)))
     }
 
     fn is_right(&self) -> bool {
@@ -165,10 +178,13 @@ fn name_class(comparison: &mut Comparison, audit: &Audit) {
     let mut findings = audit.findings.iter();
     let found = findings.find(|finding| (finding.layer, finding.point, finding.occurrence) == place);
     culprit.class = found.and_then(Finding::class).map(Class::name);
-    let text = culprit.class.map_or_else(
-        || "the audit finds the target right there by its own file: look at the reference, or at the file".to_owned(),
-        |class| format!("the audit says: {class}"),
-    );
+    let text = match (culprit.class, found.map(|finding| finding.judgement)) {
+        (Some(class), _) => format!("the audit says: {class}"),
+        (None, Some(Judgement::Right | Judgement::Rounding(_))) => {
+            "the audit finds the target right there by its own file: look at the reference, or at the file".to_owned()
+        }
+        (None, _) => "the audit could not judge the operation there".to_owned(),
+    };
     comparison.reason += &format!("; {text}");
 }
 
@@ -178,11 +194,16 @@ fn blame(comparison: &mut Comparison, culprit: &Culprit, audit: &Audit, side: &s
     let finding = audit.findings.iter().find(|finding| (finding.layer, finding.point, finding.occurrence) == place);
     let note = finding.map(|finding| finding.note.clone()).unwrap_or_default();
     let Some(pairing) = &comparison.pairing else { return Ok(()) };
-    let here = |site: &crate::compare::SitePair| (site.layer(), site.point.as_str(), site.occurrence) == place;
+    let here = |site: &SitePair| (site.layer(), site.point.as_str(), site.occurrence) == place;
     let site = pairing.sites.iter().position(here);
     let worst = match site.and_then(|site| pairing.sites.get(site)) {
         Some(pair) => Worst::of(pairing, pair, culprit.position)?,
         None => None,
+    };
+    // An operation is right on the weights of a wrong file: what shows is the error against the reference.
+    let error = match culprit.class {
+        Class::File => site.and_then(|site| comparison.sites.get(site)?.known()).and_then(Sums::rel_l2),
+        _ => culprit.rel_l2,
     };
     // Where a chain was judged as one, any of it may be wrong.
     let unseen = finding.map(|finding| finding.through.clone()).unwrap_or_default();
@@ -194,7 +215,7 @@ fn blame(comparison: &mut Comparison, culprit: &Culprit, audit: &Audit, side: &s
         occurrence: culprit.occurrence,
         position: culprit.position,
         first_position: site.and_then(|site| comparison.sites.get(site)?.first_differing),
-        rel_l2: culprit.rel_l2.filter(|error| error.is_finite()),
+        rel_l2: error.filter(|error| error.is_finite()),
         worst,
         unseen: unseen.into_iter().chain(between).collect(),
         class: Some(culprit.class.name()),
@@ -213,11 +234,7 @@ fn unjudged(audit: &Audit, finding: Option<&Finding>) -> Vec<String> {
     let Some(finding) = finding else { return Vec::new() };
     let before = audit.operations.iter().filter(|other| other.site < finding.site);
     let open = before.filter(|other| matches!(other.judgement, Judgement::Undecided(_)));
-    open.map(|other| match other.layer {
-        Some(layer) => format!("layers.{layer}.{}", other.point),
-        None => other.point.to_owned(),
-    })
-    .collect()
+    open.map(|other| place_name(other.layer, other.point)).collect()
 }
 
 /// The runs diverge and the target is right: by another rounding, or the reference is wrong, or it cannot be told.
@@ -238,7 +255,7 @@ fn second(
     comparison.judged_by = Some(Judge::Audit);
     let right = right_text(audit);
     let rounding = audit.rounding().or_else(|| other.as_ref()?.rounding());
-    let explains = !comparison.tolerance.floor && weights.are_judged();
+    let explains = !comparison.tolerance.floor && weights.are_judged() && audit.clears(comparison);
     if let Some((finding, name)) = rounding.filter(|_| explains) {
         let layer = finding.layer.map_or_else(String::new, |layer| format!("layer {layer} "));
         comparison.reason = format!(
@@ -280,7 +297,8 @@ fn clear(comparison: &mut Comparison, audit: &Audit, weights: &Weights<'_>) {
         (false, None) => "as far as rounding to its types lets one see",
     };
     let text = format!("the audit finds no operation of the target wrong ({right}), and {file}");
-    if comparison.verdict == Verdict::Equal {
+    let open = matches!(comparison.verdict, Verdict::NotComparable | Verdict::Undecided);
+    if comparison.verdict == Verdict::Equal || open && !audit.clears(comparison) {
         comparison.reason += &format!("; {text}");
         return;
     }

@@ -4,6 +4,7 @@ use super::hypothesis::{class_of, explains, reads_cache, same_rows};
 use super::yardstick::Yardstick;
 use super::{Class, Finding, Judgement, LocalError};
 use crate::backend::ReferenceWeight;
+use crate::capture::place_name;
 use crate::error::Result;
 use crate::graph::{Graph, Site, SiteId};
 use crate::model::{Model, WeightKey};
@@ -80,11 +81,7 @@ fn explain(
 /// `layers.3.ffn_out`, or `logits`, of each site in forward order; slots of a point count once.
 fn names(graph: &Graph, sites: impl Iterator<Item = SiteId>) -> Vec<String> {
     let found = sites.filter_map(|id| graph.sites.get(id as usize));
-    let place = |site: &Site| match site.layer {
-        Some(layer) => format!("layers.{layer}.{}", site.point),
-        None => site.point.to_owned(),
-    };
-    let mut names: Vec<String> = found.map(place).collect();
+    let mut names: Vec<String> = found.map(|site| place_name(site.layer, site.point)).collect();
     names.dedup();
     names
 }

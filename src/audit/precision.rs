@@ -11,6 +11,7 @@ use super::quantised_rows::RowsError;
 use super::yardstick::Yardstick;
 use super::{Class, Finding, Judgement, LocalError};
 use crate::backend::{Arithmetic, Matrix, ReferenceWeight};
+use crate::capture::place_name;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Graph, Operation, Site, SiteId};
 use crate::model::quant::scale_elements;
@@ -364,11 +365,7 @@ impl Audit<'_> {
             sites.filter_map(|id| self.graph.sites.get(id as usize)).map(|site| (site.layer, site.point)).collect();
         places.sort_unstable();
         places.dedup();
-        let name = |(layer, point): (Option<u32>, &str)| match layer {
-            Some(layer) => format!("layers.{layer}.{point}"),
-            None => point.to_owned(),
-        };
-        places.into_iter().map(name).collect()
+        places.into_iter().map(|(layer, point)| place_name(layer, point)).collect()
     }
 }
 

@@ -7,5 +7,5 @@ mod selection;
 
 pub use imported::Imported;
 pub use plan::{Plan, Status, weight_ref};
-pub use points::{Point, Scope, Side, vocabulary, vocabulary_hash};
+pub use points::{Point, Scope, Side, place_name, vocabulary, vocabulary_hash};
 pub use selection::{Layers, Names, Positions, Selection};

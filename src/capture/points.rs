@@ -150,6 +150,11 @@ fn hash_of(points: &[Point]) -> [u8; 32] {
     hasher.finalize().into()
 }
 
+/// The name of a place: `layers.3.ffn_out`, or `logits` outside the layers.
+pub fn place_name(layer: Option<u32>, point: &str) -> String {
+    layer.map_or_else(|| point.to_owned(), |layer| format!("layers.{layer}.{point}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

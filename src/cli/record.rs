@@ -19,7 +19,7 @@ use crate::graph::SiteId;
 use crate::model::{Model, Overrides};
 use crate::open::hex;
 use crate::record::RunV1;
-use crate::recorder::{Recorder, expected_weight_bytes};
+use crate::recorder::{Recorder, Untraced, expected_weight_bytes};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -81,6 +81,12 @@ pub struct Record {
     /// Keep the values of the weights, and the scales of quantised ones
     #[arg(long, requires = "weights")]
     weight_values: bool,
+    /// Run once more without recording, first, and write into the trace whether every step has the same logits
+    ///
+    /// Tracing must not change a result. The run's end says `equal` or `different`, bit for bit, and the exit status is 1
+    /// where they differ. Costs a second run.
+    #[arg(long, conflicts_with = "untraced")]
+    prove: bool,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -221,6 +227,8 @@ impl Record {
         let weights = if self.weights { expected_weight_bytes(model, self.weight_values) } else { 0 };
         self.check_space(out, plan.expected_bytes().saturating_add(weights))?;
         let hash = model.hash()?;
+        let expected =
+            if self.prove { Some(forward.generate(request, &mut Steps::default())?.fingerprints) } else { None };
         let (writer, labels) = open_out(out)?;
         let given = Given {
             label: self.label(&labels)?,
@@ -232,14 +240,18 @@ impl Record {
         let run = identity(model, &hash, &forward.identity(), given)?;
         let interrupt = Interrupt::watch()?;
         let recorder = self.begin(writer, &run, plan, model, &interrupt)?;
-        let mut recording = Recording::new(recorder, request, interrupt, self.on_write_error);
+        let mut recording = Recording::new(recorder, request, interrupt, self.on_write_error, expected);
         let generated = forward.generate(request, &mut recording).and_then(|generation| {
             model.check_unchanged()?;
             Ok(generation)
         });
         let recorded = recording.finish(generated)?;
         self.report(out, &run.label, &hex(&run.run_id), &recorded, prompt)?;
-        Ok(if recorded.interrupted || recorded.summary.is_err() { 3 } else { 0 })
+        Ok(match recorded.untraced {
+            Untraced::Different => 1,
+            _ if recorded.interrupted || recorded.summary.is_err() => 3,
+            _ => 0,
+        })
     }
 
     /// Begins the run, with the model's weights where they are wanted.
@@ -285,12 +297,18 @@ impl Record {
         } else if recorded.interrupted {
             note("interrupted: the run was sealed with the steps that were complete");
         }
+        if recorded.untraced == Untraced::Different {
+            note(
+                "the logits differ from those of the run without recording: what was recorded is not what the model does",
+            );
+        }
         if self.json {
             return print(&json(&serde_json::json!({
                 "file": out.display().to_string(),
                 "label": label,
                 "run": run,
                 "interrupted": recorded.interrupted,
+                "untraced": recorded.untraced.name(),
                 "sealed": summary.is_some(),
                 "error": error.map(ToString::to_string),
                 "steps": summary.map(|summary| summary.steps),
@@ -313,6 +331,9 @@ impl Record {
                 bytes_text(summary.tensor_bytes),
                 bytes_text(summary.file_bytes)
             );
+        }
+        if recorded.untraced == Untraced::Equal {
+            lines += "without recording: the same logits in every step, bit for bit\n";
         }
         print(&(lines + &generated_lines(generation, text.as_deref())))
     }

@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::file::FileStorage;
 use crate::forward::{Generation, Observer, Request, StepReport, Wanted};
 use crate::graph::SiteId;
-use crate::recorder::{Outcome, Recorder, Summary};
+use crate::recorder::{Outcome, Recorder, Summary, Untraced};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::Range;
 
@@ -30,6 +30,8 @@ pub struct Recording {
     /// What was generated so far.
     generation: Generation,
     keep_tokens: bool,
+    /// Fingerprints of every step's logits in a pass without recording, where there was one.
+    expected: Option<Vec<u64>>,
     /// The write error that the run outlived.
     lost: Option<Error>,
 }
@@ -42,15 +44,18 @@ pub struct Recorded {
     pub summary: Result<Summary>,
     /// Whether a signal ended the run.
     pub interrupted: bool,
+    /// What the logits are to those of a pass without recording.
+    pub untraced: Untraced,
 }
 
 impl Recording {
-    /// Records what `request` comes to.
+    /// Records what `request` comes to; without recording, its steps' logits had the fingerprints `expected`.
     pub fn new(
         recorder: Recorder<FileStorage>,
         request: &Request<'_>,
         interrupt: Interrupt,
         on_write_error: OnWriteError,
+        expected: Option<Vec<u64>>,
     ) -> Self {
         Recording {
             recorder,
@@ -60,6 +65,7 @@ impl Recording {
             steps: request.generate.max(1),
             generation: Generation { tokens: Vec::new(), fingerprints: Vec::new() },
             keep_tokens: request.generate > 0,
+            expected,
             lost: None,
         }
     }
@@ -68,8 +74,10 @@ impl Recording {
     ///
     /// # Errors
     /// What ended the run; what ended the recording, where the run is not to go on without it.
-    pub fn finish(self, generated: Result<Generation>) -> Result<Recorded> {
+    pub fn finish(mut self, generated: Result<Generation>) -> Result<Recorded> {
         self.bar.finish_and_clear();
+        let untraced = compared(self.expected.as_deref(), &self.generation.fingerprints);
+        self.recorder.set_untraced(untraced);
         let outcome = generated.as_ref().map_or_else(Outcome::of, |_| Outcome::Finished);
         let summary = match self.lost {
             Some(error) => Err(error),
@@ -83,7 +91,8 @@ impl Recording {
                 Err(error)
             }
             summary => {
-                Ok(Recorded { generation: self.generation, summary, interrupted: outcome == Outcome::Interrupted })
+                let interrupted = outcome == Outcome::Interrupted;
+                Ok(Recorded { generation: self.generation, summary, interrupted, untraced })
             }
         }
     }
@@ -133,8 +142,38 @@ impl Observer for Recording {
     }
 }
 
+/// Every step that was recorded, against the same step of a pass without recording.
+fn compared(expected: Option<&[u64]>, recorded: &[u64]) -> Untraced {
+    match expected {
+        Some(expected) if !recorded.is_empty() => {
+            if expected.starts_with(recorded) {
+                Untraced::Equal
+            } else {
+                Untraced::Different
+            }
+        }
+        _ => Untraced::NotCompared,
+    }
+}
+
 fn progress(request: &Request<'_>) -> ProgressBar {
     let bar = ProgressBar::new(request.generate.max(1) as u64);
     let style = ProgressStyle::with_template("recording {bar:30} step {pos}/{len} {elapsed}");
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_step_that_differs_is_a_difference_and_no_step_is_no_comparison() {
+        let expected = Some(&[1, 2, 3][..]);
+        assert_eq!(compared(expected, &[1, 2, 3]), Untraced::Equal);
+        assert_eq!(compared(expected, &[1, 2]), Untraced::Equal, "the run was interrupted");
+        assert_eq!(compared(expected, &[1, 2, 4]), Untraced::Different);
+        assert_eq!(compared(expected, &[1, 2, 3, 4]), Untraced::Different);
+        assert_eq!(compared(expected, &[]), Untraced::NotCompared);
+        assert_eq!(compared(None, &[1]), Untraced::NotCompared);
+    }
 }

@@ -3,6 +3,7 @@
 
 use super::answer::Answer;
 use super::comparison::Comparison;
+use super::likeness::Relation;
 use super::rules::Rules;
 use super::ruling::Rulings;
 use super::verdict::{Judge, Verdict};
@@ -92,9 +93,12 @@ impl Assessment {
 
     /// Whether a divergence rests on more than a tolerance: on an audit, a baseline, or a place that one run lacks.
     pub fn is_proven(&self) -> bool {
-        let Comparison { verdict, judged_by, first_divergence, .. } = &self.comparison;
+        let Comparison { verdict, judged_by, first_divergence, baseline, relation, .. } = &self.comparison;
         let lacking = first_divergence.as_ref().is_some_and(|first| first.site.is_none());
-        *verdict == Verdict::Diverged && (lacking || matches!(judged_by, Some(Judge::Audit | Judge::Baseline)))
+        // A twin baseline signs as twins: its verdict is a baseline's all the same.
+        let by_baseline = baseline.is_some() && *relation != Relation::Twins;
+        let beyond_tolerance = by_baseline || matches!(judged_by, Some(Judge::Audit | Judge::Baseline));
+        *verdict == Verdict::Diverged && (lacking || beyond_tolerance)
     }
 
     /// Whether no values were kept of any row that differs: errors are lower bounds then, from norms.

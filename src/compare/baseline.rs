@@ -1,6 +1,7 @@
 //! A third run that is known to be right, at the target's precision: how much further from the reference is the target?
 //! docs/decisions/baseline.md has the measurements behind the limit.
 
+use super::comparison::Comparison;
 use super::likeness::{Relation, unlike, weights_of_other_type};
 use super::pairing::{Pairing, SitePair};
 use super::site::{SiteComparison, compare_sites};
@@ -34,7 +35,15 @@ impl Relative {
     pub fn ratio(self) -> f64 {
         if self.target == self.baseline { 1.0 } else { self.target / self.baseline }
     }
+
+    /// Whether the ratio is an estimate: of enough elements, and no quotient of noise and nothing.
+    fn is_judged(self) -> bool {
+        self.elements >= ELEMENTS && (self.baseline > 0.0 || self.target > NOISE)
+    }
 }
+
+/// Error of rows that right runs have in f32: beside a baseline that is equal to the reference, no more than that is noise.
+const NOISE: f64 = 1e-5;
 
 /// A run that is known to be right, beside a comparison.
 #[derive(Debug)]
@@ -90,14 +99,40 @@ impl Baseline {
     pub(super) fn first_beyond(&self) -> (Option<(usize, f64)>, bool) {
         let Some(limit) = self.limit else { return (None, false) };
         let judged = self.sites.iter().enumerate().filter_map(|(at, site)| Some((at, (*site)?)));
-        let mut judged = judged.filter(|(_, site)| site.elements >= ELEMENTS && site.baseline > 0.0).peekable();
+        let mut judged = judged.filter(|(_, site)| site.is_judged()).peekable();
         let any = judged.peek().is_some();
         (judged.map(|(at, site)| (at, site.ratio())).find(|(_, ratio)| *ratio > limit), any)
     }
 
+    /// The first place of `pairing` that a pass would rest on nothing at: rows of which are not in `direct`, the comparison
+    /// of this run with the target, or, where errors against the reference decide, have none. A place at which the target
+    /// is equal to the reference in every bit needs no baseline.
+    pub(super) fn first_gap(
+        &self,
+        pairing: &Pairing,
+        compared: &[SiteComparison],
+        direct: &Comparison,
+    ) -> Option<usize> {
+        let known: BTreeMap<_, _> = direct
+            .pairing
+            .iter()
+            .flat_map(|pairing| &pairing.sites)
+            .map(|site| (place(site), positions(site)))
+            .collect();
+        let covered = |site: &SitePair| known.get(&place(site)).is_some_and(|known| positions(site).is_subset(known));
+        let by_ratio = direct.tolerance.floor;
+        let is_gap = |(at, (site, ours)): (usize, (&SitePair, &SiteComparison))| {
+            let equal = !ours.differs() && site.missing.is_empty() && site.uneven.is_empty();
+            let measured = !by_ratio || self.sites.get(at).is_some_and(Option::is_some);
+            let known = equal || covered(site) && measured;
+            (!known).then_some(at)
+        };
+        pairing.sites.iter().zip(compared).enumerate().find_map(is_gap)
+    }
+
     /// The largest ratio that was judged.
     pub fn largest(&self) -> Option<f64> {
-        let judged = self.sites.iter().flatten().filter(|site| site.elements >= ELEMENTS && site.baseline > 0.0);
+        let judged = self.sites.iter().flatten().filter(|site| site.is_judged());
         judged.map(|site| site.ratio()).reduce(f64::max)
     }
 }
@@ -124,6 +159,12 @@ fn place(site: &SitePair) -> Place {
     (site.layer, site.point.clone(), site.occurrence)
 }
 
+/// Positions at which either run has a row.
+fn positions(site: &SitePair) -> BTreeSet<u32> {
+    let rows = site.rows.iter().map(|row| row.position);
+    rows.chain(site.missing.iter().copied()).chain(site.uneven.iter().copied()).collect()
+}
+
 /// Positions by place that both pairings have.
 fn shared(ours: &Pairing, theirs: &Pairing) -> BTreeMap<Place, BTreeSet<u32>> {
     let positions = |site: &SitePair| site.rows.iter().map(|row| row.position).collect::<BTreeSet<u32>>();
@@ -138,5 +179,19 @@ fn keep(pairing: &mut Pairing, shared: &BTreeMap<Place, BTreeSet<u32>>) {
     for site in &mut pairing.sites {
         let wanted = shared.get(&place(site));
         site.rows.retain(|row| wanted.is_some_and(|wanted| wanted.contains(&row.position)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a right run has and the target has not is infinitely further off; a last place of f32 is not.
+    #[test]
+    fn a_baseline_without_error_judges_what_is_more_than_noise() {
+        let at = |baseline, target, elements| Relative { baseline, target, elements };
+        assert!(at(0.0, 0.5, ELEMENTS).is_judged() && at(0.0, 0.5, ELEMENTS).ratio().is_infinite());
+        assert!(at(0.1, 0.0, ELEMENTS).is_judged() && !at(0.0, 1e-7, ELEMENTS).is_judged());
+        assert!(!at(0.0, 0.5, ELEMENTS - 1).is_judged());
     }
 }

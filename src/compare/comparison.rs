@@ -129,22 +129,54 @@ impl Comparison {
     }
 
     /// The same comparison, judged by `baseline`: a run that is known to be right, at the target's precision. A twin of the
-    /// target is compared with it directly; of another one, the errors against the reference are.
+    /// target is compared with it directly; of another one, the errors against the reference are. A baseline that cannot be
+    /// compared decides nothing, and one that lacks rows of the comparison clears nothing.
     ///
     /// # Errors
-    /// NotComparable, where the baseline has no rows in common with the others; otherwise those of reading.
+    /// Those of reading.
     pub fn with_baseline(mut self, baseline: &RunRef) -> Result<Self> {
-        let Some(pairing) = &self.pairing else { return Ok(self) };
-        let measured = Baseline::measure(baseline.clone(), pairing, &self.sites)?;
+        // What was refused, by `--strict` for one, stays so.
+        let Some(pairing) = self.pairing.as_ref().filter(|_| !self.sites.is_empty()) else { return Ok(self) };
+        let measured = match Baseline::measure(baseline.clone(), pairing, &self.sites) {
+            Ok(measured) => measured,
+            Err(error) if error.kind() == ErrorKind::NotComparable => {
+                self.leave_undecided(format!("by the baseline: {error}"));
+                return Ok(self);
+            }
+            Err(error) => return Err(error),
+        };
         if self.relation != Relation::Twins {
             let direct = Comparison::new(baseline.clone(), pairing.target.clone(), None, false)?;
             if direct.verdict == Verdict::NotComparable {
-                return Err(Error::new(ErrorKind::NotComparable, format!("by the baseline: {}", direct.reason)));
+                self.leave_undecided(format!("by the baseline: {}", direct.reason));
+            } else {
+                let gap = measured.first_gap(pairing, &self.sites, &direct);
+                self.judge_by(&measured, direct);
+                self.keep_open(&measured, gap);
             }
-            self.judge_by(&measured, direct);
         }
         self.baseline = Some(measured);
         Ok(self)
+    }
+
+    fn leave_undecided(&mut self, reason: String) {
+        (self.verdict, self.reason) = (Verdict::Undecided, reason);
+        (self.judged_by, self.first_divergence) = (Some(Judge::Baseline), None);
+    }
+
+    /// A baseline that says nothing of a place, `gap`, clears no run; what it found elsewhere stands.
+    fn keep_open(&mut self, baseline: &Baseline, gap: Option<usize>) {
+        if self.verdict != Verdict::WithinTolerance {
+            return;
+        }
+        let Some(pair) = gap.and_then(|at| self.pairing.as_ref()?.sites.get(at)) else { return };
+        let label = &baseline.run.view().identity.label;
+        let place = pair.name();
+        self.leave_undecided(format!(
+            "the baseline `{label}` says nothing of {place}: it lacks rows of it, or their values; record it as the target \
+             was; where it can be compared: {}",
+            self.reason
+        ));
     }
 
     /// Takes the verdict of the comparison with the baseline, or that of the noise ratio.

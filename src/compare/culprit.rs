@@ -6,7 +6,7 @@ use super::site::SiteComparison;
 use super::tolerance::Tolerance;
 use super::worst::Worst;
 use crate::error::Result;
-use crate::record::SiteV1;
+use crate::open::RunRef;
 
 /// A place is blamed with this many times the error of its inputs, where those are noise.
 const INHERITED: f64 = 10.0;
@@ -64,17 +64,10 @@ impl Places<'_> {
     /// The error of a place; infinite where rows are missing on one side or have another width.
     fn distance(&self, at: usize) -> f64 {
         match (self.pairing.sites.get(at), self.sites.get(at)) {
-            (Some(pair), _) if !pair.missing.is_empty() || self.is_uneven(pair) => f64::INFINITY,
+            (Some(pair), _) if !pair.missing.is_empty() || self.pairing.is_uneven(pair) => f64::INFINITY,
             (_, Some(site)) => self.tolerance.distance(site),
             _ => 0.0,
         }
-    }
-
-    /// Other engines' dumps may have padded rows; own ones have not.
-    fn is_uneven(&self, pair: &SitePair) -> bool {
-        let imported =
-            [&self.pairing.reference, &self.pairing.target].iter().any(|run| run.view().identity.kind == "import");
-        !pair.uneven.is_empty() && !imported
     }
 
     fn numbers(&self) -> std::ops::Range<usize> {
@@ -90,7 +83,7 @@ impl Places<'_> {
     pub(super) fn first_differing(&self) -> Option<usize> {
         let differs = |at: &usize| {
             let site = self.sites.get(*at).is_some_and(SiteComparison::differs);
-            site || self.pairing.sites.get(*at).is_some_and(|pair| self.is_uneven(pair))
+            site || self.pairing.sites.get(*at).is_some_and(|pair| self.pairing.is_uneven(pair))
         };
         self.numbers().find(differs)
     }
@@ -121,7 +114,7 @@ impl Places<'_> {
             input.missing.is_empty() && (broken || !site.differs() || !self.tolerance.floor && below)
         };
         // A place that is no number is the first that exceeds the tolerance: its inputs are within it.
-        pair.unseen.is_empty() && pair.inputs.iter().all(small)
+        pair.has_all_inputs() && pair.inputs.iter().all(small)
     }
 
     /// What an input's error may become: softmax makes a relative error of an absolute one.
@@ -139,7 +132,7 @@ impl Places<'_> {
         if let Some(other) = &pair.other_operation {
             notes.push(format!("{other} (reference: {})", pair.operation));
         }
-        if self.is_uneven(pair) {
+        if self.pairing.is_uneven(pair) {
             notes.push("rows of other width than in the reference".to_owned());
         }
         Some(Divergence {
@@ -165,10 +158,7 @@ impl Places<'_> {
         }
         let lost = |input: &&SitePair| site.first_differing.is_some_and(|position| input.missing.contains(&position));
         let inputs = pair.inputs.iter().filter_map(|at| self.pairing.sites.get(*at));
-        let lost = inputs.filter(lost).map(|input| match input.layer() {
-            Some(layer) => format!("layers.{layer}.{}", input.point),
-            None => input.point.clone(),
-        });
+        let lost = inputs.filter(lost).map(SitePair::name);
         pair.unseen.iter().cloned().chain(lost).collect()
     }
 }
@@ -180,15 +170,20 @@ pub(super) fn with_worst(pairing: &Pairing, found: Option<Divergence>) -> Result
     Ok(Some(Divergence { worst: Worst::of(pairing, site, found.position)?, ..found }))
 }
 
+/// Layers of the model of a run that was recorded; an import holds what was dumped, which may be a part.
+fn layers(run: &RunRef) -> Option<i32> {
+    let identity = &run.view().identity;
+    let said = identity.hyper_parameters.iter().filter(|_| identity.kind != "import").find(|pair| pair.key == "layers");
+    said?.value.parse().ok()
+}
+
 /// Where one run has more layers, what differs first behind the last common one does so for the lack of the next.
 pub(super) fn whole_layer(pairing: &Pairing, culprit: Divergence) -> Divergence {
-    let (reference, target) = (&pairing.reference.view().plan.sites, &pairing.target.view().plan.sites);
-    let depth = |sites: &[SiteV1]| sites.iter().map(|site| site.layer + 1).max().unwrap_or(0);
-    let (r, t) = (depth(reference), depth(target));
-    if r == t || culprit.layer.is_some() || r.min(t) == 0 || culprit.point == "tok_embed" || culprit.point == "embed" {
+    let (Some(r), Some(t)) = (layers(&pairing.reference), layers(&pairing.target)) else { return culprit };
+    if r == t || culprit.layer.is_some() || r.min(t) <= 0 || culprit.point == "tok_embed" || culprit.point == "embed" {
         return culprit;
     }
-    let deeper = if r > t { reference } else { target };
+    let deeper = &if r > t { &pairing.reference } else { &pairing.target }.view().plan.sites;
     let first = deeper
         .iter()
         .filter(|site| site.layer == r.min(t) && !site.operation.is_empty())

@@ -1,5 +1,6 @@
 //! How much of a place's error comes from its inputs, estimated from the errors alone. docs/comparing.md has the formulas.
 
+use super::metrics::Sums;
 use super::pairing::SitePair;
 use super::site::SiteComparison;
 
@@ -20,22 +21,23 @@ impl Inheritance {
     /// Error of the result over what it inherited; `None` where it inherited none.
     pub fn amplification(&self, site: &SiteComparison) -> Option<f64> {
         let inherited = self.inherited.filter(|inherited| *inherited > 0.0)?;
-        site.sums.rel_l2().map(|error| error / inherited)
+        site.known()?.rel_l2().map(|error| error / inherited)
     }
 
     /// The estimate for place `at`.
     fn estimated(pairs: &[SitePair], sites: &[SiteComparison], at: usize) -> Self {
         let (Some(pair), Some(site)) = (pairs.get(at), sites.get(at)) else { return Inheritance::default() };
-        if !pair.unseen.is_empty() || pair.inputs.is_empty() && pair.operation.is_empty() {
+        let Some(all) = site.known().filter(|_| pair.has_all_inputs()) else {
             return Inheritance::default();
-        }
+        };
         let share = |input: &usize| {
-            let input = sites.get(*input)?;
-            Some((gain(&pair.operation, input, site)? * input.sums.rel_l2()?).powi(2))
+            let input = sites.get(*input)?.known()?;
+            Some((gain(&pair.operation, input, all)? * input.rel_l2()?).powi(2))
         };
         let squares = pair.inputs.iter().map(share).sum::<Option<f64>>();
-        let inherited = squares.map(f64::sqrt).filter(|inherited| inherited.is_finite());
-        let own = |inherited: f64| Some((site.sums.rel_l2()?.powi(2) - inherited * inherited).max(0.0).sqrt());
+        // A sum of nothing is -0.
+        let inherited = squares.map(|squares| squares.sqrt() + 0.0).filter(|inherited| inherited.is_finite());
+        let own = |inherited: f64| Some((all.rel_l2()?.powi(2) - inherited * inherited).max(0.0).sqrt());
         let introduced = inherited.and_then(own).filter(|introduced| introduced.is_finite());
         Inheritance { inherited, introduced, measured: false }
     }
@@ -43,11 +45,11 @@ impl Inheritance {
 
 /// What becomes of a relative error: in a sum each part counts by its size against the result's, elsewhere relative errors
 /// stay what they are. `None` where the result is 0.
-fn gain(operation: &str, input: &SiteComparison, output: &SiteComparison) -> Option<f64> {
+fn gain(operation: &str, input: &Sums, output: &Sums) -> Option<f64> {
     if !["add", "sum", "bias"].contains(&operation) {
         return Some(1.0);
     }
-    let (part, whole) = (input.sums.reference_squares.sqrt(), output.sums.reference_squares.sqrt());
+    let (part, whole) = (input.reference_squares.sqrt(), output.reference_squares.sqrt());
     (whole > 0.0).then(|| part / whole)
 }
 
@@ -59,7 +61,6 @@ pub(super) fn estimate(pairs: &[SitePair], sites: &[SiteComparison]) -> Vec<Inhe
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::Sums;
     use crate::stats::Moments;
 
     /// A place whose reference has this norm and whose error is that share of it.

@@ -22,7 +22,8 @@ pub struct LogitsMetrics {
 }
 
 impl LogitsMetrics {
-    /// Metrics of two logits rows; `None` where a value is nonfinite or there are fewer than two.
+    /// Metrics of two logits rows; `None` where a value is nonfinite or there are fewer than two, and where logits are so
+    /// far apart that f64 has no number for the divergence.
     pub fn of<E: Element>(reference: &[E], target: &[E]) -> Option<Self> {
         if reference.len() < 2 || !finite(reference) || !finite(target) {
             return None;
@@ -32,7 +33,7 @@ impl LogitsMetrics {
         let bar = target[chosen].wide();
         let above = |(id, value): (usize, &E)| value.wide() > bar || (value.wide() == bar && id < chosen);
         Some(LogitsMetrics {
-            kl_divergence: kl_divergence(reference, target),
+            kl_divergence: kl_divergence(reference, target)?,
             top1_equal: top_t[0] == chosen,
             top10_overlap: overlap(&top_r, &top_t),
             rank: target.iter().enumerate().filter(|pair| above(*pair)).count() as u32,
@@ -68,14 +69,15 @@ fn gap<E: Element>(row: &[E], top: &[usize]) -> Option<f64> {
     Some(row.get(*top.first()?)?.wide() - row.get(*top.get(1)?)?.wide())
 }
 
-fn kl_divergence<E: Element>(reference: &[E], target: &[E]) -> f64 {
+fn kl_divergence<E: Element>(reference: &[E], target: &[E]) -> Option<f64> {
     let (norm_r, norm_t) = (log_sum_exp(reference), log_sum_exp(target));
     let term = |(r, t): (&E, &E)| {
         let (log_p, log_q) = (r.wide() - norm_r, t.wide() - norm_t);
         log_p.exp() * (log_p - log_q)
     };
+    let sum: f64 = reference.iter().zip(target).map(term).sum();
     // Rounding can leave a tiny negative sum where both are equal.
-    reference.iter().zip(target).map(term).sum::<f64>().max(0.0)
+    sum.is_finite().then(|| sum.max(0.0))
 }
 
 #[cfg(test)]
@@ -89,5 +91,11 @@ mod tests {
         assert!((metrics.kl_divergence - (2f64.ln() - 3f64.ln() / 2.0)).abs() < 1e-7, "f32 holds ln 3 to 1e-7");
         assert_eq!((metrics.top1_equal, metrics.rank, metrics.reference_gap), (false, 1, 0.0));
         assert_eq!(LogitsMetrics::of(&[1.0, f32::NAN], &[1.0, 2.0]), None);
+    }
+
+    /// The lowest logit is further from the highest than f64 can say.
+    #[test]
+    fn a_divergence_that_overflows_is_no_number() {
+        assert_eq!(LogitsMetrics::of(&[f64::MAX, f64::MIN], &[f64::MAX, f64::MIN]), None);
     }
 }

@@ -9,6 +9,7 @@ mod criterion;
 mod culprit;
 mod element;
 mod inheritance;
+mod joint;
 mod likeness;
 mod logits;
 mod metrics;

@@ -2,7 +2,7 @@
 //! with its reason. Rows of one slot are compared where both runs chose the same experts.
 
 use super::rows::{Row, RunRows, SiteRows};
-use crate::capture::{Scope, Status, vocabulary};
+use crate::capture::{Scope, Status, place_name, vocabulary};
 use crate::error::{Error, ErrorKind, Result};
 use crate::open::RunRef;
 use crate::record::SiteV1;
@@ -49,6 +49,16 @@ impl SitePair {
     pub fn layer(&self) -> Option<u32> {
         u32::try_from(self.layer).ok()
     }
+
+    /// `layers.3.ffn_out`, or `logits`.
+    pub fn name(&self) -> String {
+        place_name(self.layer(), &self.point)
+    }
+
+    /// Whether all that the operation reads is known, and compared: a plan without operations says nothing of it.
+    pub(super) fn has_all_inputs(&self) -> bool {
+        self.unseen.is_empty() && !(self.inputs.is_empty() && self.operation.is_empty())
+    }
 }
 
 /// Two rows of one place and one token.
@@ -62,6 +72,13 @@ pub struct RowPair {
     pub reference: Row,
     /// The target's row.
     pub target: Row,
+}
+
+impl RowPair {
+    /// Whether the rows have other counts of finite values: without values the statistics alone prove it.
+    pub(super) fn is_finite_elsewhere(&self) -> bool {
+        self.reference.moments.count != self.target.moments.count
+    }
 }
 
 /// Rows that were left out for one reason.
@@ -96,6 +113,12 @@ impl Pairing {
     pub fn new(reference: RunRef, target: RunRef) -> Result<Self> {
         let (reference, target) = rayon::join(|| RunRows::read(reference), || RunRows::read(target));
         Self::of(&reference?, &target?)
+    }
+
+    /// Whether rows of other widths at a place are a difference: other engines' dumps may have padded rows, own ones not.
+    pub fn is_uneven(&self, pair: &SitePair) -> bool {
+        let imported = [&self.reference, &self.target].iter().any(|run| run.view().identity.kind == "import");
+        !pair.uneven.is_empty() && !imported
     }
 
     /// Lines the rows of two runs up.
@@ -197,18 +220,16 @@ fn unseen(plan: &[SiteV1], site: &SiteV1, compared: &dyn Fn(u32) -> bool) -> Vec
     let mut open: Vec<u32> = site.inputs.clone();
     while let Some(number) = open.pop() {
         let Some(input) = plan.get(number as usize).filter(|_| !compared(number)) else { continue };
-        if found.insert((input.ordinal, input.occurrence), place_name(input.layer, &input.point)).is_none() {
+        if found
+            .insert((input.ordinal, input.occurrence), place_name(u32::try_from(input.layer).ok(), &input.point))
+            .is_none()
+        {
             open.extend(&input.inputs);
         }
     }
     let mut names: Vec<String> = found.into_values().collect();
     names.dedup();
     names
-}
-
-/// `layers.3.ffn_out`, or `logits`.
-fn place_name(layer: i32, point: &str) -> String {
-    if layer < 0 { point.to_owned() } else { format!("layers.{layer}.{point}") }
 }
 
 fn rows_of(rows: &RunRows, site: u32) -> u64 {

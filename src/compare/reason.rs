@@ -3,6 +3,7 @@
 use super::comparison::Comparison;
 use super::culprit::Divergence;
 use super::likeness::Relation;
+use super::pairing::RowPair;
 use super::site::SiteComparison;
 use super::verdict::Verdict;
 
@@ -82,7 +83,9 @@ impl Comparison {
             Some(rel_l2) => format!("{place} is {rel_l2:.2e} off, above {limit}"),
             None if pair.is_some_and(|pair| !pair.missing.is_empty()) => format!("{place} is missing in one run"),
             None if pair.is_some_and(|pair| !pair.uneven.is_empty()) => format!("{place} has rows of another width"),
-            None if site.is_some_and(|site| site.sums.disagreeing > 0) => {
+            None if site.is_some_and(|site| site.sums.disagreeing > 0)
+                || pair.is_some_and(|pair| pair.rows.iter().any(RowPair::is_finite_elsewhere)) =>
+            {
                 format!("{place} has nonfinite values in one run only")
             }
             None if site.is_some() => format!("{place} has a row of zeros in one run only"),

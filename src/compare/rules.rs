@@ -2,7 +2,7 @@
 
 use super::criterion::{Criterion, Passes};
 use super::pairing::SitePair;
-use crate::capture::{Layers, Scope, vocabulary};
+use crate::capture::{Layers, Scope, place_name, vocabulary};
 use crate::error::{Error, ErrorKind, Result, nearest};
 use globset::{Glob, GlobMatcher};
 use serde::Deserialize;
@@ -268,9 +268,4 @@ fn impossible(pattern: &str) -> String {
         _ => "places are named layers.N.POINT or POINT, by schema/capture-points.toml".to_owned(),
     };
     format!("`{pattern}` fits no capture point: {hint}")
-}
-
-/// `layers.3.ffn_out`, or `logits`.
-pub(super) fn place_name(layer: Option<u32>, point: &str) -> String {
-    layer.map_or_else(|| point.to_owned(), |layer| format!("layers.{layer}.{point}"))
 }

@@ -92,6 +92,8 @@ pub struct Rulings {
     pub uncovered_exceeding: Vec<usize>,
     /// Those of them of which no values were kept, and that differ.
     pub uncovered_unknown: Vec<usize>,
+    /// Those of them that differ, where the verdict without rules is that it cannot be told.
+    pub uncovered_undecided: Vec<usize>,
 }
 
 impl Rulings {
@@ -101,6 +103,8 @@ impl Rulings {
     /// Those of reading.
     pub fn of(rules: &Rules, comparison: &Comparison) -> Result<Self> {
         let places = comparison.pairing.as_ref().map_or(&[][..], |pairing| &pairing.sites);
+        let uneven = |site: &SitePair| comparison.pairing.as_ref().is_some_and(|pairing| pairing.is_uneven(site));
+        let has_rows = |site: &SitePair| !site.rows.is_empty() || !site.missing.is_empty() || uneven(site);
         let mut decided: Vec<Vec<usize>> = vec![Vec::new(); rules.rules.len()];
         let mut taken = vec![0; rules.rules.len()];
         let mut uncovered = Vec::new();
@@ -129,7 +133,13 @@ impl Rulings {
         let uncovered_exceeding = among(&|at| stands_out(comparison, at));
         let undecided = |at: usize| comparison.sites.get(at).is_some_and(|site| site.undecided_rows > 0);
         let uncovered_unknown = among(&undecided);
-        Ok(Rulings { rulings, uncovered, uncovered_exceeding, uncovered_unknown })
+        let open = matches!(comparison.verdict, Verdict::Undecided | Verdict::NotComparable);
+        let differs = |at: usize| {
+            let lacks = places.get(at).is_some_and(|site| !site.missing.is_empty() || uneven(site));
+            lacks || comparison.sites.get(at).is_some_and(SiteComparison::differs)
+        };
+        let uncovered_undecided = among(&|at| open && differs(at));
+        Ok(Rulings { rulings, uncovered, uncovered_exceeding, uncovered_unknown, uncovered_undecided })
     }
 
     /// Whether anything fails.
@@ -145,20 +155,18 @@ impl Rulings {
             Outcome::Unused => !ruling.rule.optional,
             Outcome::Holds | Outcome::Exceeded(_) => false,
         };
-        self.rulings.iter().any(open) || !self.uncovered_unknown.is_empty()
+        let uncovered = [&self.uncovered_unknown, &self.uncovered_undecided];
+        self.rulings.iter().any(open) || uncovered.iter().any(|places| !places.is_empty())
     }
 }
 
 /// Whether the verdict of a comparison, without rules, speaks against a place.
 pub fn stands_out(comparison: &Comparison, at: usize) -> bool {
-    let missing =
-        comparison.pairing.as_ref().and_then(|p| p.sites.get(at)).is_some_and(|site| !site.missing.is_empty());
+    let pairing = comparison.pairing.as_ref();
+    let lacks = |pairing: &Pairing, site: &SitePair| !site.missing.is_empty() || pairing.is_uneven(site);
+    let missing = pairing.is_some_and(|pairing| pairing.sites.get(at).is_some_and(|site| lacks(pairing, site)));
     let far = |site: &SiteComparison| comparison.tolerance.distance(site) > comparison.tolerance.value;
     comparison.verdict == Verdict::Diverged && (missing || comparison.sites.get(at).is_some_and(far))
-}
-
-fn has_rows(site: &SitePair) -> bool {
-    !site.rows.is_empty() || !site.missing.is_empty()
 }
 
 fn ruling(rule: &Rule, comparison: &Comparison, places: &[usize], taken: usize) -> Result<Ruling> {
@@ -213,6 +221,10 @@ fn measure(rule: &Rule, comparison: &Comparison, at: usize) -> Result<Measured> 
         let finding = Finding::Broken("rows are missing in one run");
         return Ok(Measured { site: at, position: Some(*position), finding });
     }
+    if let Some(position) = site.uneven.first().filter(|_| pairing.is_uneven(site)) {
+        let finding = Finding::Broken("rows of another width");
+        return Ok(Measured { site: at, position: Some(*position), finding });
+    }
     match rule.over {
         Over::Tensor => Ok(Measured { site: at, position: None, finding: of_tensor(rule, site, compared) }),
         Over::Row => of_rows(rule, pairing, site, at),
@@ -222,6 +234,8 @@ fn measure(rule: &Rule, comparison: &Comparison, at: usize) -> Result<Measured> 
 fn of_tensor(rule: &Rule, site: &SitePair, compared: &SiteComparison) -> Finding {
     let equal = compared.equal_rows == site.rows.len() as u64;
     match rule.metric.source {
+        // Moments are of finite values: without the others they would be a number of what is left.
+        Source::Moments(_) if site.rows.iter().any(RowPair::is_finite_elsewhere) => Finding::Broken(NONFINITE),
         Source::Moments(of) => finding(of(compared.reference, compared.target), equal, false),
         Source::Metric(_) if compared.undecided_rows > 0 => Finding::Unknown(NO_VALUES),
         Source::Metric(metric) => {
@@ -263,6 +277,7 @@ fn of_row(rule: &Rule, pair: &RowPair, row: &RowComparison) -> Finding {
     let equal = pair.reference.fingerprint == pair.target.fingerprint;
     let broken = row.sums.is_some_and(|sums| sums.disagreeing > 0);
     match rule.metric.source {
+        Source::Moments(_) if pair.is_finite_elsewhere() => Finding::Broken(NONFINITE),
         Source::Moments(of) => finding(of(pair.reference.moments, pair.target.moments), equal, false),
         Source::Metric(_) if row.sums.is_none() && !equal => Finding::Unknown(NO_VALUES),
         Source::Metric(metric) => finding(metric.number(row), equal, broken),
@@ -270,13 +285,14 @@ fn of_row(rule: &Rule, pair: &RowPair, row: &RowComparison) -> Finding {
 }
 
 const NO_VALUES: &str = "no values were kept";
+const NONFINITE: &str = "nonfinite values in one run only";
 const UNDEFINED: &str = "the metric is not defined there";
 
 /// A metric's value; equal rows pass whatever is asked, also where there is no number for them.
 fn finding(value: Option<f64>, equal: bool, broken: bool) -> Finding {
     match value.filter(|value| !value.is_nan()) {
         Some(value) => Finding::Value(value),
-        None if broken => Finding::Broken("nonfinite values in one run only"),
+        None if broken => Finding::Broken(NONFINITE),
         None if equal => Finding::Equal,
         None => Finding::Unknown(UNDEFINED),
     }

@@ -22,8 +22,8 @@ pub struct SiteComparison {
     /// Rows that differ, and of which no values were kept.
     pub undecided_rows: u64,
     /// Error of the worst row over its norm, or over the median norm of the rows if that is larger: one bad row shows
-    /// among many good ones, and a row of almost nothing does not shout. Infinite for disagreeing nonfinite values and
-    /// for a row of zeros on one side only; for rows without values a lower bound from their norms.
+    /// among many good ones, and a row of almost nothing does not shout. Infinite for disagreeing nonfinite values,
+    /// which other counts of finite ones prove, and for a row of zeros on one side only; for rows without values a lower bound from their norms.
     pub worst_row: f64,
     /// Position of that row.
     pub worst_position: Option<u32>,
@@ -44,6 +44,13 @@ impl SiteComparison {
             return f64::INFINITY;
         }
         self.sums.rel_l2().unwrap_or(0.0)
+    }
+
+    /// The sums, where they are of every compared row; `None` where values of a row that differs were not kept, and where
+    /// no row is compared.
+    pub fn known(&self) -> Option<&Sums> {
+        let rows = self.equal_rows + self.tensor_rows;
+        Some(&self.sums).filter(|_| self.undecided_rows == 0 && rows > 0)
     }
 
     /// Whether any bit of any compared row differs.
@@ -156,6 +163,9 @@ impl Total {
 
     fn row_error(&self, pair: &RowPair, row: &RowComparison) -> f64 {
         let zero = |moments: Moments| moments.l2() == Some(0.0);
+        if pair.is_finite_elsewhere() {
+            return f64::INFINITY;
+        }
         if zero(pair.reference.moments) != zero(pair.target.moments) {
             return f64::INFINITY;
         }

@@ -32,11 +32,15 @@ impl Worst {
         let kept = |row: &&super::RowPair| row.reference.payload != 0 && row.target.payload != 0;
         let differing = site.rows.iter().filter(|row| row.reference.fingerprint != row.target.fingerprint).filter(kept);
         let (mut worst, mut largest): (Option<Worst>, f64) = (None, 0.0);
-        let (mut heads, mut channels) = (vec![0.0; site.heads as usize], Some(Vec::new()));
+        let (mut heads, mut channels) = (Vec::new(), Some(Vec::new()));
         for row in differing {
             let (reference, target) = comparer.values(site, row)?;
             let wanted = position.is_none_or(|position| position == row.position);
             let width = reference.len().checked_div(site.heads as usize).unwrap_or(0);
+            // A plan may say any number: a row has no more heads than elements.
+            if width > 0 {
+                heads.resize(site.heads as usize, 0.0);
+            }
             if let Some(sums) = channels.as_mut().filter(|sums| !sums.is_empty())
                 && sums.len() != reference.len()
             {

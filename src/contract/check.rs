@@ -11,18 +11,27 @@ use crate::open::RunRef;
 use crate::sql::{Session, Value, unknown_name};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::{cast, concat_batches};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema};
+use serde_saphyr::Spanned;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// The parameters that stand for two runs, and the columns of pairs.
 const PAIR: [&str; 2] = ["reference", "target"];
 
-/// Checks `contracts` over every run of `session`, each obligation with at most `shown` of its counterexamples.
+/// Checks `contracts` over every run of `session`, each obligation with at most `shown` of its counterexamples. Damage in
+/// what an obligation reads is its [`Outcome::Error`], and the others go on.
 ///
 /// # Errors
-/// Malformed, with file and line, for SQL of a contract that makes no sense, or would write; otherwise those of reading.
+/// Usage for two contracts of one id; Malformed, with file and line, for SQL of a contract that makes no sense, or would
+/// write; otherwise those of answering SQL, with contract, line, obligation and runs.
 pub async fn check(session: &Session, contracts: &[Contract], shown: usize) -> Result<Vec<Checked>> {
     let empty = Session::without_traces()?;
+    let mut ids = BTreeSet::new();
     for contract in contracts {
+        if !ids.insert(contract.id.value.as_str()) {
+            return Err(Error::usage(format!("the contract `{}` is named twice", contract.id.value)));
+        }
         plan(&empty, contract).await?;
     }
     let mut checked = Vec::with_capacity(contracts.len());
@@ -54,8 +63,13 @@ async fn plan(empty: &Session, contract: &Contract) -> Result<()> {
     Ok(())
 }
 
-/// The points and operations that an obligation needs are known ones.
+/// The points and operations that an obligation needs, and the runs that it is about, are known ones.
 fn check_names(contract: &Contract, obligation: &Obligation) -> Result<()> {
+    for (scope, id) in [(&contract.applies_to, &contract.id), (&obligation.applies_to, &obligation.id)] {
+        if let Some(message) = scope.unknown() {
+            return Err(contract.wrong(line(id), &message));
+        }
+    }
     let points: Vec<&str> = vocabulary().iter().map(|point| point.name.as_str()).collect();
     let needs = &obligation.needs;
     let points = needs.points().map(|name| ("capture point", name, points.as_slice()));
@@ -100,7 +114,8 @@ impl Checking<'_> {
             let subjects = match contract.pairs(obligation) {
                 None => self.session.set().runs().map(|run| vec![run]).collect(),
                 Some(pairs) => {
-                    let found = self.pairs(&pairs.sql).await?;
+                    let found = self.pairs(&pairs.sql).await;
+                    let found = found.map_err(|error| self.located(&pairs.sql, obligation, &[], &error))?;
                     if found.is_empty() {
                         let outcome = Outcome::Unmeasured(vec![pairs.otherwise.clone()]);
                         judged.push(verdict(obligation, &[], outcome));
@@ -109,7 +124,11 @@ impl Checking<'_> {
                 }
             };
             for runs in &subjects {
-                let outcome = self.judge(obligation, runs).await?;
+                let outcome = match self.judge(obligation, runs).await {
+                    Ok(outcome) => outcome,
+                    Err(error) if error.kind() == ErrorKind::Damaged => Outcome::Error(error.to_string()),
+                    Err(error) => return Err(error),
+                };
                 judged.push(verdict(obligation, runs, outcome));
             }
         }
@@ -142,7 +161,8 @@ impl Checking<'_> {
                     return Ok(outcome);
                 }
             }
-            match obligation.needs.supply(run)? {
+            let supply = obligation.needs.supply(run);
+            match supply.map_err(|error| self.located(&obligation.id, obligation, runs, &error))? {
                 Supply::Rows(gaps) => missing.extend(gaps),
                 Supply::NotApplicable(reason) => return Ok(Outcome::NotApplicable(reason)),
                 Supply::Nothing(gaps) => return Ok(Outcome::Unmeasured(gaps)),
@@ -150,15 +170,34 @@ impl Checking<'_> {
         }
         let parameters = self.parameters(obligation, runs);
         if let Some(gaps) = &obligation.needs.gaps {
-            missing.extend(self.sentences(gaps, &parameters).await?);
+            match self.sentences(gaps, &parameters).await {
+                Ok(sentences) => missing.extend(sentences),
+                Err(error) if error.kind() == ErrorKind::NotComparable => missing.push(error.to_string()),
+                Err(error) => return Err(self.located(gaps, obligation, runs, &error)),
+            }
         }
-        match self.falsify(obligation, &parameters).await {
-            Ok(found) if found.count > 0 => Ok(Outcome::Broken(found)),
-            Ok(_) if missing.is_empty() => Ok(Outcome::Held),
-            Ok(_) => Ok(Outcome::Unmeasured(missing)),
-            Err(error) if error.kind() == ErrorKind::NotComparable => Ok(Outcome::Unmeasured(vec![error.to_string()])),
-            Err(error) => Err(error),
+        let (mut found, end) = self.falsify(obligation, &parameters).await?;
+        match end {
+            Err(error) if error.kind() == ErrorKind::NotComparable => missing.push(error.to_string()),
+            Err(error) if error.kind() == ErrorKind::Damaged && found.count > 0 => found.cut = Some(error.to_string()),
+            Err(error) => return Err(self.located(&obligation.falsifier, obligation, runs, &error)),
+            Ok(()) => {}
         }
+        // Gaps and falsifier may have met the same.
+        missing.dedup();
+        Ok(match (found.count, missing.is_empty()) {
+            (1.., _) => Outcome::Broken(found),
+            (0, true) => Outcome::Held,
+            (0, false) => Outcome::Unmeasured(missing),
+        })
+    }
+
+    /// `error` with the contract's file and line, the obligation and the runs.
+    fn located<T>(&self, place: &Spanned<T>, obligation: &Obligation, runs: &[RunRef], error: &Error) -> Error {
+        let labels: Vec<&str> = runs.iter().map(|run| run.view().identity.label.as_str()).collect();
+        let of = if labels.is_empty() { String::new() } else { format!(" of {}", labels.join(" against ")) };
+        let message = format!("line {}: {}{of}: {error}", line(place), obligation.id.value);
+        Error::new(error.kind(), message).in_file(&self.contract.path)
     }
 
     /// The runs, as falsifiers name them, and the tolerances.
@@ -181,19 +220,36 @@ impl Checking<'_> {
         Ok(sentences)
     }
 
-    /// Counts every counterexample and keeps the first.
-    async fn falsify(&self, obligation: &Obligation, parameters: &[(String, Value)]) -> Result<Counterexamples> {
-        let mut answer = self.session.query(&obligation.falsifier.value, parameters).await?;
-        let schema = answer.schema();
+    /// Counts every counterexample and keeps the first; and how reading them ended.
+    async fn falsify(
+        &self,
+        obligation: &Obligation,
+        parameters: &[(String, Value)],
+    ) -> Result<(Counterexamples, Result<()>)> {
+        let mut answer = match self.session.query(&obligation.falsifier.value, parameters).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let shown = RecordBatch::new_empty(Arc::new(Schema::empty()));
+                return Ok((Counterexamples { count: 0, shown, cut: None }, Err(error)));
+            }
+        };
         let (mut count, mut kept) = (0, Vec::new());
-        while let Some(batch) = answer.next().await? {
+        let end = loop {
+            let batch = match answer.next().await {
+                Ok(Some(batch)) => batch,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            };
             let room = self.shown.saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
-            kept.push(batch.slice(0, room.min(batch.num_rows())));
+            // A slice without rows would keep its batch in memory.
+            if room > 0 {
+                kept.push(batch.slice(0, room.min(batch.num_rows())));
+            }
             count += batch.num_rows() as u64;
-        }
-        let shown = concat_batches(&schema, &kept)
+        };
+        let shown = concat_batches(&answer.schema(), &kept)
             .map_err(|cause| Error::internal("counterexamples do not fit together").because(cause))?;
-        Ok(Counterexamples { count, shown })
+        Ok((Counterexamples { count, shown, cut: None }, end))
     }
 }
 
@@ -215,10 +271,14 @@ fn verdict(obligation: &Obligation, runs: &[RunRef], outcome: Outcome) -> Judged
     }
 }
 
-/// A column as texts; NULL is empty.
+/// A column as texts.
+///
+/// # Errors
+/// Usage, where one is NULL: a contract that says nothing at a place where it has to.
 fn texts(batch: &RecordBatch, name: &str) -> Result<Vec<String>> {
     let wrong = || Error::internal(format!("an answer has no texts in `{name}`"));
     let column = batch.column_by_name(name).ok_or_else(wrong)?;
     let column = cast(column, &DataType::Utf8).map_err(|cause| wrong().because(cause))?;
-    Ok(column.as_string::<i32>().iter().map(|text| text.unwrap_or_default().to_owned()).collect())
+    let null = || Error::usage(format!("`{name}` is NULL in a row"));
+    column.as_string::<i32>().iter().map(|text| text.map(str::to_owned).ok_or_else(null)).collect()
 }

@@ -49,12 +49,12 @@ pub struct Pairs {
 #[serde(deny_unknown_fields)]
 pub struct Tolerance {
     /// The number.
-    pub value: f64,
+    pub value: Spanned<f64>,
     /// Where it comes from.
     pub because: String,
 }
 
-/// How much weighs a broken obligation.
+/// How much a broken obligation weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
@@ -82,7 +82,7 @@ pub struct Obligation {
     pub id: Spanned<String>,
     /// What has to be true, in a sentence.
     pub says: String,
-    /// How much weighs a counterexample.
+    /// How much a counterexample weighs.
     pub severity: Severity,
     /// The runs that it is about, of those that the contract is about.
     #[serde(default)]
@@ -134,19 +134,23 @@ impl Contract {
         Ok(())
     }
 
-    /// A tolerance that no falsifier uses is a slip, and so is one that is no size.
+    /// A tolerance that no falsifier uses is a slip, and so is one that is no size, has no reason or the name of a run.
     fn check_tolerances(&self) -> Result<()> {
         for (name, tolerance) in &self.tolerances {
-            let used =
-                self.obligations.iter().any(|obligation| obligation.falsifier.value.contains(&format!("${name}")));
-            let message = if !used {
+            let number = tolerance.value.value;
+            let used = self.obligations.iter().any(|obligation| uses(&obligation.falsifier.value, name));
+            let message = if RUNS.contains(&name.as_str()) {
+                format!("`{name}` stands for a run and is no name of a tolerance")
+            } else if !used {
                 format!("no falsifier uses the tolerance `{name}`")
-            } else if !tolerance.value.is_finite() || tolerance.value < 0.0 {
+            } else if !number.is_finite() || number < 0.0 {
                 format!("the tolerance `{name}` is no number from 0 on")
+            } else if tolerance.because.trim().is_empty() {
+                format!("the tolerance `{name}` has no reason")
             } else {
                 continue;
             };
-            return Err(self.wrong(line(&self.id), &message));
+            return Err(self.wrong(line(&tolerance.value), &message));
         }
         Ok(())
     }
@@ -158,13 +162,22 @@ impl Contract {
 
     /// The tolerances as parameters of SQL.
     pub(super) fn parameters(&self) -> Vec<(String, Value)> {
-        self.tolerances.iter().map(|(name, tolerance)| (name.clone(), Value::Number(tolerance.value))).collect()
+        self.tolerances.iter().map(|(name, tolerance)| (name.clone(), Value::Number(tolerance.value.value))).collect()
     }
 
     /// An error at a line of the file.
     pub(super) fn wrong(&self, line: u64, message: &str) -> Error {
         Error::malformed(format!("line {line}: {message}")).in_file(&self.path)
     }
+}
+
+/// Parameters that stand for runs.
+const RUNS: [&str; 3] = ["run", "reference", "target"];
+
+/// Whether `sql` has the parameter `name`; `$name` in `$names` is none.
+fn uses(sql: &str, name: &str) -> bool {
+    let goes_on = |c: char| c.is_alphanumeric() || c == '_';
+    sql.split('$').skip(1).any(|rest| rest.strip_prefix(name).is_some_and(|rest| !rest.starts_with(goes_on)))
 }
 
 /// The line of a value.

@@ -75,7 +75,13 @@ impl Needs {
         if self.points().next().is_none() {
             return Ok(Supply::Rows(Vec::new()));
         }
-        let coverage = Covered { plan: &run.view().plan.sites, record: run.trace().coverage(run.view())? };
+        let steps = run.view().steps.iter().map(|step| run.trace().step(&step.commit));
+        let tokens = steps.map(|step| Ok(step?.token.len() as u64));
+        let coverage = Covered {
+            plan: &run.view().plan.sites,
+            record: run.trace().coverage(run.view())?,
+            positions: tokens.sum::<Result<u64>>()?,
+        };
         let mut missing = Missing::default();
         let mut reasons = BTreeSet::new();
         let mut applicable = false;
@@ -121,7 +127,12 @@ impl Needs {
         if site.operation.is_empty() && (made || self.planned.contains(point)) {
             return missing.add(point, site.layer, "the plan does not say how it is made".to_owned());
         }
-        missing.look(coverage, site, made || self.values.contains(point));
+        let values = made || self.values.contains(point);
+        missing.look(coverage, site, values);
+        // How a point is made is the same at every position.
+        if values || self.points.contains(point) {
+            missing.look_for_positions(coverage, site);
+        }
         if made {
             let inputs = site.inputs.iter().filter_map(|input| coverage.plan.get(*input as usize));
             inputs.for_each(|input| missing.look(coverage, input, true));
@@ -132,6 +143,18 @@ impl Needs {
 struct Covered<'a> {
     plan: &'a [SiteV1],
     record: CoverageV1,
+    /// Positions that the run evaluated.
+    positions: u64,
+}
+
+impl Covered<'_> {
+    fn rows(column: &[u64], site: &SiteV1) -> u64 {
+        column.get(site.site as usize).copied().unwrap_or(0)
+    }
+
+    fn status(&self, site: &SiteV1) -> Option<Status> {
+        self.record.status.get(site.site as usize).copied().and_then(Status::from_code)
+    }
 }
 
 /// What is missing: for each point and reason the layers.
@@ -148,11 +171,10 @@ impl Missing {
     }
 
     fn look(&mut self, coverage: &Covered<'_>, site: &SiteV1, values: bool) {
-        let number = site.site as usize;
-        let of = |column: &[u64]| column.get(number).copied().unwrap_or(0);
+        let of = |column: &[u64]| Covered::rows(column, site);
         let (expected, captured) = (of(&coverage.record.rows_expected), of(&coverage.record.rows_captured));
-        let status = coverage.record.status.get(number).copied().and_then(Status::from_code);
-        let reason = coverage.record.reason.get(number).filter(|reason| !reason.is_empty());
+        let status = coverage.status(site);
+        let reason = coverage.record.reason.get(site.site as usize).filter(|reason| !reason.is_empty());
         let kept = if values { of(&coverage.record.rows_with_tensor) } else { captured };
         self.looked_at += kept;
         let name = status.map_or("unknown", Status::name);
@@ -165,6 +187,14 @@ impl Missing {
             self.add(&site.point, site.layer, format!("{captured} of {expected} rows were captured"));
         } else if kept < captured {
             self.add(&site.point, site.layer, format!("values were kept of {kept} of {captured} rows"));
+        }
+    }
+
+    /// Rows of some positions say nothing of the others.
+    fn look_for_positions(&mut self, coverage: &Covered<'_>, site: &SiteV1) {
+        let (expected, positions) = (Covered::rows(&coverage.record.rows_expected, site), coverage.positions);
+        if coverage.status(site) == Some(Status::Captured) && 0 < expected && expected < positions {
+            self.add(&site.point, site.layer, format!("rows of {expected} of {positions} positions were selected"));
         }
     }
 

@@ -14,6 +14,8 @@ pub enum Outcome {
     Unmeasured(Vec<String>),
     /// It is not about this run, and why.
     NotApplicable(String),
+    /// What it reads is damaged, and nothing was found before: where, and how.
+    Error(String),
 }
 
 impl Outcome {
@@ -24,6 +26,7 @@ impl Outcome {
             Outcome::Broken(_) => "broken",
             Outcome::Unmeasured(_) => "unmeasured",
             Outcome::NotApplicable(_) => "not_applicable",
+            Outcome::Error(_) => "error",
         }
     }
 }
@@ -31,10 +34,12 @@ impl Outcome {
 /// What a falsifier returned.
 #[derive(Debug, Clone)]
 pub struct Counterexamples {
-    /// How many there are.
+    /// How many there are; of those before `cut`.
     pub count: u64,
     /// The first of them.
     pub shown: RecordBatch,
+    /// What ended the count early; `None` where all are counted.
+    pub cut: Option<String>,
 }
 
 /// An obligation of one run or one pair of runs.
@@ -76,6 +81,8 @@ pub struct Counts {
     pub unmeasured: u64,
     /// Not applicable.
     pub not_applicable: u64,
+    /// Not judged: what they read is damaged.
+    pub errors: u64,
 }
 
 impl Counts {
@@ -89,6 +96,7 @@ impl Counts {
                 (Outcome::Broken(_), Severity::Warning) => &mut counts.warnings,
                 (Outcome::Unmeasured(_), _) => &mut counts.unmeasured,
                 (Outcome::NotApplicable(_), _) => &mut counts.not_applicable,
+                (Outcome::Error(_), _) => &mut counts.errors,
             };
             *count += 1;
         }

@@ -1,7 +1,10 @@
 //! Which runs a contract or an obligation is about.
 
+use crate::backend::Semantics;
+use crate::model::{Architecture, Format};
 use crate::open::RunRef;
 use crate::record::RunV1;
+use crate::sql::unknown_name;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -38,7 +41,29 @@ pub enum Fit {
     Unknown(String),
 }
 
+/// Values of a run's identity that are never anything else.
+const KINDS: [&str; 4] = ["record", "replay", "import", "weights"];
+const DEVICES: [&str; 2] = ["cpu", "cuda"];
+
 impl Scope {
+    /// What is wrong with the first value that no run can have; `None` where there is none such.
+    pub(super) fn unknown(&self) -> Option<String> {
+        let families = Architecture::ALL.map(Architecture::name);
+        let formats = [Format::Gguf, Format::Safetensors, Format::Apr].map(Format::name);
+        let semantics = [Semantics::Ggml, Semantics::DequantizeF32].map(Semantics::name);
+        let fields = [
+            ("kind", &self.kind, &KINDS[..]),
+            ("architecture", &self.architecture, &families[..]),
+            ("format", &self.format, &formats[..]),
+            ("device", &self.device, &DEVICES[..]),
+            ("semantics", &self.semantics, &semantics[..]),
+        ];
+        fields.into_iter().find_map(|(what, wanted, known)| {
+            let slip = wanted.iter().flatten().find(|value| !known.contains(&value.as_str()))?;
+            Some(unknown_name(what, slip, known.iter().copied()))
+        })
+    }
+
     /// Whether `run` is inside.
     pub fn fit(&self, run: &RunRef) -> Fit {
         let identity: &RunV1 = &run.view().identity;

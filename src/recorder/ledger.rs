@@ -3,7 +3,7 @@
 use super::pack::{Content, Packed, Shown, Tensor};
 use super::spare::Spare;
 use super::weights::Written;
-use super::{Outcome, Summary, coverage, end};
+use super::{Outcome, Summary, Untraced, coverage, end};
 use crate::capture::Plan;
 use crate::error::{Error, Result};
 use crate::file::{Storage, Writer};
@@ -185,7 +185,7 @@ impl<S: Storage> Ledger<S> {
     }
 
     /// Ends the run and seals the file. Rows of a step that was not completed count nowhere: no reader shows them.
-    pub fn finish(mut self, plan: &Plan, outcome: &Outcome) -> Result<Summary> {
+    pub fn finish(mut self, plan: &Plan, outcome: &Outcome, untraced: Untraced) -> Result<Summary> {
         let committed = &self.committed;
         let mut summary = Summary {
             steps: committed.steps,
@@ -200,7 +200,7 @@ impl<S: Storage> Ledger<S> {
         let outcome = if nothing { &failed } else { outcome };
         let coverage = coverage(plan, committed.positions, &committed.captured, &committed.with_tensor);
         self.writer.record(self.run, 0, &coverage)?;
-        self.writer.record(self.run, 0, &end(outcome, &summary, now_us()))?;
+        self.writer.record(self.run, 0, &end(outcome, &summary, now_us(), untraced))?;
         self.writer.seal()?;
         summary.file_bytes = self.writer.file_bytes();
         if nothing {

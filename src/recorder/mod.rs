@@ -56,6 +56,30 @@ impl Outcome {
     }
 }
 
+/// What logits of a pass without recording are to those that were recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum Untraced {
+    /// There was no such pass.
+    #[default]
+    NotCompared = 0,
+    /// Bit for bit the same in every step.
+    Equal = 1,
+    /// Different in some step.
+    Different = 2,
+}
+
+impl Untraced {
+    /// The name in tables and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Untraced::NotCompared => "not_compared",
+            Untraced::Equal => "equal",
+            Untraced::Different => "different",
+        }
+    }
+}
+
 /// What a finished recording holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
@@ -83,6 +107,7 @@ pub struct Recorder<S: Storage> {
     failure: Arc<Mutex<Option<Error>>>,
     packers: Vec<JoinHandle<()>>,
     ledger: Option<JoinHandle<Ledger<S>>>,
+    untraced: Untraced,
 }
 
 impl<S: Storage + 'static> Recorder<S> {
@@ -113,10 +138,15 @@ impl<S: Storage + 'static> Recorder<S> {
             Err(error) => {
                 // The first error is the one to report.
                 let ledger = Ledger::new(writer, ordinal, plan.record(), Arc::new(Spare::new(0)), &written);
-                drop(ledger.finish(&plan, &Outcome::of(&error)));
+                drop(ledger.finish(&plan, &Outcome::of(&error), Untraced::NotCompared));
                 Err(error)
             }
         }
+    }
+
+    /// What the run's end is to say of a pass without recording.
+    pub fn set_untraced(&mut self, untraced: Untraced) {
+        self.untraced = untraced;
     }
 
     /// Goes on behind the RUN and PLAN frames of run `ordinal`, and the weights that were `written`.
@@ -145,7 +175,18 @@ impl<S: Storage + 'static> Recorder<S> {
             .collect::<Result<Vec<_>>>()?;
         let ledger = Ledger::new(writer, ordinal, plan.record(), spare, written);
         let ledger = spawn_ledger(ledger, ready, Arc::clone(&budget), Arc::clone(&failure))?;
-        Ok(Recorder { plan, jobs: Some(jobs), next: 0, gather, budget, failure, packers, ledger: Some(ledger) })
+        let untraced = Untraced::NotCompared;
+        Ok(Recorder {
+            plan,
+            jobs: Some(jobs),
+            next: 0,
+            gather,
+            budget,
+            failure,
+            packers,
+            ledger: Some(ledger),
+            untraced,
+        })
     }
 
     /// Waits for everything that was handed over, ends the run as `outcome` says, and seals the file.
@@ -166,10 +207,10 @@ impl<S: Storage + 'static> Recorder<S> {
         if let Err(error) = sent.and_then(|()| self.failed()) {
             // The first error is the one to report. Where only a value could not be packed, the run is ended as failed;
             // a poisoned writer refuses that, and nothing is sealed.
-            drop(ledger.finish(&self.plan, &Outcome::Failed(error.to_string())));
+            drop(ledger.finish(&self.plan, &Outcome::Failed(error.to_string()), self.untraced));
             return Err(error);
         }
-        ledger.finish(&self.plan, outcome)
+        ledger.finish(&self.plan, outcome, self.untraced)
     }
 
     /// Hands over what is gathered.
@@ -326,7 +367,7 @@ fn coverage(plan: &Plan, positions: usize, captured: &[u64], with_tensor: &[u64]
     coverage
 }
 
-fn end(outcome: &Outcome, summary: &Summary, finished_us: i64) -> EndV1 {
+fn end(outcome: &Outcome, summary: &Summary, finished_us: i64, untraced: Untraced) -> EndV1 {
     let (status, error) = match outcome {
         Outcome::Finished => (0, String::new()),
         Outcome::Interrupted => (1, String::new()),
@@ -341,6 +382,6 @@ fn end(outcome: &Outcome, summary: &Summary, finished_us: i64) -> EndV1 {
         payloads: summary.payloads,
         tensor_bytes: summary.tensor_bytes,
         content_root: summary.content_root,
-        untraced: 0,
+        untraced: untraced as u8,
     }
 }

@@ -19,10 +19,18 @@ pub fn contracts_text(checked: &[Checked]) -> Result<String> {
         }
         text.push('\n');
     }
-    let Counts { held, broken, warnings, unmeasured, not_applicable } = Counts::of(checked);
-    let warned = if warnings > 0 { format!(", {warnings} warnings") } else { String::new() };
+    let Counts { held, broken, warnings, unmeasured, not_applicable, errors } = Counts::of(checked);
+    let beside = |count, name| if count > 0 { format!(", {}", counted(count, name)) } else { String::new() };
+    let (warned, failed) = (beside(warnings, "warning"), beside(errors, "error"));
     Ok(text
-        + &format!("{held} held, {broken} broken{warned}, {unmeasured} unmeasured, {not_applicable} not applicable\n"))
+        + &format!(
+            "{held} held, {broken} broken{warned}, {unmeasured} unmeasured, {not_applicable} not applicable{failed}\n"
+        ))
+}
+
+/// `1 warning`, `2 warnings`.
+fn counted(count: u64, name: &str) -> String {
+    format!("{count} {name}{}", if count == 1 { "" } else { "s" })
 }
 
 fn judged_text(judged: &Judged) -> Result<String> {
@@ -36,6 +44,7 @@ fn judged_text(judged: &Judged) -> Result<String> {
     match &judged.outcome {
         Outcome::Held => {}
         Outcome::NotApplicable(reason) => text += &format!(" ({})", line(reason)),
+        Outcome::Error(error) => text += &format!("\n      {}", line(error)),
         Outcome::Unmeasured(reasons) => {
             reasons.iter().for_each(|reason| text += &format!("\n      {}", line(reason)));
         }
@@ -47,6 +56,9 @@ fn judged_text(judged: &Judged) -> Result<String> {
             let more = found.count.saturating_sub(found.shown.num_rows() as u64);
             if more > 0 {
                 text += &format!("\n      and {more} more");
+            }
+            if let Some(cut) = &found.cut {
+                text += &format!("\n      not counted further: {}", line(cut));
             }
         }
     }
@@ -94,6 +106,7 @@ pub fn contracts_json(checked: &[Checked]) -> Result<Value> {
         "warnings": counts.warnings,
         "unmeasured": counts.unmeasured,
         "not_applicable": counts.not_applicable,
+        "errors": counts.errors,
         "contracts": contracts.collect::<Result<Vec<_>>>()?,
     }))
 }
@@ -109,24 +122,28 @@ fn judged_json(judged: &Judged) -> Result<Value> {
     });
     match &judged.outcome {
         Outcome::Held => {}
-        Outcome::NotApplicable(reason) => object["reasons"] = json!([reason]),
+        Outcome::NotApplicable(reason) | Outcome::Error(reason) => object["reasons"] = json!([reason]),
         Outcome::Unmeasured(reasons) => object["reasons"] = json!(reasons),
         Outcome::Broken(found) => {
             object["count"] = json!(found.count);
             object["counterexamples"] = Value::Array(objects(&found.shown)?);
+            if let Some(cut) = &found.cut {
+                object["not_counted_further"] = json!(cut);
+            }
         }
     }
     Ok(object)
 }
 
 /// The answer for CI: a suite for each contract, a case for each obligation of each run. A broken warning passes, and the
-/// suite's output has it; what was not measured or is not applicable is skipped.
+/// suite's output has it; what was not measured or is not applicable is skipped. With `strict` a broken warning is a
+/// failure, and what was not measured an error, as what is damaged always is.
 ///
 /// # Errors
 /// As [`contracts_text`]; Internal, where the XML cannot be written.
-pub fn contracts_junit(checked: &[Checked]) -> Result<String> {
+pub fn contracts_junit(checked: &[Checked], strict: bool) -> Result<String> {
     let suite = |contract: &Checked| {
-        let cases = contract.judged.iter().map(|judged| case(contract, judged)).collect::<Result<Vec<_>>>()?;
+        let cases = contract.judged.iter().map(|judged| case(contract, judged, strict)).collect::<Result<Vec<_>>>()?;
         let warned =
             |judged: &&Judged| judged.severity == Severity::Warning && matches!(judged.outcome, Outcome::Broken(_));
         let warnings = contract.judged.iter().filter(warned).map(judged_text).collect::<Result<String>>()?;
@@ -136,14 +153,17 @@ pub fn contracts_junit(checked: &[Checked]) -> Result<String> {
     junit::junit("actrace-query check", &checked.iter().map(suite).collect::<Result<Vec<_>>>()?)
 }
 
-fn case(contract: &Checked, judged: &Judged) -> Result<Case> {
+fn case(contract: &Checked, judged: &Judged, strict: bool) -> Result<Case> {
+    let error = |message: String| junit::Outcome::Error(Complaint { message, text: String::new() });
     let outcome = match &judged.outcome {
         Outcome::Held => junit::Outcome::Passed,
-        Outcome::Broken(_) if judged.severity == Severity::Warning => junit::Outcome::Passed,
+        Outcome::Broken(_) if judged.severity == Severity::Warning && !strict => junit::Outcome::Passed,
         Outcome::Broken(found) => junit::Outcome::Failed(Complaint {
-            message: format!("{} counterexamples: {}", found.count, judged.says),
-            text: examples(found)?.join("\n"),
+            message: format!("{}: {}", counted(found.count, "counterexample"), judged.says),
+            text: examples(found)?.into_iter().chain(found.cut.clone()).collect::<Vec<_>>().join("\n"),
         }),
+        Outcome::Error(reason) => error(reason.clone()),
+        Outcome::Unmeasured(reasons) if strict => error(format!("unmeasured: {}", reasons.join("; "))),
         Outcome::Unmeasured(reasons) => junit::Outcome::Skipped(format!("unmeasured: {}", reasons.join("; "))),
         Outcome::NotApplicable(reason) => junit::Outcome::Skipped(format!("not applicable: {reason}")),
     };

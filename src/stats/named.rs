@@ -2,7 +2,7 @@
 
 use super::{Moments, Number, RowStatistics, Shape};
 
-/// Everything about one tensor that follows from its values in two passes.
+/// Everything about one tensor that follows from its values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TensorStatistics {
     /// What a trace keeps of each row.

@@ -1,7 +1,7 @@
 //! Comparisons as rows: one for each place that reference and target share.
 
 use super::column;
-use crate::compare::{Assessment, Comparison, SiteComparison, SitePair};
+use crate::compare::{Assessment, Comparison, SiteComparison, SitePair, stands_out};
 use crate::error::{Error, Result};
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch};
 use arrow::compute::concat_batches;
@@ -29,9 +29,7 @@ fn comparison(assessment: &Assessment) -> Result<RecordBatch> {
     let integers = |of: fn(&SitePair, &SiteComparison) -> Option<u64>| {
         column::long_integers(pairs().map(|(pair, site)| of(pair, site).unwrap_or(u64::MAX)))
     };
-    let beyond = |(pair, site): (&SitePair, &SiteComparison)| {
-        Some(!pair.missing.is_empty() || comparison.tolerance.distance(site) > comparison.tolerance.value)
-    };
+    let beyond = (0..pairs().count()).map(|at| Some(stands_out(comparison, at)));
     let columns: Vec<(&str, DataType, ArrayRef)> = vec![
         ("target", DataType::Utf8, of_run(label)),
         ("target_run", DataType::Utf8, of_run(&id)),
@@ -42,13 +40,13 @@ fn comparison(assessment: &Assessment) -> Result<RecordBatch> {
         ("rows", DataType::Int64, integers(|pair, _| Some(pair.rows.len() as u64))),
         ("missing", DataType::Int64, integers(|pair, _| Some(pair.missing.len() as u64))),
         ("equal_rows", DataType::Int64, integers(|_, site| Some(site.equal_rows))),
-        ("rel_l2", DataType::Float64, floats(|site| site.sums.rel_l2())),
+        ("rel_l2", DataType::Float64, floats(|site| site.known()?.rel_l2())),
         ("worst_row", DataType::Float64, floats(|site| Some(site.worst_row))),
         ("worst_position", DataType::Int64, integers(|_, site| site.worst_position.map(u64::from))),
-        ("max_abs_diff", DataType::Float64, floats(|site| site.sums.max_abs_diff())),
-        ("cosine", DataType::Float64, floats(|site| site.sums.cosine())),
+        ("max_abs_diff", DataType::Float64, floats(|site| site.known()?.max_abs_diff())),
+        ("cosine", DataType::Float64, floats(|site| site.known()?.cosine())),
         ("ratio_std", DataType::Float64, floats(SiteComparison::ratio_std)),
-        ("beyond_tolerance", DataType::Boolean, Arc::new(BooleanArray::from_iter(pairs().map(beyond)))),
+        ("beyond_tolerance", DataType::Boolean, Arc::new(BooleanArray::from_iter(beyond))),
     ];
     let fields: Vec<_> = columns.iter().map(|(name, kind, _)| column::field(name, kind.clone())).collect();
     let arrays = columns.into_iter().map(|(.., array)| array).collect();

@@ -92,12 +92,19 @@ fn another_choice_of_experts_is_shown_and_its_rows_are_compared_nowhere() {
     assert_eq!(found, expected);
     assert_eq!(answer("other-experts", path, &[]).matches(",true,").count(), 5);
     let ratio = answer("ratio-by-layer", path, &[]);
-    assert!(ratio.contains(",1,moe_down,2,") && ratio.contains(",0,moe_down,3,"), "{ratio}");
+    assert!(ratio.contains(",1,moe_down,3,2,") && ratio.contains(",0,moe_down,3,3,"), "{ratio}");
     assert!(!ratio.contains("alarm"), "{ratio}");
     let bits = answer("bit-equality", path, &[]);
-    assert!(bits.contains("\n3,1,moe_down,2,2,0,\n") && bits.contains("\n2,1,moe_topk,3,2,1,1\n"), "{bits}");
+    assert!(bits.contains("\n3,1,moe_down,3,2,2,0,\n") && bits.contains("\n2,1,moe_topk,3,3,2,1,1\n"), "{bits}");
     let beside = answer("channel", path, &[("point", "moe_down"), ("run", "b"), ("reference", "a")]);
     assert!(beside.lines().skip(1).all(|line| line.ends_with(",,")), "inside experts there is no ratio: {beside}");
+    let names = answer("channel", path, &[("point", "moe_topk"), ("run", "b"), ("reference", "a")]);
+    assert!(names.lines().skip(1).all(|line| line.ends_with(",,")), "numbers of experts have no ratio: {names}");
+    for point in ["moe_topk", "moe_down"] {
+        let mixed = answer("outlier-channels", path, &[("point", point)]);
+        assert_eq!(mixed.lines().count(), 1, "rows of other experts have no channels in common: {mixed}");
+    }
+    assert!(!answer("statistics", path, &[]).contains("moe_topk"), "numbers of experts have no mean");
     // Whether sets are equal is known without their values; which they are is not.
     let (_folder, path) = two(&EXPERTS, false, &routed, &rerouted);
     let found = answer("other-experts", &[path], &[("limit", "1")]);

@@ -71,7 +71,7 @@ fn bad_input_gets_one_clear_line() {
     refused(&["sql", "SELECT * FROM run", path(&trace)], 2, "did you mean `runs`?");
     refused(&["run", "statistic", path(&trace)], 2, "did you mean `statistics`?");
     refused(&["run", "statistics", path(&trace), "-p", "run=b"], 2, "no run has the label or id `b`");
-    refused(&["run", "nonfinite", path(&trace), "-p", "limit=many"], 2, "is no number");
+    refused(&["run", "nonfinite", path(&trace), "-p", "limit=many"], 2, "is no finite number");
     refused(&["run", "ratio-by-layer", path(&trace)], 2, "which run is the reference?");
     refused(&["sql", "SELECT 1 FROM runs", path(&trace), "--format", "xml"], 2, "xml");
     refused(&["sql"], 2, "QUERY");
@@ -97,8 +97,8 @@ fn bit_equality_counts_rows_and_names_the_first_different_position() {
     };
     write(&trace, &[run("a", &[1, 2], &values), run("b", &[1, 2], &negative_zero)], true);
     let output = query(&["run", "bit-equality", path(&trace), "--format", "csv"]);
-    let expected = "ordinal,layer,point,rows,equal,different,first_different\n\
-                    0,,embed,2,2,0,\n1,0,ffn_act,2,1,1,0\n2,1,ffn_act,2,2,0,\n3,,logits,2,2,0,\n";
+    let expected = "ordinal,layer,point,of,rows,equal,different,first_different\n\
+                    0,,embed,2,2,2,0,\n1,0,ffn_act,2,2,1,1,0\n2,1,ffn_act,2,2,2,0,\n3,,logits,2,2,2,0,\n";
     assert_eq!(text(&output.stdout), expected);
 }
 

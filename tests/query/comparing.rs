@@ -3,6 +3,7 @@
 use crate::asking::{ask, ask_as, refusal};
 use crate::support;
 use crate::synthetic::{self, Run, write};
+use actrace::record::{PlanV1, RunV1};
 use actrace::sql::output::Format;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -219,6 +220,112 @@ fn statistics_alone_prove_a_difference_and_not_its_size() {
     assert!(answer["sites"][0]["rel_l2"].is_null());
     let sql = "SELECT evidence, bit_equal, rel_l2 FROM compare('r', 't')";
     assert_eq!(ask(sql, &[path]), "evidence,bit_equal,rel_l2\nstatistics,false,\n");
+}
+
+/// Without values, statistics prove what is nonfinite in one run only; and of rows that differ no number is made up from
+/// those that are equal.
+#[test]
+fn statistics_alone_prove_what_is_nonfinite_and_equal_rows_do_not_stand_for_all() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("runs.actrace");
+    let nan = |layer: i32, point: &str, position: u32| -> Vec<f32> {
+        let mut values = smooth(layer, point, position);
+        values[5] = if position == 1 { f32::NAN } else { values[5] };
+        values
+    };
+    let swapped = |layer: i32, point: &str, position: u32| -> Vec<f32> {
+        let mut values = smooth(layer, point, position);
+        values.swap(0, if position == 1 { 1 } else { 0 });
+        values
+    };
+    let run = |label, values| Run { label, tokens: vec![1, 2], sites: vec![(0, "q")], tensors: false, values };
+    write(&path, &[run("r", &smooth), run("nan", &nan), run("swapped", &swapped)], true);
+    let (answer, status) = judged(&path, "r", "nan", &[]);
+    assert_eq!((answer["verdict"].as_str(), status), (Some("diverged"), 1), "{}", answer["reason"]);
+    let reason = answer["reason"].as_str().unwrap();
+    assert!(reason.contains("layer 0 q at position 1 has nonfinite values in one run only"), "{reason}");
+    let (answer, _) = judged(&path, "r", "swapped", &[]);
+    let site = &answer["sites"][0];
+    assert_eq!((&site["equal_rows"], &site["statistics_rows"]), (&1.into(), &1.into()));
+    for name in ["rel_l2", "cosine", "max_abs_diff", "ulp_max", "disagreeing", "introduced"] {
+        assert!(site[name].is_null(), "{name}: {}", site[name]);
+    }
+    let csv = String::from_utf8(compare(&path, "r", "swapped", &["--format", "csv"]).stdout).unwrap();
+    let column = |name: &str| csv.lines().next().unwrap().split(',').position(|column| column == name).unwrap();
+    let row: Vec<&str> = csv.lines().nth(1).unwrap().split(',').collect();
+    assert_eq!(["rel_l2", "max_abs_diff", "cosine"].map(|name| row[column(name)]), [""; 3]);
+}
+
+/// The values at (layer, point, position).
+type Values<'a> = &'a dyn Fn(i32, &str, u32) -> Vec<f32>;
+
+/// Two runs that say `edit` of themselves and their plans.
+fn pair_that_says(
+    path: &Path,
+    sites: [&[(i32, &'static str)]; 2],
+    target: Values<'_>,
+    edit: &dyn Fn(&mut RunV1, &mut PlanV1),
+) {
+    let mut writer = synthetic::writer(path);
+    let both: [(&str, Values<'_>); 2] = [("r", &smooth), ("t", target)];
+    for ((label, values), sites) in both.into_iter().zip(sites) {
+        let run = Run { label, tokens: vec![1, 2], sites: sites.to_vec(), tensors: true, values };
+        let (mut identity, mut plan) = (synthetic::identity(label, &run.tokens), synthetic::plan(&run));
+        edit(&mut identity, &mut plan);
+        let mut under_way = synthetic::UnderWay::begin_as(&identity, &plan, &mut writer, &run);
+        under_way.statistics();
+        under_way.commit();
+        under_way.end();
+    }
+    writer.seal().unwrap();
+}
+
+fn doubled(layer: i32, point: &str, position: u32) -> Vec<f32> {
+    let factor = if layer < 1 { 1.0 } else { 2.0 };
+    smooth(layer, point, position).iter().map(|x| x * factor).collect()
+}
+
+#[test]
+fn a_place_of_whose_inputs_nothing_is_known_is_not_blamed() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("runs.actrace");
+    let sites = [(0, "ffn_up"), (1, "ffn_up")];
+    let imported = |identity: &mut RunV1, _: &mut PlanV1| identity.kind = "import".into();
+    pair_that_says(&path, [&sites; 2], &doubled, &imported);
+    let (answer, status) = judged(&path, "r", "t", &[]);
+    assert_eq!((answer["verdict"].as_str(), status), (Some("diverged"), 1), "{}", answer["reason"]);
+    assert_eq!((&answer["first_exceeding"]["layer"], &answer["first_divergence"]), (&1.into(), &Value::Null));
+}
+
+/// A layer that was not captured is not one that the model lacks.
+#[test]
+fn no_layer_is_missed_that_one_run_only_did_not_capture() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("runs.actrace");
+    let negated = |layer: i32, point: &str, position: u32| -> Vec<f32> {
+        let sign = if layer < 0 { -1.0 } else { 1.0 };
+        smooth(layer, point, position).iter().map(|x| x * sign).collect()
+    };
+    let named =
+        |_: &mut RunV1, plan: &mut PlanV1| plan.sites.iter_mut().for_each(|site| site.operation = "mat_mul".into());
+    let (whole, part) = ([(0, "ffn_up"), (1, "ffn_up"), (-1, "logits")], [(0, "ffn_up"), (-1, "logits")]);
+    pair_that_says(&path, [&whole, &part], &negated, &named);
+    let (answer, _) = judged(&path, "r", "t", &[]);
+    let first = &answer["first_divergence"];
+    assert_eq!((&first["layer"], &first["point"]), (&Value::Null, &"logits".into()), "{}", answer["reason"]);
+}
+
+/// A file may say any number of heads and of layers.
+#[test]
+fn a_plan_of_absurd_numbers_is_compared_like_any_other() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("runs.actrace");
+    let absurd = |_: &mut RunV1, plan: &mut PlanV1| plan.sites.iter_mut().for_each(|site| site.heads = u32::MAX - 15);
+    pair_that_says(&path, [&[(i32::MAX, "q")]; 2], &doubled, &absurd);
+    let (answer, status) = judged(&path, "r", "t", &[]);
+    let first = &answer["first_divergence"];
+    assert_eq!((&first["point"], status), (&"q".into(), 1), "{}", answer["reason"]);
+    assert_eq!((first["worst"]["head"].is_null(), first["worst"]["index"].is_u64()), (true, true), "{first}");
 }
 
 /// A copy of the shipped safetensors model in which `edit` changed the BF16 words of one tensor.

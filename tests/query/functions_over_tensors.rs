@@ -113,11 +113,17 @@ fn unequal_lengths_are_not_compared() {
     let refused = refusal("SELECT rel_l2([1, 2], [1, 2, 3])", &[]);
     assert_eq!(refused.to_string(), "rel_l2: one tensor has 2 elements, the other 3");
     assert_eq!(refused.kind(), ErrorKind::NotComparable);
+    for ratio in ["ratio_std", "ratio_rms", "ratio_absmax"] {
+        let refused = refusal(&format!("SELECT {ratio}([1, 2], [1, 2, 3])"), &[]);
+        assert_eq!(refused.to_string(), format!("{ratio}: one tensor has 2 elements, the other 3"));
+    }
 }
 
 #[test]
 fn nonfinite_on_one_side_is_null_and_on_both_is_left_out() {
-    for metric in ["rel_l2", "cosine", "p50_abs_diff", "ulp_max", "ulp_p99", "max_abs_diff_index"] {
+    for metric in
+        ["rel_l2", "cosine", "p50_abs_diff", "ulp_max", "ulp_p99", "max_abs_diff_index", "error_l2", "reference_l2"]
+    {
         assert_eq!(value(&format!("{metric}([1, 'NaN'::double], [2, 2])")), "", "{metric}");
         assert_eq!(value(&format!("{metric}([1, 2], [2, -'Infinity'::double])")), "", "{metric}");
     }
@@ -222,7 +228,8 @@ fn a_channel_without_an_order_or_with_a_hole_is_refused() {
 fn ranges_of_distributions_are_checked() {
     let said = |sql: &str| refusal(sql, &[]).to_string();
     assert_eq!(said("SELECT percentile([1], 101)"), "percentile: p is a percentage, 0 to 100");
-    assert_eq!(said("SELECT histogram([1], 0)"), "histogram: bins is 1 to 65536");
+    assert_eq!(said("SELECT histogram([1], 0)"), "histogram: bins is 1 to 1024");
+    assert_eq!(said("SELECT histogram([1], 1025)"), "histogram: bins is 1 to 1024");
     assert_eq!(said("SELECT histogram([1], 2.5)"), "histogram: bins is 2.5, which is no whole number from 0");
     assert_eq!(said("SELECT histogram([1], 2, 3, 3)"), "histogram: low is below high, and both are finite");
     assert_eq!(value("histogram([-1.7e308, 1.7e308], 2)"), "", "the width is no number");

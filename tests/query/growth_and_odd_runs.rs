@@ -78,6 +78,22 @@ fn growth_has_no_number_where_values_were_not_kept_or_do_not_agree() {
 }
 
 #[test]
+fn what_should_be_nothing_has_an_error_without_bounds() {
+    let values = |label: &'static str| -> Values {
+        Box::new(move |_, point, _| match (label, point) {
+            ("r", "resid_mid") => vec![0.0, 0.0],
+            ("t", "resid_post") => row(1.0, 0.25),
+            _ => row(1.0, 0.0),
+        })
+    };
+    let (_folder, path) = trace(&STREAM[..3], true, &[("r", values("r")), ("t", values("t"))]);
+    let found = answer("growth", &[path], &[]);
+    let expected = "\n0,,embed,,,2,0,0,,0,,0,0,\n1,0,resid_mid,,embed,2,0,0,0,Infinity,1,0,Infinity,\n\
+                    2,0,resid_post,0,resid_mid,2,0,0,Infinity,0.25,1,Infinity,0,\n";
+    assert!(found.ends_with(expected), "{found}");
+}
+
+#[test]
 fn what_comes_in_and_goes_out_is_of_the_same_positions() {
     // The logits of the last position only, as an import has them; the first position is ten times as far off before them.
     let reference = |_: i32, _: &str, _: u32| row(1.0, 0.0);
@@ -145,6 +161,18 @@ fn the_odd_run_is_far_from_both_others_or_there_is_none() {
     // One row with NaN at each position, against both others.
     assert_eq!(rows[2][4..9], ["0", "4", "", "0", ""], "{found}");
     assert_eq!(rows[4][3..9], ["2", "0", "0", "0", "0", "0"], "{found}");
+}
+
+#[test]
+fn one_run_against_two_of_zeros_is_infinitely_far() {
+    let runs = ["one", "two", "three"].map(|label| {
+        let size = if label == "three" { 1.0 } else { 0.0 };
+        let values: Values = Box::new(move |_, _, _| row(size, 0.0));
+        (label, values)
+    });
+    let (_folder, path) = trace(&POINTS[..1], true, &runs);
+    let found = answer("odd-run", &[path], &[]);
+    assert!(found.ends_with("\n0,0,q,2,0,0,0,Infinity,Infinity,three\n"), "{found}");
 }
 
 #[test]

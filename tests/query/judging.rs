@@ -34,8 +34,12 @@ impl Ground {
     }
 
     fn record(&self, model: &Path, label: &str, more: &[&str]) {
+        self.record_ids(model, label, TOKENS, more);
+    }
+
+    fn record_ids(&self, model: &Path, label: &str, ids: &str, more: &[&str]) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_actrace"));
-        command.args(["record", "--tokens", TOKENS, "--generate", "3", "--label", label]).args(more);
+        command.args(["record", "--tokens", ids, "--generate", "3", "--label", label]).args(more);
         let output = command.arg("--model").arg(model).arg("--out").arg(&self.trace).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
@@ -82,8 +86,14 @@ fn the_audit_judges_where_rounding_hides_the_fault() {
         "{}",
         answer["reason"]
     );
-    let site = answer["sites"].as_array().unwrap().iter().find(|site| site["point"] == "ffn_out").unwrap();
+    let sites = || answer["sites"].as_array().unwrap().iter();
+    let site = sites().find(|site| site["point"] == "ffn_out").unwrap();
     assert_eq!(site["introduced_is"], "measured");
+    // The operation is right by its own file: the error is that against the reference.
+    let fault = sites().find(|site| site["layer"] == 2 && site["point"] == "ffn_up").unwrap();
+    assert!(fault["rel_l2"].as_f64().unwrap() > 0.0);
+    assert_eq!(answer["first_divergence"]["rel_l2"], fault["rel_l2"]);
+    assert!(sites().next().unwrap()["inherited"].as_f64().unwrap().is_sign_positive());
     let (answer, status) = ground.judged("right", &[]);
     assert_eq!((answer["verdict"].as_str(), status), (Some("within_tolerance"), 0), "{}", answer["reason"]);
     assert_eq!((answer["judged_by"].as_str(), place(&answer)), (Some("audit"), (None, None)));
@@ -153,4 +163,73 @@ fn another_baseline_is_a_limit_and_no_proof() {
     let last: Vec<&str> = page.lines().rev().take(4).collect();
     assert!(last[3].starts_with("first divergence: layer 2 ffn_up, class file"), "{page}");
     assert_eq!(last[1], "judged by: audit");
+}
+
+/// What a baseline was not recorded at, it cannot clear; what it cannot be compared with, it does not judge.
+#[test]
+fn a_baseline_clears_no_place_that_it_lacks() {
+    let ground = Ground::new();
+    let right = model("tiny-qwen2.q8_0");
+    ground.record(&right, "twin", &["--points", "tok_embed"]);
+    ground.record(&right, "unlike", &["--points", "tok_embed", "--semantics", "dequantize-f32"]);
+    ground.record_ids(&right, "elsewhere", "5,6,7", &[]);
+    for baseline in ["twin", "unlike"] {
+        let (answer, status) = ground.judged("broken", &["--baseline", baseline, "--no-audit"]);
+        assert_eq!((answer["verdict"].as_str(), status), (Some("undecided"), 3), "{baseline}: {}", answer["reason"]);
+        assert!(answer["reason"].as_str().unwrap().contains("says nothing of embed"), "{}", answer["reason"]);
+    }
+    let (answer, status) = ground.judged("broken", &["--baseline", "elsewhere", "--no-audit"]);
+    assert_eq!((answer["verdict"].as_str(), status), (Some("undecided"), 3), "{}", answer["reason"]);
+    assert!(answer["reason"].as_str().unwrap().contains("the prompts differ"), "{}", answer["reason"]);
+    // Rows are left out: a baseline makes nothing of what was refused.
+    for more in [&["--strict"][..], &["--strict", "--baseline", "right"]] {
+        let (answer, status) = ground.judged("twin", more);
+        assert_eq!((answer["verdict"].as_str(), status), (Some("not_comparable"), 3), "{}", answer["reason"]);
+    }
+}
+
+/// One operation that is right says nothing of the places of which nothing was kept.
+#[test]
+fn an_audit_clears_no_place_that_it_did_not_judge() {
+    let ground = Ground::new();
+    ground.record(&model("tiny-qwen2.q8_0"), "partly", &["--tensors", "tok_embed"]);
+    let (answer, status) = ground.judged("partly", &["--audit"]);
+    assert_eq!((answer["verdict"].as_str(), status), (Some("not_comparable"), 3), "{}", answer["reason"]);
+    assert!(answer["reason"].as_str().unwrap().contains("1 operations right"), "{}", answer["reason"]);
+    assert_eq!(ground.judged("right", &["--audit"]).1, 0);
+}
+
+#[test]
+fn a_tolerance_that_was_given_is_absolute_also_beside_an_audit() {
+    let ground = Ground::new();
+    let (answer, status) = ground.judged("broken", &["--rtol", "0.9", "--audit"]);
+    assert_eq!(
+        (answer["verdict"].as_str(), answer["judged_by"].as_str(), status),
+        (Some("within_tolerance"), Some("tolerance"), 0),
+        "{}",
+        answer["reason"]
+    );
+    assert!(answer["reason"].as_str().unwrap().contains("layer 2 ffn_up"), "{}", answer["reason"]);
+}
+
+/// Rules stand in place of the tolerance: not of a baseline, and not of what could not be told where they say nothing.
+#[test]
+fn rules_pass_neither_what_a_baseline_found_nor_what_is_undecided() {
+    let ground = Ground::new();
+    let file = ground.folder.path().join("rules.toml");
+    let ruled = |pattern: &str, target: &str, baseline: &str| {
+        let rule = format!("[[rule]]\npattern = \"{pattern}\"\nmetric = \"rel_l2\"\nlimit = 9.0\nlevel = \"fail\"\n");
+        std::fs::write(&file, rule).unwrap();
+        let more = ["--rules", file.to_str().unwrap(), "--baseline", baseline, "--no-audit"];
+        let (answer, status) = ground.judged(target, &more);
+        (answer["rules"]["reason"].as_str().unwrap().to_owned(), status)
+    };
+    let (reason, status) = ruled("*", "broken", "right");
+    assert_eq!(status, 1, "{reason}");
+    assert!(reason.contains("whatever the rules"), "{reason}");
+    let (reason, status) = ruled("tok_embed", "right", "f32");
+    assert_eq!(status, 3, "{reason}");
+    assert!(reason.contains("places without a rule differ, and the verdict of them is undecided"), "{reason}");
+    let (reason, status) = ruled("*", "right", "f32");
+    assert_eq!(status, 0, "a rule for each place decides: {reason}");
 }

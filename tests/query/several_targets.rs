@@ -139,3 +139,19 @@ fn two_runs_need_no_names_and_three_do() {
         assert!(stderr.contains(said), "{stderr}");
     }
 }
+
+/// Between twins the culprit need not exceed anything: its case does not say that it does.
+#[test]
+fn the_case_of_a_culprit_below_the_tolerance_says_who_judged() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("runs.actrace");
+    let grown = |layer: i32, point: &str, position: u32| -> Vec<f32> {
+        let factor = if layer == 0 { 1.0 + 2e-7 } else { 2.0 };
+        smooth(layer, point, position).iter().map(|x| x * factor).collect()
+    };
+    let sites = vec![(0, "ffn_up"), (1, "ffn_up")];
+    let run = |label, values| Run { label, tokens: vec![1, 2], sites: sites.clone(), tensors: true, values };
+    write(&path, &[run("r", &smooth), run("t", &grown)], true);
+    let xml = text(&asked(&path, &["--reference", "r", "--target", "t", "--format", "junit"]));
+    assert!(xml.contains("first divergence: judged by twins: layer 0 ffn_up"), "{xml}");
+}

@@ -64,8 +64,13 @@ impl<'a> UnderWay<'a> {
 
     /// The same, of a run whose prompt is `prompt` alone: further tokens of its first step count as chosen.
     pub fn begin_after(prompt: &[u32], writer: &'a mut Writer<FileStorage>, run: &'a Run<'a>) -> Self {
-        let ordinal = writer.begin_run(&identity(run.label, prompt)).unwrap();
-        writer.record(ordinal, 0, &plan(run)).unwrap();
+        Self::begin_as(&identity(run.label, prompt), &plan(run), writer, run)
+    }
+
+    /// The same, of a run that says `identity` and `plan` of itself.
+    pub fn begin_as(identity: &RunV1, plan: &PlanV1, writer: &'a mut Writer<FileStorage>, run: &'a Run<'a>) -> Self {
+        let ordinal = writer.begin_run(identity).unwrap();
+        writer.record(ordinal, 0, plan).unwrap();
         UnderWay { writer, run, ordinal, step: 0, positions: 0 }
     }
 
@@ -169,7 +174,8 @@ pub fn identity(label: &str, tokens: &[u32]) -> RunV1 {
     }
 }
 
-fn plan(run: &Run<'_>) -> PlanV1 {
+/// Every point of a run, without inputs.
+pub fn plan(run: &Run<'_>) -> PlanV1 {
     let sites =
         run.sites.iter().enumerate().map(|(number, (layer, point))| site(number as u32, *layer, point, run.tensors));
     PlanV1 { sites: sites.collect(), weights: vec![] }

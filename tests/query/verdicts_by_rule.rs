@@ -186,6 +186,50 @@ fn no_limit_lets_a_nan_of_one_run_through() {
     assert_eq!(rule["worst"]["note"], "nonfinite values in one run only");
 }
 
+/// Ratios are of finite values: what is left of a row is not the row.
+#[test]
+fn no_ratio_lets_a_nan_of_one_run_through() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("runs.actrace");
+    let broken = |layer: i32, point: &str, position: u32| {
+        let mut values = smooth(layer, point, position);
+        values[5] = if (layer, position) == (1, 3) { f32::NAN } else { values[5] };
+        values
+    };
+    pair_of_runs(&path, &broken);
+    for (metric, over) in [("ratio_rms", "tensor"), ("ratio_rms", "row"), ("ratio_std", "tensor"), ("ratio_std", "row")]
+    {
+        let rule = rule("*", metric, "inf", "fail").replace("limit", &format!("over = \"{over}\"\nlimit"));
+        let (answer, status) = ruled(&path, &rule);
+        let worst = &answer["rules"]["rules"][0]["worst"];
+        assert_eq!((status, &worst["note"]), (1, &"nonfinite values in one run only".into()), "{metric} over {over}");
+    }
+}
+
+/// Rows of another width cannot be compared with anything: no limit lets them through, and every format shows them.
+#[test]
+fn no_limit_lets_rows_of_another_width_through() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("runs.actrace");
+    let wider = |layer: i32, point: &str, position: u32| {
+        let mut values = smooth(layer, point, position);
+        values.resize(if layer == 1 { 65 } else { 64 }, 1.0);
+        values
+    };
+    pair_of_runs(&path, &wider);
+    let (answer, status) = ruled(&path, &rule("layers.1.*", "rel_l2", "inf", "fail"));
+    let worst = &answer["rules"]["rules"][0]["worst"];
+    assert_eq!((status, &worst["note"]), (1, &"rows of another width".into()), "{}", answer["rules"]["reason"]);
+    // No rule fits the place: the tolerance speaks.
+    let (answer, status) = ruled(&path, &rule("layers.0.*", "rel_l2", "1e-5", "fail"));
+    assert_eq!((status, &answer["rules"]["uncovered_beyond"]), (1, &serde_json::json!(["layer 1 ffn_up"])));
+    assert_eq!((&answer["sites"][2]["uneven"], &answer["sites"][2]["beyond"]), (&40.into(), &true.into()));
+    let shown = |format: &str| String::from_utf8(compare(&path, "r", "t", &["--format", format]).stdout).unwrap();
+    assert!(shown("table").lines().any(|line| line.ends_with("other width")), "{}", shown("table"));
+    assert!(shown("csv").lines().last().unwrap().ends_with("true"), "{}", shown("csv"));
+    assert!(shown("junit").contains("40 rows are of another width"), "{}", shown("junit"));
+}
+
 /// Statistics tell ratios; of an error between values they tell nothing.
 #[test]
 fn rules_over_statistics_alone_decide_what_statistics_tell() {

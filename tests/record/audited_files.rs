@@ -117,7 +117,7 @@ fn the_same_model_in_two_formats_is_right() {
 }
 
 /// Where each damage is planted: a tensor of some layer, and the point that its product makes.
-fn place(damage: Damage) -> (u32, &'static str, &'static str) {
+pub fn place(damage: Damage) -> (u32, &'static str, &'static str) {
     match damage {
         Damage::Transposed => (2, "attn_output", "attn_out"),
         Damage::ExchangedHeads => (4, "attn_q", "q_matmul"),

@@ -1,6 +1,6 @@
 //! Part C of the audit: a run against weights of another precision, its own file not at hand.
 
-use crate::audited_files::without_biases;
+use crate::audited_files::{self, without_biases};
 use crate::running::{ids, json, open, prompt};
 use crate::support::plant::{Copy, Damage, Stored, stored, tiny_qwen2};
 use crate::support::quantise::{F16, FORMATS, Format, Q4_K, Q6_K, Q8_0};
@@ -91,16 +91,8 @@ fn simple_quantisers_of_every_type_are_right() {
 /// Where each damage is planted, and what makes it the product's.
 fn place(damage: Damage) -> (u32, &'static str, &'static str) {
     match damage {
-        Damage::Transposed => (2, "attn_output", "attn_out"),
-        Damage::ExchangedHeads => (4, "attn_q", "q_matmul"),
-        Damage::PermutedRows => (5, "attn_k", "k_matmul"),
-        Damage::Row => (0, "ffn_up", "ffn_up"),
         Damage::Column => (3, "attn_q", "q_matmul"),
-        Damage::Block => (1, "attn_v", "v_matmul"),
-        Damage::ZeroRow => (2, "ffn_gate", "ffn_gate"),
-        Damage::NegatedRow => (4, "ffn_down", "ffn_out"),
-        Damage::ExchangedBlocks => (5, "ffn_up", "ffn_up"),
-        Damage::Scale(_) => (3, "ffn_gate", "ffn_gate"),
+        other => audited_files::place(other),
     }
 }
 

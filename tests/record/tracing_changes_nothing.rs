@@ -2,6 +2,7 @@
 
 use crate::command::Ground;
 use crate::support::model;
+use actrace::open::Trace;
 use serde_json::Value;
 
 /// Prompt ids that both small models have, more than one token of them, and a few decode steps.
@@ -41,5 +42,19 @@ fn traced_and_untraced_runs_have_equal_logits_whatever_the_file_type_and_the_thr
                 assert_eq!(report["tokens"], untraced["tokens"], "{family} {kind} {more:?}");
             }
         }
+    }
+}
+
+/// The proof is in the trace: the run's end says what a pass without recording came to.
+#[test]
+fn a_run_that_is_proven_says_so() {
+    let ground = Ground::new();
+    let path = model("tiny-gpt2.q8_0");
+    for (more, untraced, name) in [(&[][..], 0, "not_compared"), (&["--prove"][..], 1, "equal")] {
+        let common = ["--model", path.to_str().unwrap(), "--json", "--out", "{out}"];
+        let report = ground.record(&[&common[..], &RUN, more].concat()).json();
+        assert_eq!(report["untraced"], name);
+        let trace = Trace::open(&ground.path("out")).unwrap();
+        assert_eq!(trace.runs().last().unwrap().end.as_ref().unwrap().untraced, untraced);
     }
 }

@@ -31,8 +31,7 @@ struct Entry {
 
 /// Path of the rebuilt file `MODEL.TYPE.gguf`; built once and kept beside the test binaries.
 pub fn rebuilt(name: &str) -> PathBuf {
-    let recipes = std::fs::read(super::fixture("gguf/recipes.json")).unwrap();
-    let mut recipes: BTreeMap<String, Recipe> = serde_json::from_slice(&recipes).unwrap();
+    let mut recipes: BTreeMap<String, Recipe> = serde_json::from_slice(&unpacked("recipes", "json")).unwrap();
     let recipe = recipes.remove(name).unwrap_or_else(|| panic!("no recipe for {name}"));
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("models");
     let path = folder.join(format!("{name}.gguf"));

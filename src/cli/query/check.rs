@@ -14,8 +14,8 @@ const BATCH: usize = 128;
 #[derive(Debug, clap::Args)]
 #[command(
     before_help = "Example:\n  actrace-query check runs.actrace --contract residual-algebra --contract my/contract.yaml",
-    after_help = "Exit status: 0 nothing is broken (warnings and unmeasured obligations are shown), 1 an obligation is broken, \
-                  2 usage, environment or a bad contract, 3 nothing was measured. With --strict a broken warning is 1, and \
+    after_help = "Exit status: 0 nothing is broken (warnings and unmeasured obligations are shown), 1 an obligation is broken \
+                  or reads what is damaged, 2 usage, environment or a bad contract, 3 nothing was measured. With --strict a broken warning is 1, and \
                   anything unmeasured is 3."
 )]
 pub struct Check {
@@ -71,15 +71,15 @@ impl Check {
         print(&match self.format {
             Format::Text => contracts_text(&checked)?,
             Format::Json => json(&contracts_json(&checked)?)?,
-            Format::Junit => contracts_junit(&checked)?,
+            Format::Junit => contracts_junit(&checked, self.strict)?,
         })?;
         Ok(status(Counts::of(&checked), self.strict))
     }
 }
 
 fn status(counts: Counts, strict: bool) -> u8 {
-    let Counts { held, broken, warnings, unmeasured, .. } = counts;
-    if broken > 0 || strict && warnings > 0 {
+    let Counts { held, broken, warnings, unmeasured, errors, .. } = counts;
+    if broken + errors > 0 || strict && warnings > 0 {
         1
     } else if held + warnings == 0 || strict && unmeasured > 0 {
         3
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn what_was_not_measured_is_never_fine_by_itself() {
         let counts =
-            |held, broken, warnings, unmeasured| Counts { held, broken, warnings, unmeasured, not_applicable: 1 };
+            |held, broken, warnings, unmeasured| Counts { held, broken, warnings, unmeasured, ..Counts::default() };
         let cases = [
             (counts(1, 0, 0, 0), 0, 0),
             (counts(1, 0, 0, 1), 0, 3),
@@ -103,6 +103,7 @@ mod tests {
             (counts(9, 1, 0, 9), 1, 1),
             (counts(0, 0, 0, 5), 3, 3),
             (counts(0, 0, 0, 0), 3, 3),
+            (Counts { errors: 1, ..counts(9, 0, 0, 9) }, 1, 1),
         ];
         for (counts, lenient, strict) in cases {
             assert_eq!((status(counts, false), status(counts, true)), (lenient, strict), "{counts:?}");

@@ -48,7 +48,10 @@ impl Judging {
         // Twins name the place themselves, and a tolerance that the user gave is absolute.
         let wanted = !comparison.is_decided() && comparison.relation != Relation::Twins && rtol.is_none();
         if comparison.pairing.is_some() && !comparison.sites.is_empty() && (asked || wanted && !self.no_audit) {
-            self.audit(&mut comparison, reference, target)?;
+            match rtol {
+                Some(_) => self.audit_beside(&mut comparison, reference, target)?,
+                None => self.audit(&mut comparison, reference, target)?,
+            }
         }
         Ok(comparison)
     }
@@ -62,6 +65,19 @@ impl Judging {
             Some(_) => Err(Error::usage("--model is the file of one target: leave it out, or name one --target")),
             None => Ok(()),
         }
+    }
+
+    /// An audit that changes no verdict: what it says stands behind the reason.
+    fn audit_beside(&self, comparison: &mut Comparison, reference: &RunRef, target: &RunRef) -> Result<()> {
+        let (verdict, judged_by) = (comparison.verdict, comparison.judged_by);
+        let (first, reason) = (comparison.first_divergence.clone(), comparison.reason.clone());
+        self.audit(comparison, reference, target)?;
+        (comparison.verdict, comparison.judged_by, comparison.first_divergence) = (verdict, judged_by, first);
+        if !comparison.reason.starts_with(&reason) {
+            comparison.reason =
+                format!("{reason}; the audit, which changes no verdict by --rtol: {}", comparison.reason);
+        }
+        Ok(())
     }
 
     fn audit(&self, comparison: &mut Comparison, reference: &RunRef, target: &RunRef) -> Result<()> {

@@ -4,7 +4,7 @@
 mod fold;
 mod piece;
 
-use super::{Outcome, Summary, end, now_us};
+use super::{Outcome, Summary, Untraced, end, now_us};
 use crate::capture::weight_ref;
 use crate::error::Result;
 use crate::file::{Storage, Writer};
@@ -88,7 +88,9 @@ pub fn record_weights<S: Storage>(mut writer: Writer<S>, run: &RunV1, weights: W
         file_bytes: 0,
         content_root: *written.content.finalize().as_bytes(),
     };
-    let sealed = writer.record(ordinal, 0, &end(&outcome, &summary, now_us())).and_then(|()| writer.seal());
+    let sealed = writer
+        .record(ordinal, 0, &end(&outcome, &summary, now_us(), Untraced::NotCompared))
+        .and_then(|()| writer.seal());
     // The first error is the one to report.
     result.and(sealed)?;
     summary.file_bytes = writer.file_bytes();

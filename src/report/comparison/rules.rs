@@ -100,6 +100,13 @@ pub(super) fn reason(assessment: &Assessment, rulings: &Rulings) -> String {
         parts
             .push(format!("{} places without a rule differ, and no values were kept", rulings.uncovered_unknown.len()));
     }
+    if !rulings.uncovered_undecided.is_empty() {
+        parts.push(format!(
+            "{} places without a rule differ, and the verdict of them is {}",
+            rulings.uncovered_undecided.len(),
+            assessment.comparison.verdict.name()
+        ));
+    }
     if assessment.is_proven() {
         parts.push(format!("whatever the rules, the runs have {}", assessment.comparison.verdict.name()));
     }
@@ -115,6 +122,7 @@ pub(super) fn json(assessment: &Assessment, rulings: &Rulings) -> Value {
         "uncovered": rulings.uncovered.len(),
         "uncovered_beyond": sites(&rulings.uncovered_exceeding),
         "uncovered_unknown": sites(&rulings.uncovered_unknown),
+        "uncovered_undecided": sites(&rulings.uncovered_undecided),
     })
 }
 

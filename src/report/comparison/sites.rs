@@ -1,6 +1,6 @@
 //! The places of a comparison: a line and an object for each.
 
-use crate::compare::{Comparison, Relative, SiteComparison, SitePair, stands_out};
+use crate::compare::{Comparison, Relative, SiteComparison, SitePair, Sums, stands_out};
 use crate::report::number;
 use serde_json::{Value, json};
 
@@ -23,16 +23,17 @@ fn line(comparison: &Comparison, at: usize, pair: &SitePair, site: &SiteComparis
     let small = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2e}"));
     let beyond = match stands_out(comparison, at) {
         _ if !pair.missing.is_empty() => "  missing",
+        true if !pair.uneven.is_empty() => "  other width",
         true => "  *",
         false => "",
     };
     let line = format!(
         "{layer:>5}  {point:16} {:>5} {:>10} {:>10} {:>9} {:>10} {:>10}{beyond}",
         pair.rows.len(),
-        small(site.sums.rel_l2().filter(|_| site.sums.count > 0)),
+        small(site.known().filter(|sums| sums.count > 0).and_then(Sums::rel_l2)),
         small(Some(site.worst_row)),
         site.worst_position.map_or_else(|| "-".to_owned(), |position| position.to_string()),
-        number(site.sums.cosine(), 6),
+        number(site.known().and_then(Sums::cosine), 6),
         number(site.ratio_std(), 4),
     );
     line.trim_end().to_owned() + "\n"
@@ -44,7 +45,8 @@ pub(super) fn json(comparison: &Comparison) -> Vec<Value> {
 }
 
 fn object(comparison: &Comparison, at: usize, pair: &SitePair, site: &SiteComparison) -> Value {
-    let sums = &site.sums;
+    let sums = site.known();
+    let of = |metric: fn(&Sums) -> Option<f64>| number(sums.and_then(metric));
     let own = comparison.inheritance.get(at).copied().unwrap_or_default();
     let relative = comparison.baseline.as_ref().and_then(|baseline| *baseline.sites.get(at)?);
     json!({
@@ -53,11 +55,12 @@ fn object(comparison: &Comparison, at: usize, pair: &SitePair, site: &SiteCompar
         "occurrence": pair.occurrence,
         "rows": pair.rows.len(),
         "missing": pair.missing.len(),
+        "uneven": pair.uneven.len(),
         "equal_rows": site.equal_rows,
         "tensor_rows": site.tensor_rows,
         "statistics_rows": site.undecided_rows,
         "beyond": stands_out(comparison, at),
-        "rel_l2": number(sums.rel_l2()),
+        "rel_l2": of(Sums::rel_l2),
         "worst_row": number(Some(site.worst_row)),
         "worst_position": site.worst_position,
         "worst_element": site.worst_element.map(|worst| json!({
@@ -65,19 +68,19 @@ fn object(comparison: &Comparison, at: usize, pair: &SitePair, site: &SiteCompar
             "reference": number(Some(worst.reference)),
             "target": number(Some(worst.target)),
         })),
-        "max_abs_diff": number(sums.max_abs_diff()),
-        "mean_abs_diff": number(sums.mean_abs_diff()),
-        "rmse": number(sums.rmse()),
-        "rel_linf": number(sums.rel_linf()),
-        "cosine": number(sums.cosine()),
-        "rel_diff": number(sums.rel_diff()),
-        "sqnr_db": number(sums.sqnr_db()),
-        "nmse": number(sums.nmse()),
-        "pearson": number(sums.pearson()),
-        "slope": number(sums.slope()),
-        "required_rtol": number(sums.required_rtol()),
-        "ulp_max": sums.ulp_max,
-        "disagreeing": sums.disagreeing,
+        "max_abs_diff": of(Sums::max_abs_diff),
+        "mean_abs_diff": of(Sums::mean_abs_diff),
+        "rmse": of(Sums::rmse),
+        "rel_linf": of(Sums::rel_linf),
+        "cosine": of(Sums::cosine),
+        "rel_diff": of(Sums::rel_diff),
+        "sqnr_db": of(Sums::sqnr_db),
+        "nmse": of(Sums::nmse),
+        "pearson": of(Sums::pearson),
+        "slope": of(Sums::slope),
+        "required_rtol": of(Sums::required_rtol),
+        "ulp_max": sums.map(|sums| sums.ulp_max),
+        "disagreeing": sums.map(|sums| sums.disagreeing),
         "ratio_std": number(site.ratio_std()),
         "inherited": number(own.inherited),
         "introduced": number(own.introduced),

@@ -3,7 +3,9 @@
 
 use super::judgement::{divergence_text, worst_text};
 use super::{label, measured_place, page, place, rules, sites};
-use crate::compare::{Assessment, Comparison, Level, Outcome, Ruling, SiteComparison, SitePair, Standing, stands_out};
+use crate::compare::{
+    Assessment, Comparison, Judge, Level, Outcome, Ruling, SiteComparison, SitePair, Standing, stands_out,
+};
 use crate::error::Result;
 use crate::report::junit::{self, Case, Complaint, Suite, junit};
 
@@ -76,7 +78,15 @@ fn place_message(comparison: &Comparison, pair: &SitePair, site: &SiteComparison
     if !pair.missing.is_empty() {
         return format!("{role}{} rows are missing in one run", pair.missing.len());
     }
+    let uneven = comparison.pairing.as_ref().is_some_and(|pairing| pairing.is_uneven(pair));
+    if uneven {
+        return format!("{role}{} rows are of another width", pair.uneven.len());
+    }
     let distance = comparison.tolerance.distance(site);
+    if distance <= comparison.tolerance.value {
+        let judge = comparison.judged_by.map_or("nothing", Judge::name);
+        return format!("{role}judged by {judge}: {}", comparison.reason);
+    }
     let position = site.worst_position.map_or_else(String::new, |position| format!(", worst at position {position}"));
     if distance.is_infinite() {
         return format!("{role}nonfinite values or a row of zeros in one run only{position}");

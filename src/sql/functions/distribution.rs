@@ -11,8 +11,9 @@ use arrow::datatypes::{DataType, Field};
 use datafusion::logical_expr::ScalarUDF;
 use std::sync::Arc;
 
-/// Bins of a histogram at most: a batch of them must fit in memory.
-const MOST_BINS: usize = 1 << 16;
+/// Bins of a histogram at most. The bins of a whole batch are held at once: of 8192 rows, twice 200 MB at this bound, as
+/// records and as columns.
+const MOST_BINS: usize = 1 << 10;
 
 /// The functions over `set`.
 pub fn functions(set: &Arc<TraceSet>) -> Vec<ScalarUDF> {

@@ -23,7 +23,7 @@ const RATIOS: [(&str, Statistic); 3] = [
 pub fn functions(set: &Arc<TraceSet>) -> Vec<ScalarUDF> {
     let mut functions: Vec<ScalarUDF> = METRICS.iter().map(|metric| metric_function(set, metric)).collect();
     functions.extend(RATIOS.iter().map(|(name, of)| {
-        let ratio = |call: &Call<'_>| Ok(ratio_of(call, *of));
+        let ratio = |call: &Call<'_>| ratio_of(call, *of);
         Function::new(set, name, 2, ratio).udf()
     }));
     functions.push(Function::new(set, "bit_equal", 2, |call| Ok(Some(bit_equal(call)))).udf());
@@ -79,12 +79,12 @@ pub fn rule(call: &Call<'_>) -> Result<Allclose> {
     }
 }
 
-fn ratio_of(call: &Call<'_>, of: Statistic) -> Option<f64> {
-    let statistic = |values: Values<'_>| match values {
-        Values::Single(values) => of(&RowStatistics::of(values)),
-        Values::Double(values) => of(&RowStatistics::of(values)),
+fn ratio_of(call: &Call<'_>, of: Statistic) -> Result<Option<f64>> {
+    let (reference, target) = match pair(call)? {
+        Pair::Single(reference, target) => (RowStatistics::of(reference), RowStatistics::of(target)),
+        Pair::Double(reference, target) => (RowStatistics::of(&reference), RowStatistics::of(&target)),
     };
-    ratio(statistic(call.tensor(1))?, statistic(call.tensor(0))?)
+    Ok(of(&target).zip(of(&reference)).and_then(|(target, reference)| ratio(target, reference)))
 }
 
 /// Unlike lengths and unlike types are unequal, as fingerprints of them are.

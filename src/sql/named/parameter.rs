@@ -34,7 +34,7 @@ pub enum ParameterKind {
     Point,
     /// Any text.
     Text,
-    /// A number; with the default `any` SQL gets NULL.
+    /// A finite number; with the default `any` SQL gets NULL.
     Number,
     /// One of these words.
     OneOf(Vec<String>),
@@ -67,7 +67,7 @@ impl ParameterKind {
         match self {
             ParameterKind::Run => word == ANY || PLACES.contains(&word),
             ParameterKind::Point | ParameterKind::Text => true,
-            ParameterKind::Number => word == ANY || word.parse::<f64>().is_ok(),
+            ParameterKind::Number => word == ANY || finite(word).is_some(),
             ParameterKind::OneOf(choices) => choices.iter().any(|choice| choice == word),
         }
     }
@@ -122,7 +122,8 @@ impl Parameter {
             ParameterKind::Text => Ok(Value::Text(text.ok_or_else(missing)?.to_owned())),
             ParameterKind::Number => {
                 let text = text.ok_or_else(missing)?;
-                let number = text.parse().map_err(|_| Error::usage(format!("`{text}` is no number, for `{name}`")))?;
+                let number =
+                    finite(text).ok_or_else(|| Error::usage(format!("`{text}` is no finite number, for `{name}`")))?;
                 Ok(Value::Number(number))
             }
             ParameterKind::OneOf(choices) => {
@@ -151,6 +152,11 @@ impl Parameter {
     }
 }
 
+/// NaN and infinities compare with nothing as a user means it: a limit of them would silence a query.
+fn finite(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|number: &f64| number.is_finite())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,10 +172,19 @@ mod tests {
 
     #[test]
     fn a_default_fits_its_type() {
-        for wrong in ["a run = fourth", "a number = many", "a std|rms = mean"] {
+        for wrong in ["a run = fourth", "a number = many", "a number = nan", "a std|rms = mean"] {
             assert!(Parameter::parse(wrong).unwrap_err().contains("is no default of a "), "{wrong}");
         }
         assert!(Parameter::parse("a number = any").is_ok() && Parameter::parse("a run = any").is_ok());
+    }
+
+    #[test]
+    fn a_number_is_finite() {
+        let (set, limit) = (TraceSet::default(), Parameter::parse("above number = 1 limit").unwrap());
+        for wrong in ["nan", "inf", "-infinity", "1e999", "many"] {
+            let error = limit.value(Some(wrong), &set, 0).unwrap_err().to_string();
+            assert_eq!(error, format!("`{wrong}` is no finite number, for `above`"));
+        }
     }
 
     #[test]

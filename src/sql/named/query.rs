@@ -47,6 +47,9 @@ impl Query {
         if query.sql.trim().is_empty() {
             return Err(Error::usage("there is no SQL under the header"));
         }
+        if let Some(idle) = query.parameters.iter().find(|parameter| !uses(&query.sql, &parameter.name)) {
+            return Err(Error::usage(format!("the SQL has no `${}`: the parameter does nothing", idle.name)));
+        }
         Ok(query)
     }
 
@@ -75,6 +78,12 @@ impl Query {
             })
             .collect()
     }
+}
+
+/// Whether `sql` says `$name`.
+fn uses(sql: &str, name: &str) -> bool {
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    sql.split('$').skip(1).any(|rest| rest.strip_prefix(name).is_some_and(|behind| !behind.starts_with(word)))
 }
 
 fn parameters(header: &Header<'_>) -> Result<Vec<Parameter>> {
@@ -122,5 +131,7 @@ mod tests {
         );
         let parameters = format!("{full}-- parameter: a number = 1\n-- parameter: a number = 2\nSELECT $a");
         assert_eq!(said(&parameters), "line 5: a second parameter `a`");
+        let idle = format!("{full}-- parameter: a number = 1\nSELECT $ab");
+        assert_eq!(said(&idle), "the SQL has no `$a`: the parameter does nothing");
     }
 }

@@ -111,6 +111,7 @@ fn wrong_records() -> Vec<(&'static str, Vec<Vec<u8>>)> {
             }),
         ),
         ("residual-algebra/stream-goes-on", with(&gated, |r| reads(r, 1, "attn_norm", &[(-1, "embed")]))),
+        ("residual-algebra/stream-goes-on", with(&gated, |r| reads(r, 1, "attn_norm", &[(0, "ffn_out")]))),
         (
             "residual-algebra/attention-is-added",
             with(&gated, |r| reads(r, 0, "resid_mid", &[(-1, "embed"), (0, "attn_ctx")])),
@@ -145,6 +146,7 @@ fn wrong_records() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ),
         ("trace-integrity/steps-follow-each-other", with(&gated, |r| r.steps[1].position[0] += 1)),
         ("trace-integrity/every-token-was-made", with(&gated, |r| r.run.generate = 9)),
+        ("trace-integrity/rows-are-those-of-the-coverage", covered(|r, gate| r.coverage.rows_with_tensor[gate] -= 1)),
         (
             "trace-integrity/rows-are-those-of-the-coverage",
             covered(|r, gate| {

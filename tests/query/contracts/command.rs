@@ -62,6 +62,13 @@ fn the_status_says_what_was_found_and_what_was_not_measured() {
     assert_eq!(status(&["--contract", "attention-rows", "--contract", "trace-integrity"]), Some(0));
     assert_eq!(status(&["--strict", "--contract", "attention-rows", "--contract", "trace-integrity"]), Some(3));
     assert_eq!(status(&["--contract", "attention-row"]), Some(2));
+    assert_eq!(status(&["--contract", "attention-rows", "--contract", "attention-rows"]), Some(2), "named twice");
+    let junit = |more: &[&str]| {
+        let output =
+            check(&[&[path.to_str().unwrap(), "--contract", "attention-rows", "--format", "junit"], more].concat());
+        text(&output.stdout).matches("<error").count()
+    };
+    assert_eq!((junit(&[]), junit(&["--strict"])), (0, 4), "what --strict counts, CI sees");
 }
 
 const GOOD: &str = "id: mine\nsays: s\nobligations:\n  - id: o\n    says: s\n    severity: error\n    falsifier: |\n      \
@@ -91,6 +98,10 @@ fn a_bad_contract_is_refused_with_its_line() {
         ("SELECT label FROM runs", "COPY runs TO 'x' STORED AS CSV --"),
         ("    falsifier", "    needs: {points: [ffn_gat]}\n    falsifier"),
         ("    falsifier", "    needs: {made_by: [rmsnorm]}\n    falsifier"),
+        ("    falsifier", "    needs: {gaps: \"SELECT CAST(NULL AS VARCHAR)\"}\n    falsifier"),
+        ("    falsifier", "    applies_to: {kind: [recorded]}\n    falsifier"),
+        ("    falsifier", "    applies_to: {semantics: [gguf]}\n    falsifier"),
+        ("AND false", "AND CAST(label AS BIGINT) > 0"),
         ("    falsifier", "    pairs: {sql: SELECT run FROM runs, otherwise: x}\n    falsifier"),
     ];
     insta::assert_snapshot!(changes.map(|(from, to)| said(GOOD.replacen(from, to, 1))).concat());

@@ -4,6 +4,7 @@
 mod broken;
 mod command;
 mod held;
+mod just;
 pub mod recording;
 mod refused;
 mod unmeasured;

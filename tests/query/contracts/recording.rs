@@ -118,6 +118,8 @@ pub struct Records {
     pub losses: Vec<LossV1>,
     pub coverage: CoverageV1,
     pub end: EndV1,
+    /// Whether coverage and end are written; a run that was killed has neither, nor a seal.
+    pub ended: bool,
     pub sealed: bool,
 }
 
@@ -150,6 +152,7 @@ pub fn edited(image: &[u8], edit: impl FnOnce(&mut Records)) -> Vec<u8> {
         losses: of(&bodies, Kind::Loss),
         coverage: of(&bodies, Kind::Coverage).remove(0),
         end: of(&bodies, Kind::End).remove(0),
+        ended: true,
         sealed: true,
     };
     edit(&mut records);
@@ -168,7 +171,7 @@ pub fn edited(image: &[u8], edit: impl FnOnce(&mut Records)) -> Vec<u8> {
             Kind::Weight => writer.record(number, 0, &WeightV1::decode(&aligned(body)).unwrap()).unwrap(),
             Kind::Stats => writer.stats(number, stats.next().unwrap()).unwrap(),
             Kind::Step => {
-                let record = steps.next().unwrap();
+                let Some(record) = steps.next() else { continue };
                 writer.record(number, record.step, record).unwrap();
                 step = record.step + 1;
             }
@@ -176,6 +179,9 @@ pub fn edited(image: &[u8], edit: impl FnOnce(&mut Records)) -> Vec<u8> {
         }
     }
     records.losses.iter().for_each(|loss| writer.record(number, 0, loss).unwrap());
+    if !records.ended {
+        return memory.bytes();
+    }
     writer.record(number, 0, &records.coverage).unwrap();
     writer.record(number, 0, &records.end).unwrap();
     if records.sealed {

@@ -13,7 +13,7 @@ fn said(text: &str) -> String {
 #[test]
 fn a_contract_is_what_its_file_says() {
     let contract = Contract::parse(Path::new("a.yaml"), GOOD).unwrap();
-    assert_eq!((contract.id.value.as_str(), contract.tolerances["slack"].value), ("a", 0.5));
+    assert_eq!((contract.id.value.as_str(), contract.tolerances["slack"].value.value), ("a", 0.5));
     let obligation = &contract.obligations[0];
     assert_eq!((obligation.falsifier.referenced.line(), obligation.severity), (9, Severity::Error));
 }
@@ -33,6 +33,9 @@ fn a_slip_is_named_with_its_line() {
         with("id: d", "id: D d"),
         with("$slack", "1"),
         with("value: 0.5", "value: -1"),
+        with("because: c", "because: ' '"),
+        with("$slack", "$slacks"),
+        said(&GOOD.replace("slack", "run")),
         said(&twice),
         said("id: a\nsays: b\nobligations: []\n"),
         with("says: b", "says: [b"),

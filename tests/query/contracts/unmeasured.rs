@@ -16,7 +16,7 @@ fn lacking(file: Vec<u8>) -> String {
         Outcome::Held => Some(format!("{obligation}: held\n")),
         Outcome::Unmeasured(reasons) if !runs.is_empty() => Some(format!("{obligation}: {}\n", reasons.join("; "))),
         Outcome::Unmeasured(_) | Outcome::NotApplicable(_) => None,
-        Outcome::Broken(found) => panic!("{obligation}: {found:?}"),
+        Outcome::Broken(_) | Outcome::Error(_) => Some(format!("{obligation}: {}\n", outcome.name())),
     };
     outcomes.iter().filter_map(line).collect()
 }
@@ -33,6 +33,16 @@ fn points_that_were_not_selected_leave_what_needs_them_unmeasured() {
 #[test]
 fn values_that_were_not_kept_leave_what_needs_them_unmeasured() {
     insta::assert_snapshot!(lacking(recorded(&Wanted { points: "all", tensors: "resid_mid", weights: false })));
+}
+
+/// A run that was killed before its first step: it has no row, and nothing says how many it should have.
+#[test]
+fn a_run_without_a_step_or_an_end_holds_nothing_that_counts_rows() {
+    let file = edited(&recorded(&Wanted { points: "all", tensors: "all", weights: false }), |records| {
+        records.steps.clear();
+        records.ended = false;
+    });
+    insta::assert_snapshot!(lacking(file));
 }
 
 /// What an import without a model is: places with values, and nothing of how they were made.
