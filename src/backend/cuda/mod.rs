@@ -36,7 +36,7 @@ use memory::Memory;
 use params::{CHOOSE_BYTES, Choose, NO_WINDOW};
 use pinned::Pinned;
 use product::Products;
-use queue::{FUSED, Queue};
+use queue::{COUNTERS, FUSED, Queue};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ use work::{CHOOSE_PART, Work};
 /// Rows up to which products are made on the stored blocks, and a batch is collected into few launches.
 const FEW: usize = 4;
 /// Layers of few rows that are launched together at most.
-const MOST_LAYERS: u32 = 8;
+const MOST_LAYERS: u32 = 16;
 /// Of the card's memory, the part that one tensor of a chunk may take.
 const CHUNK_PART: usize = 64;
 
@@ -55,6 +55,8 @@ pub struct CudaBackend {
     device: Arc<Device>,
     memory: Memory,
     queue: Queue,
+    /// What launches of the queue count with.
+    _counters: Arc<DeviceMemory>,
     /// What collected launches of many rows read and write, until they are launched: then the stream keeps the order.
     held: Vec<Arc<DeviceMemory>>,
     captures: Captures,
@@ -83,12 +85,15 @@ impl CudaBackend {
     /// Environment: which of driver, libraries and card is missing, and where it was looked for.
     pub fn new(ordinal: usize, compute: ComputeType, threads: usize) -> Result<Self> {
         let device = Device::open(ordinal)?;
+        let counters = device.alloc(COUNTERS * size_of::<u32>(), "counters")?;
+        device.upload(&counters, 0, &vec![0; COUNTERS * size_of::<u32>()])?;
         Ok(CudaBackend {
             captures: Captures::new(&device),
             step: device.alloc(16, "the batch")?,
             choice: (device.alloc(16, "the choice")?, Pinned::new(&device, 16)?),
             products: Products::new(compute),
-            queue: Queue::new(device.facts().card),
+            queue: Queue::new(device.facts().card, counters.address()),
+            _counters: counters,
             held: Vec::new(),
             cache: HashMap::new(),
             turns: Vec::new(),
@@ -123,8 +128,8 @@ impl CudaBackend {
     }
 
     /// A layer is through. Many rows are too large to be kept for long. Of a few, one shipment at the step's end is
-    /// cheapest, and launches go in graphs of one layer, then two, four and eight: the card begins at once, and its
-    /// kernels overlap within a graph only.
+    /// cheapest, and launches go in graphs of one layer, then three, nine and sixteen: the card begins at once, and
+    /// its kernels overlap within a graph only.
     fn next_layer(&mut self) -> Result<()> {
         if !self.memory.repeats() {
             return self.flush();
@@ -133,7 +138,7 @@ impl CudaBackend {
         if self.collected < self.collect {
             return Ok(());
         }
-        (self.collected, self.collect) = (0, (self.collect * 2).min(MOST_LAYERS));
+        (self.collected, self.collect) = (0, (self.collect * 3).min(MOST_LAYERS));
         self.launch()
     }
 

@@ -36,6 +36,9 @@ pub struct Matvec {
     pub slab: u32,
     /// Of Q4_K products: what makes x; an x of 0 means that it is there.
     pub norm: Norm,
+    /// Of Q4_K products: what follows, and where what waits for several tiles counts them.
+    pub after: Pointwise,
+    pub counters: u64,
 }
 
 /// Rows of a weight, to be converted.
@@ -125,7 +128,8 @@ pub struct PointwiseJob {
     pub first_block: u32,
     /// A factor, or a cap.
     pub number: f32,
-    pub unused: u32,
+    /// Of what goes with products: a bit for each whose result it reads. Its `first_block` is its first counter.
+    pub sources: u32,
 }
 
 /// Element operations that do not read each other.

@@ -20,9 +20,14 @@ use std::sync::Arc;
 /// Sequences of launches that are remembered: those of all layers of a deep model, for both arenas.
 const MOST_GRAPHS: usize = 512;
 
+/// Counters of what goes with products: of the tiles of four rows of a million outputs.
+pub(super) const COUNTERS: usize = 1 << 18;
+
 /// What the fused launches make together, for a run's identity.
-pub(super) const FUSED: [&str; 6] = [
+pub(super) const FUSED: [&str; 8] = [
     "rms_norm + products of one input",
+    "products + rope + cache_store",
+    "products + activation + multiply",
     "products of one input",
     "product + bias + add",
     "rope + cache_store",
@@ -34,6 +39,8 @@ pub(super) const FUSED: [&str; 6] = [
 pub(super) struct Queue {
     works: Vec<Work>,
     card: Card,
+    /// [`COUNTERS`] zeros on the card.
+    counters: u64,
     seen: VecDeque<Seen>,
 }
 
@@ -44,9 +51,9 @@ struct Seen {
 }
 
 impl Queue {
-    /// An empty queue for `card`.
-    pub(super) fn new(card: Card) -> Self {
-        Queue { works: Vec::new(), card, seen: VecDeque::new() }
+    /// An empty queue for `card`, which has [`COUNTERS`] zeros of 32 bits at `counters`.
+    pub(super) fn new(card: Card, counters: u64) -> Self {
+        Queue { works: Vec::new(), card, counters, seen: VecDeque::new() }
     }
 
     /// Adds a launch that stands alone.
@@ -181,7 +188,7 @@ impl Queue {
     /// Launches everything. Where batches repeat, a sequence goes one by one the first time, and as a graph from the
     /// second on.
     pub(super) fn launch(&mut self, device: &Arc<Device>, repeats: bool) -> Result<()> {
-        let works = std::mem::take(&mut self.works);
+        let works = joined(std::mem::take(&mut self.works), self.counters);
         if works.is_empty() {
             return Ok(());
         }
@@ -218,6 +225,49 @@ impl Queue {
     }
 }
 
+/// The same works, but element operations that only read what the product in front of them makes go with it.
+fn joined(works: Vec<Work>, counters: u64) -> Vec<Work> {
+    let mut joined: Vec<Work> = Vec::with_capacity(works.len());
+    for work in works {
+        if let (Some(Work::Matvec { tensor_type: TensorType::Q4K, rows, card, params }), Work::Pointwise(after)) =
+            (joined.last_mut(), &work)
+            && card.multiplies_bytes()
+            && params.after.count == 0
+            && let Some(after) = following(params, *rows, after)
+        {
+            (params.after, params.counters) = (after, counters);
+            continue;
+        }
+        joined.push(work);
+    }
+    joined
+}
+
+/// `after` as what goes with `products` of `rows` rows, if it can: every operation reads some of their results, tile by
+/// tile or head by head.
+fn following(products: &Matvec, rows: u32, after: &Pointwise) -> Option<Pointwise> {
+    let products = products.jobs.get(..products.count as usize)?;
+    let (mut after, mut counters) = (*after, 0);
+    for job in after.jobs.get_mut(..after.count as usize)? {
+        let mut width = true;
+        for (number, product) in products.iter().enumerate() {
+            let made = [product.y, product.biased, product.sum];
+            if [job.x, job.y, job.next_y].iter().any(|read| *read != 0 && made.contains(read)) {
+                job.sources |= 1 << number;
+                width &= product.rows == job.width;
+            }
+        }
+        let heads = job.operation == ElementOperation::Rope;
+        let fits = !heads || job.head_dim.is_multiple_of(q4k::TILE) && job.width.is_multiple_of(job.head_dim);
+        if job.sources == 0 || !width || !fits || job.rows != rows {
+            return None;
+        }
+        job.first_block = counters;
+        counters += rows * job.width.div_ceil(if heads { job.head_dim } else { q4k::TILE });
+    }
+    (counters as usize <= COUNTERS).then_some(after)
+}
+
 /// A store that stands alone is what follows nothing.
 fn stored(mut job: PointwiseJob) -> PointwiseJob {
     if job.operation == ElementOperation::Store {
@@ -241,7 +291,7 @@ mod tests {
 
     fn queue() -> Queue {
         let (shared_block, shared_multiprocessor) = (232_448, 233_472);
-        Queue::new(Card { capability: (9, 0), multiprocessors: 132, shared_block, shared_multiprocessor })
+        Queue::new(Card { capability: (9, 0), multiprocessors: 132, shared_block, shared_multiprocessor }, 8)
     }
 
     #[test]
@@ -282,6 +332,40 @@ mod tests {
             (1, norm, TensorType::Q6K),
         ] {
             assert_eq!(first(rows, norm, tensor_type).works.len(), 2, "{tensor_type:?} {norm:?}");
+        }
+    }
+
+    #[test]
+    fn what_reads_a_product_tile_by_tile_goes_with_it_when_it_is_launched() {
+        let products = || {
+            let mut queue = queue();
+            queue.product(TensorType::Q4K, 2, product(1, 10));
+            queue.product(TensorType::Q4K, 2, product(1, 11));
+            queue
+        };
+        let pair = |job: PointwiseJob| PointwiseJob { rows: 2, ..job };
+        let mut gated = products();
+        gated.pointwise(0, pair(element(Silu, 10, 0, 20)));
+        gated.pointwise(0, pair(element(Multiply, 20, 11, 21)));
+        let joined = joined(gated.works, 8);
+        let [Work::Matvec { params, .. }] = joined.as_slice() else { panic!("{joined:?}") };
+        assert_eq!((params.after.count, params.after.jobs[0].sources, params.counters), (1, 0b11, 8));
+        let mut rotated = products();
+        rotated.pointwise(0, PointwiseJob { head_dim: 32, rotary_dim: 32, ..pair(element(Rope, 10, 9, 20)) });
+        rotated.pointwise(0, PointwiseJob { next_out: 70, ..pair(element(Store, 11, 0, 0)) });
+        let joined = super::joined(rotated.works, 8);
+        let [Work::Matvec { params, .. }] = joined.as_slice() else { panic!("{joined:?}") };
+        let of = |job: &PointwiseJob| (job.sources, job.first_block);
+        assert_eq!((of(&params.after.jobs[0]), of(&params.after.jobs[1])), ((0b1, 0), (0b10, 4)));
+        for job in [
+            element(Silu, 10, 0, 20),
+            pair(element(Silu, 30, 0, 20)),
+            pair(PointwiseJob { width: 32, ..element(Silu, 10, 0, 20) }),
+            pair(PointwiseJob { head_dim: 8, ..element(Rope, 10, 9, 20) }),
+        ] {
+            let mut queue = products();
+            queue.pointwise(0, job);
+            assert_eq!(super::joined(queue.works, 8).len(), 2, "{job:?}");
         }
     }
 

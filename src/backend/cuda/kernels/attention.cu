@@ -52,52 +52,68 @@ __device__ __forceinline__ float score_of(const Attention &p, float product) {
 
 // ---- Several blocks that share a head
 
+const u32 MOST_PARTS = 8;
+
 // What blocks of a softmax tell each other.
 struct Whole {
-    float largest;
-    float sum;
+    float largest[MOST_PARTS];
+    float sums[MOST_PARTS];
     float scratch[32];
 };
 
-// Waits for the other blocks of a head, and makes what they wrote visible.
-__device__ __forceinline__ void all_parts(u32 parts) {
+// A block says that it is there, and does not wait: nothing is put into a block that is not.
+__device__ __forceinline__ void part_is_there(u32 parts) {
 #if __CUDA_ARCH__ >= 900
-    if (parts > 1) {
-        asm volatile("barrier.cluster.arrive.release.aligned;\n\tbarrier.cluster.wait.acquire.aligned;" ::: "memory");
-        return;
-    }
+    if (parts > 1) asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 #endif
-    __syncthreads();
 }
 
-// What another block of a head has at the place of `mine`.
-__device__ __forceinline__ float of_part(const float *mine, u32 part, u32 parts) {
+__device__ __forceinline__ void parts_are_there(u32 parts) {
+#if __CUDA_ARCH__ >= 900
+    if (parts > 1) asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+
+// Waits for the other blocks of a head, and makes what they put visible.
+__device__ __forceinline__ void all_parts(u32 parts) {
+    if (parts == 1) {
+        __syncthreads();
+    } else {
+        part_is_there(parts);
+        parts_are_there(parts);
+    }
+}
+
+// Puts a value where another block of a head has `place`: nobody reads another's memory, and each may end when it likes.
+__device__ __forceinline__ void put(float *place, u32 part, u32 parts, float value) {
 #if __CUDA_ARCH__ >= 900
     if (parts > 1) {
         u32 there;
-        float value;
-        asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"((u32)__cvta_generic_to_shared(mine)), "r"(part));
-        asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(value) : "r"(there) : "memory");
-        return value;
+        asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"((u32)__cvta_generic_to_shared(place)), "r"(part));
+        asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(there), "f"(value) : "memory");
+        return;
     }
 #endif
-    return *mine;
+    *place = value;
 }
 
-// Probabilities of `count` keys among those of all parts. `keep` takes them too where it is there; both may be `scores`.
-__device__ __forceinline__ void softmax(const float *scores, float *probabilities, float *keep, u32 count, u32 parts, Whole &whole) {
+// Probabilities of the `count` keys of a part among those of all parts. `keep` takes them too where it is there; both may
+// be `scores`.
+__device__ __forceinline__ void softmax(const float *scores, float *probabilities, float *keep, u32 count, u32 part, u32 parts, Whole &whole) {
     float largest = -INFINITY, sum = 0.0f;
-    u32 lane = threadIdx.x & 31u;
     for (u32 i = threadIdx.x; i < count; i += blockDim.x) largest = fmaxf(largest, scores[i]);
     largest = block_max(largest, whole.scratch);
-    if (threadIdx.x == 0) whole.largest = largest;
-    all_parts(parts);
-    largest = warp_max(lane < parts ? of_part(&whole.largest, lane, parts) : -INFINITY);
-    for (u32 i = threadIdx.x; i < count; i += blockDim.x) sum += expf(scores[i] - largest);
+    float shift = largest == -INFINITY ? 0.0f : largest;
+    for (u32 i = threadIdx.x; i < count; i += blockDim.x) sum += expf(scores[i] - shift);
     sum = block_sum(sum, whole.scratch);
-    if (threadIdx.x == 0) whole.sum = sum;
+    if (threadIdx.x < parts) {
+        put(&whole.largest[part], threadIdx.x, parts, largest);
+        put(&whole.sums[part], threadIdx.x, parts, sum);
+    }
     all_parts(parts);
-    sum = warp_sum(lane < parts ? of_part(&whole.sum, lane, parts) : 0.0f);
+    for (u32 other = 0; other < parts; other++) largest = fmaxf(largest, whole.largest[other]);
+    sum = 0.0f;
+    for (u32 other = 0; other < parts; other++) sum += whole.sums[other] * expf(whole.largest[other] - largest);
     for (u32 i = threadIdx.x; i < count; i += blockDim.x) {
         float probability = expf(scores[i] - largest) / sum;
         probabilities[i] = probability;
@@ -113,7 +129,8 @@ const u32 AHEAD = 4;    // values that a thread asks for before it uses the firs
 
 struct FewShared {
     Whole whole;
-    float4 sums[FEW_THREADS];  // of the context: of each group of threads, then of the block
+    float4 sums[FEW_THREADS];  // of the context: of each group of threads
+    float4 received[FEW_THREADS + MOST_PARTS];  // of each part
     float near[NEAR];
 };
 
@@ -176,18 +193,22 @@ __device__ __forceinline__ void context_of(const Attention &p, const Head &h, co
         }
         shared.sums[threadIdx.x] = sum;
         __syncthreads();
-        if (group == 0) {
+        // Four neighbours go to the part whose turn it is, which has a row for every part.
+        u32 fours_here = min(lanes, fours - base), each = (lanes + p.parts - 1) / p.parts;
+        if (threadIdx.x < fours_here) {
             for (u32 other = 1; other < groups; other++) add(sum, shared.sums[other * lanes + threadIdx.x]);
-            shared.sums[threadIdx.x] = sum;
+            float *place = (float *)&shared.received[part * each + threadIdx.x / p.parts];
+            put(place, threadIdx.x % p.parts, p.parts, sum.x);
+            put(place + 1, threadIdx.x % p.parts, p.parts, sum.y);
+            put(place + 2, threadIdx.x % p.parts, p.parts, sum.z);
+            put(place + 3, threadIdx.x % p.parts, p.parts, sum.w);
         }
         all_parts(p.parts);
-        // As many threads an element as there are parts; `parts` is a power of two.
-        u32 other = threadIdx.x % p.parts, end = min(lanes, fours - base) * 4;
-        for (u32 start = 0; start < end; start += FEW_THREADS) {
-            u32 at = start + threadIdx.x - other + part;
-            float whole = at < end ? of_part((const float *)shared.sums + at, other, p.parts) : 0.0f;
-            for (u32 width = p.parts / 2; width > 0; width >>= 1) whole += __shfl_xor_sync(0xFFFFFFFFu, whole, width);
-            if (other == 0 && at < end) context[base * 4 + at] = whole;
+        u32 at = threadIdx.x * p.parts + part;
+        if (at < fours_here) {
+            float4 whole = shared.received[threadIdx.x];
+            for (u32 other = 1; other < p.parts; other++) add(whole, shared.received[other * each + threadIdx.x]);
+            ((float4 *)context)[base + at] = whole;
         }
     }
 }
@@ -198,6 +219,7 @@ extern "C" __global__ void __launch_bounds__(FEW_THREADS) attention_few(const __
     successors_may_begin();
     __shared__ FewShared shared;
     u32 head = blockIdx.x / p.parts, part = blockIdx.x % p.parts, row = blockIdx.y;
+    part_is_there(p.parts);
     Head h = head_of(p, row, head);
     predecessors_are_done();
     // This block's keys.
@@ -209,17 +231,16 @@ extern "C" __global__ void __launch_bounds__(FEW_THREADS) attention_few(const __
         scores_of(p, h, (const float *)p.q + in_row, (const float *)p.keys + seen, count, scores, shared.near);
         __syncthreads();
     }
+    parts_are_there(p.parts);
     if (p.stages & SOFTMAX) {
         const float *from = near && (p.stages & SCORES) ? shared.near : scores;
-        softmax(from, probabilities, near ? shared.near : (float *)0, count, p.parts, shared.whole);
+        softmax(from, probabilities, near ? shared.near : (float *)0, count, part, p.parts, shared.whole);
         __syncthreads();
     }
     if (p.stages & CONTEXT) {
         const float *weights = near && (p.stages & SOFTMAX) ? shared.near : probabilities;
         context_of(p, h, weights, (const float *)p.values + seen, count, part, (float *)p.context + in_row, shared);
     }
-    // What a block shares is there until all have read it.
-    all_parts(p.parts);
 }
 
 // ---- Many rows
@@ -280,7 +301,7 @@ extern "C" __global__ void __launch_bounds__(128) attention_softmax(const __grid
     in_turn();
     __shared__ Whole whole;
     Head h = head_of(p, blockIdx.x, blockIdx.y);
-    softmax((const float *)p.scores + h.ragged, (float *)p.probabilities + h.ragged, (float *)0, h.visible, 1, whole);
+    softmax((const float *)p.scores + h.ragged, (float *)p.probabilities + h.ragged, (float *)0, h.visible, 0, 1, whole);
 }
 
 // Context of many rows: a tile of rows and elements of a head a block.

@@ -20,8 +20,10 @@ const u32 MOST_MATVEC_JOBS = 4;
 struct Matvec {
     MatvecJob jobs[MOST_MATVEC_JOBS];
     u32 count;
-    u32 slab;   // of Q4_K products: see there
-    Norm norm;  // of Q4_K products, what makes x; where its own x is 0, x is there
+    u32 slab;   // of Q4_K products, as everything below: see there
+    Norm norm;  // what makes x; where its own x is 0, x is there
+    Pointwise after;
+    u64 counters;
 };
 
 const u32 WARPS = 4;     // of a block

@@ -236,11 +236,11 @@ __device__ __forceinline__ void q4_k_multiply(const u8 *tile, const Q4KInput &in
     sums.y = __fmaf_rn(q4_k_value(head8, quants8, minima.y), input.unit, sums.y);
 }
 
-// The job that a tile belongs to.
-__device__ __forceinline__ const MatvecJob &q4_k_job(const Matvec &p, u32 tile) {
+// The number of the job that a tile belongs to.
+__device__ __forceinline__ u32 q4_k_job(const Matvec &p, u32 tile) {
     u32 number = 0;
     while (number + 1 < p.count && tile >= p.jobs[number + 1].first_block) number++;
-    return p.jobs[number];
+    return number;
 }
 
 // The copies of a warp: of every tile of its block, every pair that is its own.
@@ -260,7 +260,7 @@ struct Q4KCopies {
 
     __device__ __forceinline__ void find(const Matvec &p, u32 warp) {
         if (tile >= tiles) return;
-        const MatvecJob &job = q4_k_job(p, tile);
+        const MatvecJob &job = p.jobs[q4_k_job(p, tile)];
         u64 start = (u64)(tile - job.first_block) * Q4_K_TILE * row_length + warp * Q4_K_PAIR;
         from = (const u8 *)job.weight + start;
         left = job.rows * row_length - start;
@@ -304,6 +304,28 @@ __device__ __forceinline__ void q4_k_put(float2 sums, float *partial, u32 lane) 
     }
 }
 
+// What follows element by element and reads this tile, or it and others: whichever warp ends the last of those makes it. A
+// launch of its own would wait for all.
+__device__ __forceinline__ void q4_k_follow(const Matvec &p, u32 product, u32 first, u32 lane) {
+    for (u32 i = 0; i < p.after.count; i++) {
+        const PointwiseJob &job = p.after.jobs[i];
+        if (!(job.sources >> product & 1)) continue;
+        u32 size = job.operation == ROPE ? job.head_dim : Q4_K_TILE, group = first / size, start = group * size;
+        u32 end = min(start + size, job.width), needed = (end - start + Q4_K_TILE - 1) / Q4_K_TILE * __popc(job.sources);
+        if (needed > 1) {
+            u32 *counter = (u32 *)p.counters + job.first_block + blockIdx.y * ((job.width + size - 1) / size) + group, made = 0;
+            __threadfence();
+            __syncwarp();
+            if (lane == 0) made = atomicAdd(counter, 1);
+            if (__shfl_sync(0xFFFFFFFFu, made, 0) + 1 < needed) continue;
+            if (lane == 0) *counter = 0;  // for the next launch
+            __threadfence();
+        }
+        u32 position = ((const Step *)p.after.step)->first_position + job.first_row;
+        for (u32 at = start + lane; at < end; at += 32) pointwise_one(job, blockIdx.y * job.width + at, position);
+    }
+}
+
 // `p.slab` is of how many pairs of each warp shared memory holds the inputs. Where those are not all, they are made
 // anew for every tile.
 extern "C" __global__ void __launch_bounds__(Q4_K_WARPS * 32, 1) matvec_q4_k(const __grid_constant__ Matvec p) {
@@ -339,12 +361,13 @@ extern "C" __global__ void __launch_bounds__(Q4_K_WARPS * 32, 1) matvec_q4_k(con
     const float *x = (const float *)last.x + (u64)blockIdx.y * last.columns;
     u32 most = (pairs + warps - 1) / warps, stage = 0;
     for (u32 tile = blockIdx.x, round = 0; tile < copies.tiles; tile += gridDim.x, round++) {
-        const MatvecJob &job = q4_k_job(p, tile);
+        u32 product = q4_k_job(p, tile);
+        const MatvecJob &job = p.jobs[product];
         // In turn one of the warps adds up, while the others go on.
-        u32 output = (tile - job.first_block) * Q4_K_TILE + lane;
-        bool finishes = warp == round % warps && lane < Q4_K_TILE && output < job.rows;
+        u32 first_output = (tile - job.first_block) * Q4_K_TILE, output = first_output + lane;
+        bool finishes = warp == round % warps, writes = finishes && lane < min(Q4_K_TILE, job.rows - first_output);
         Followers read;
-        if (finishes) read = followers(job, output);
+        if (writes) read = followers(job, output);
         float2 sums = make_float2(0.0f, 0.0f);
         for (u32 begin = 0; begin < most; begin += p.slab) {
             u32 first = begin * warps * 2, end = min(blocks, first + p.slab * warps * 2);
@@ -368,9 +391,12 @@ extern "C" __global__ void __launch_bounds__(Q4_K_WARPS * 32, 1) matvec_q4_k(con
         q4_k_put(sums, of_tile[warp], lane);
         __syncthreads();
         if (!finishes) continue;
-        float y = of_tile[0][lane];
-        for (u32 other = 1; other < warps; other++) y += of_tile[other][lane];
-        write_outputs(job, output, y, read);
+        if (writes) {
+            float y = of_tile[0][lane];
+            for (u32 other = 1; other < warps; other++) y += of_tile[other][lane];
+            write_outputs(job, output, y, read);
+        }
+        q4_k_follow(p, product, first_output, lane);
     }
 }
 
