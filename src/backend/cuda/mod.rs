@@ -36,7 +36,7 @@ use memory::Memory;
 use params::{CHOOSE_BYTES, Choose, NO_WINDOW};
 use pinned::Pinned;
 use product::Products;
-use queue::{COUNTERS, FUSED, Queue};
+use queue::{FUSED, Queue};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -55,8 +55,6 @@ pub struct CudaBackend {
     device: Arc<Device>,
     memory: Memory,
     queue: Queue,
-    /// What launches of the queue count with.
-    _counters: Arc<DeviceMemory>,
     /// What collected launches of many rows read and write, until they are launched: then the stream keeps the order.
     held: Vec<Arc<DeviceMemory>>,
     captures: Captures,
@@ -85,15 +83,12 @@ impl CudaBackend {
     /// Environment: which of driver, libraries and card is missing, and where it was looked for.
     pub fn new(ordinal: usize, compute: ComputeType, threads: usize) -> Result<Self> {
         let device = Device::open(ordinal)?;
-        let counters = device.alloc(COUNTERS * size_of::<u32>(), "counters")?;
-        device.upload(&counters, 0, &vec![0; COUNTERS * size_of::<u32>()])?;
         Ok(CudaBackend {
             captures: Captures::new(&device),
             step: device.alloc(16, "the batch")?,
             choice: (device.alloc(16, "the choice")?, Pinned::new(&device, 16)?),
             products: Products::new(compute),
-            queue: Queue::new(device.facts().card, counters.address()),
-            _counters: counters,
+            queue: Queue::new(device.facts().card),
             held: Vec::new(),
             cache: HashMap::new(),
             turns: Vec::new(),

@@ -9,6 +9,22 @@ pub(super) const MOST_STATISTICS: usize = 96;
 /// Slots of one weighted sum.
 pub(super) const MOST_SLOTS: usize = 8;
 
+/// What follows the newest result of a Q4_K product, element by element; an address of 0 means: not wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct After {
+    pub out: u64,
+    /// Of [`ElementOperation::Rope`]: cosines and sines by position.
+    pub turns: u64,
+    /// Where the result is stored by position.
+    pub cache: u64,
+    /// [`ElementOperation::Multiply`]: with what follows the product in front.
+    pub operation: ElementOperation,
+    pub head_dim: u32,
+    pub first_row: u32,
+    pub unused: u32,
+}
+
 /// One product, and what follows it element by element; an address of 0 means: not wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[repr(C)]
@@ -20,6 +36,8 @@ pub struct MatvecJob {
     pub biased: u64,
     pub addend: u64,
     pub sum: u64,
+    /// Of Q4_K products.
+    pub after: After,
     pub rows: u32,
     pub columns: u32,
     pub first_block: u32,
@@ -36,9 +54,11 @@ pub struct Matvec {
     pub slab: u32,
     /// Of Q4_K products: what makes x; an x of 0 means that it is there.
     pub norm: Norm,
-    /// Of Q4_K products: what follows, and where what waits for several tiles counts them.
-    pub after: Pointwise,
-    pub counters: u64,
+    /// Where [`After`] finds positions.
+    pub step: u64,
+    /// Whether a block makes the same tile of both products, one after the other.
+    pub paired: u32,
+    pub unused: u32,
 }
 
 /// Rows of a weight, to be converted.
@@ -128,8 +148,7 @@ pub struct PointwiseJob {
     pub first_block: u32,
     /// A factor, or a cap.
     pub number: f32,
-    /// Of what goes with products: a bit for each whose result it reads. Its `first_block` is its first counter.
-    pub sources: u32,
+    pub unused: u32,
 }
 
 /// Element operations that do not read each other.

@@ -6,22 +6,20 @@
 
 use super::device::Device;
 use super::params::{
-    Attention, ElementOperation, MOST_MATVEC_JOBS, MOST_POINTWISE_JOBS, Matvec, MatvecJob, Norm, Pointwise,
+    After, Attention, ElementOperation, MOST_MATVEC_JOBS, MOST_POINTWISE_JOBS, Matvec, MatvecJob, Norm, Pointwise,
     PointwiseJob, stage,
 };
 use super::q4k::{self, Card};
 use super::work::{Work, matvec_tiles, pointwise_blocks};
 use crate::error::Result;
 use crate::model::TensorType;
+use ElementOperation::{GeluErf, GeluQuick, GeluTanh, Multiply, Nothing, Rope, Silu, Store};
 use cudarc::driver::CudaGraph;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Sequences of launches that are remembered: those of all layers of a deep model, for both arenas.
 const MOST_GRAPHS: usize = 512;
-
-/// Counters of what goes with products: of the tiles of four rows of a million outputs.
-pub(super) const COUNTERS: usize = 1 << 18;
 
 /// What the fused launches make together, for a run's identity.
 pub(super) const FUSED: [&str; 8] = [
@@ -39,8 +37,6 @@ pub(super) const FUSED: [&str; 8] = [
 pub(super) struct Queue {
     works: Vec<Work>,
     card: Card,
-    /// [`COUNTERS`] zeros on the card.
-    counters: u64,
     seen: VecDeque<Seen>,
 }
 
@@ -51,9 +47,9 @@ struct Seen {
 }
 
 impl Queue {
-    /// An empty queue for `card`, which has [`COUNTERS`] zeros of 32 bits at `counters`.
-    pub(super) fn new(card: Card, counters: u64) -> Self {
-        Queue { works: Vec::new(), card, counters, seen: VecDeque::new() }
+    /// An empty queue for `card`.
+    pub(super) fn new(card: Card) -> Self {
+        Queue { works: Vec::new(), card, seen: VecDeque::new() }
     }
 
     /// Adds a launch that stands alone.
@@ -123,7 +119,7 @@ impl Queue {
     /// Adds `job`; biases and residual adds go with the product before them, a multiplication or a store with the
     /// element operation that it follows.
     pub(super) fn pointwise(&mut self, step: u64, mut job: PointwiseJob) {
-        use ElementOperation::{Add, Bias, Multiply, Nothing, Store};
+        use ElementOperation::{Add, Bias};
         if job.operation == Bias
             && let Some(product) = self.product_of(job.x)
             && product.bias == 0
@@ -188,7 +184,7 @@ impl Queue {
     /// Launches everything. Where batches repeat, a sequence goes one by one the first time, and as a graph from the
     /// second on.
     pub(super) fn launch(&mut self, device: &Arc<Device>, repeats: bool) -> Result<()> {
-        let works = joined(std::mem::take(&mut self.works), self.counters);
+        let works = joined(std::mem::take(&mut self.works));
         if works.is_empty() {
             return Ok(());
         }
@@ -225,17 +221,16 @@ impl Queue {
     }
 }
 
-/// The same works, but element operations that only read what the product in front of them makes go with it.
-fn joined(works: Vec<Work>, counters: u64) -> Vec<Work> {
+/// The same works, but element operations that only read what the Q4_K products in front of them make go with those.
+fn joined(works: Vec<Work>) -> Vec<Work> {
     let mut joined: Vec<Work> = Vec::with_capacity(works.len());
     for work in works {
         if let (Some(Work::Matvec { tensor_type: TensorType::Q4K, rows, card, params }), Work::Pointwise(after)) =
             (joined.last_mut(), &work)
             && card.multiplies_bytes()
-            && params.after.count == 0
-            && let Some(after) = following(params, *rows, after)
+            && let Some(all) = followed(params, *rows, after)
         {
-            (params.after, params.counters) = (after, counters);
+            **params = all;
             continue;
         }
         joined.push(work);
@@ -243,29 +238,59 @@ fn joined(works: Vec<Work>, counters: u64) -> Vec<Work> {
     joined
 }
 
-/// `after` as what goes with `products` of `rows` rows, if it can: every operation reads some of their results, tile by
-/// tile or head by head.
-fn following(products: &Matvec, rows: u32, after: &Pointwise) -> Option<Pointwise> {
-    let products = products.jobs.get(..products.count as usize)?;
-    let (mut after, mut counters) = (*after, 0);
-    for job in after.jobs.get_mut(..after.count as usize)? {
-        let mut width = true;
-        for (number, product) in products.iter().enumerate() {
-            let made = [product.y, product.biased, product.sum];
-            if [job.x, job.y, job.next_y].iter().any(|read| *read != 0 && made.contains(read)) {
-                job.sources |= 1 << number;
-                width &= product.rows == job.width;
-            }
-        }
-        let heads = job.operation == ElementOperation::Rope;
-        let fits = !heads || job.head_dim.is_multiple_of(q4k::TILE) && job.width.is_multiple_of(job.head_dim);
-        if job.sources == 0 || !width || !fits || job.rows != rows {
+/// `products` of `rows` rows and all that is `after` them, if none of that reads more than one tile makes.
+fn followed(products: &Matvec, rows: u32, after: &Pointwise) -> Option<Matvec> {
+    let mut all = Matvec { step: after.step, ..*products };
+    for job in after.jobs.get(..after.count as usize)? {
+        let products = all.jobs.get_mut(..all.count as usize)?;
+        let product = products.iter().position(|product| product.newest() == job.x)?;
+        if (job.rows, job.width) != (rows, products[product].rows) || products[product].is_followed() {
             return None;
         }
-        job.first_block = counters;
-        counters += rows * job.width.div_ceil(if heads { job.head_dim } else { q4k::TILE });
+        let (first, last) = products.split_at_mut(product + 1);
+        let product = first.last_mut()?;
+        product.after = After { operation: job.operation, out: job.out, first_row: job.first_row, ..After::default() };
+        match (job.operation, job.next) {
+            (Store, Store) => (product.after.operation, product.after.cache) = (Nothing, job.next_out),
+            (Rope, next @ (Nothing | Store)) if product.turns_in_tiles(job) => {
+                (product.after.turns, product.after.head_dim) = (job.y, job.head_dim);
+                product.after.cache = if next == Store { job.next_out } else { 0 };
+            }
+            (Silu | GeluTanh | GeluErf | GeluQuick, Nothing) => {}
+            (Silu | GeluTanh | GeluErf | GeluQuick, Multiply) => {
+                let ([_], [other]) = (first, last) else { return None };
+                if other.newest() != job.next_y || other.rows != job.width || other.is_followed() {
+                    return None;
+                }
+                other.after = After { operation: Multiply, out: job.next_out, ..After::default() };
+                all.paired = 1;
+            }
+            _ => return None,
+        }
     }
-    (counters as usize <= COUNTERS).then_some(after)
+    Some(all)
+}
+
+impl MatvecJob {
+    /// Where the last of its results is.
+    fn newest(&self) -> u64 {
+        match self {
+            _ if self.addend != 0 => self.sum,
+            _ if self.bias != 0 => self.biased,
+            _ => self.y,
+        }
+    }
+
+    fn is_followed(&self) -> bool {
+        self.after != After::default()
+    }
+
+    /// Whether `rope` turns whole heads of it, of which a tile can have the elements that turn together. Tiles count bytes
+    /// of a head in 32 bits.
+    fn turns_in_tiles(&self, rope: &PointwiseJob) -> bool {
+        let heads = rope.head_dim.is_multiple_of(q4k::TILE) && self.rows.is_multiple_of(rope.head_dim);
+        heads && rope.rotary_dim == rope.head_dim && u64::from(rope.head_dim) * u64::from(self.columns) < 1 << 32
+    }
 }
 
 /// A store that stands alone is what follows nothing.
@@ -279,7 +304,7 @@ fn stored(mut job: PointwiseJob) -> PointwiseJob {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ElementOperation::{Add, Bias, Multiply, Nothing, Rope, Silu, Store};
+    use ElementOperation::{Add, Bias};
 
     fn product(x: u64, y: u64) -> MatvecJob {
         MatvecJob { weight: 900 + y, x, y, rows: 64, columns: 256, ..MatvecJob::default() }
@@ -291,7 +316,7 @@ mod tests {
 
     fn queue() -> Queue {
         let (shared_block, shared_multiprocessor) = (232_448, 233_472);
-        Queue::new(Card { capability: (9, 0), multiprocessors: 132, shared_block, shared_multiprocessor }, 8)
+        Queue::new(Card { capability: (9, 0), multiprocessors: 132, shared_block, shared_multiprocessor })
     }
 
     #[test]
@@ -337,35 +362,54 @@ mod tests {
 
     #[test]
     fn what_reads_a_product_tile_by_tile_goes_with_it_when_it_is_launched() {
-        let products = || {
+        let products = |bias| {
             let mut queue = queue();
-            queue.product(TensorType::Q4K, 2, product(1, 10));
-            queue.product(TensorType::Q4K, 2, product(1, 11));
+            for y in [10, 11] {
+                queue.product(TensorType::Q4K, 2, product(1, y));
+                if bias != 0 {
+                    queue.pointwise(8, element(Bias, y, bias, y + 20));
+                }
+            }
             queue
         };
         let pair = |job: PointwiseJob| PointwiseJob { rows: 2, ..job };
-        let mut gated = products();
-        gated.pointwise(0, pair(element(Silu, 10, 0, 20)));
-        gated.pointwise(0, pair(element(Multiply, 20, 11, 21)));
-        let joined = joined(gated.works, 8);
-        let [Work::Matvec { params, .. }] = joined.as_slice() else { panic!("{joined:?}") };
-        assert_eq!((params.after.count, params.after.jobs[0].sources, params.counters), (1, 0b11, 8));
-        let mut rotated = products();
-        rotated.pointwise(0, PointwiseJob { head_dim: 32, rotary_dim: 32, ..pair(element(Rope, 10, 9, 20)) });
-        rotated.pointwise(0, PointwiseJob { next_out: 70, ..pair(element(Store, 11, 0, 0)) });
-        let joined = super::joined(rotated.works, 8);
-        let [Work::Matvec { params, .. }] = joined.as_slice() else { panic!("{joined:?}") };
-        let of = |job: &PointwiseJob| (job.sources, job.first_block);
-        assert_eq!((of(&params.after.jobs[0]), of(&params.after.jobs[1])), ((0b1, 0), (0b10, 4)));
+        let rope = PointwiseJob { head_dim: 32, rotary_dim: 32, ..pair(element(Rope, 30, 9, 20)) };
+        let one = |works: Vec<Work>| match joined(works).as_slice() {
+            [Work::Matvec { params, .. }] => (**params, [params.jobs[0].after, params.jobs[1].after]),
+            other => panic!("{other:?}"),
+        };
+        let mut gated = products(0);
+        gated.pointwise(8, pair(element(Silu, 10, 0, 20)));
+        gated.pointwise(8, pair(element(Multiply, 20, 11, 21)));
+        let (all, after) = one(gated.works);
+        let activated = After { operation: Silu, out: 20, ..After::default() };
+        assert_eq!((all.paired, after), (1, [activated, After { operation: Multiply, out: 21, ..activated }]));
+        let mut rotated = products(5);
+        rotated.pointwise(8, PointwiseJob { first_row: 3, ..rope });
+        rotated.pointwise(8, PointwiseJob { next_out: 70, ..pair(element(Store, 20, 0, 0)) });
+        rotated.pointwise(8, PointwiseJob { next_out: 71, ..pair(element(Store, 31, 0, 0)) });
+        let (all, after) = one(rotated.works);
+        let turned =
+            After { operation: Rope, out: 20, turns: 9, cache: 70, head_dim: 32, first_row: 3, ..After::default() };
+        assert_eq!((all.paired, all.step, after), (0, 8, [turned, After { cache: 71, ..After::default() }]));
         for job in [
-            element(Silu, 10, 0, 20),
-            pair(element(Silu, 30, 0, 20)),
-            pair(PointwiseJob { width: 32, ..element(Silu, 10, 0, 20) }),
-            pair(PointwiseJob { head_dim: 8, ..element(Rope, 10, 9, 20) }),
+            element(Silu, 30, 0, 20),
+            pair(element(Silu, 10, 0, 20)),
+            pair(element(Add, 30, 7, 20)),
+            pair(PointwiseJob { width: 32, ..element(Silu, 30, 0, 20) }),
+            PointwiseJob { rotary_dim: 16, ..rope },
+            PointwiseJob { head_dim: 8, rotary_dim: 8, ..rope },
+            PointwiseJob { head_dim: 48, rotary_dim: 48, ..rope },
         ] {
-            let mut queue = products();
-            queue.pointwise(0, job);
-            assert_eq!(super::joined(queue.works, 8).len(), 2, "{job:?}");
+            let mut queue = products(5);
+            queue.works.push(Work::Pointwise(Box::new(Pointwise { count: 1, jobs: [job; 4], ..Pointwise::default() })));
+            assert_eq!(joined(queue.works).len(), 2, "{job:?}");
+        }
+        for (activated, other) in [(11, 10), (10, 12)] {
+            let mut queue = products(0);
+            queue.pointwise(8, pair(element(Silu, activated, 0, 20)));
+            queue.pointwise(8, pair(element(Multiply, 20, other, 21)));
+            assert_eq!(joined(queue.works).len(), 2, "{activated} before {other}");
         }
     }
 

@@ -31,11 +31,7 @@ const FORMATS: File = File {
 const NORM: File =
     File { text: include_str!("kernels/norm.cu"), structs: &[("Norm", size_of::<params::Norm>())], constants: &[] };
 
-const POINTWISE: File = File {
-    text: include_str!("kernels/pointwise.cu"),
-    structs: &[("Pointwise", size_of::<params::Pointwise>())],
-    constants: &[("POINTWISE_BLOCK", work::POINTWISE_BLOCK)],
-};
+const ELEMENT: File = File { text: include_str!("kernels/element.cu"), structs: &[], constants: &[] };
 
 const MATVEC: File = File {
     text: include_str!("kernels/matvec.cu"),
@@ -61,8 +57,11 @@ const EXPERTS: File = File {
     constants: &[],
 };
 
-const ROWWISE: File =
-    File { text: include_str!("kernels/rowwise.cu"), structs: &[("Cast", size_of::<params::Cast>())], constants: &[] };
+const ROWWISE: File = File {
+    text: include_str!("kernels/rowwise.cu"),
+    structs: &[("Pointwise", size_of::<params::Pointwise>()), ("Cast", size_of::<params::Cast>())],
+    constants: &[("POINTWISE_BLOCK", work::POINTWISE_BLOCK)],
+};
 
 const ATTENTION: File = File {
     text: include_str!("kernels/attention.cu"),
@@ -100,20 +99,17 @@ const STATISTICS: File = File {
 /// parameters out alike.
 fn source(part: Part) -> String {
     let (files, kernels) = match part {
-        Part::Plain => (vec![COMMON, NORM, POINTWISE, ROWWISE, ATTENTION, ROUTER, STATISTICS], String::new()),
+        Part::Plain => (vec![COMMON, NORM, ELEMENT, ROWWISE, ATTENTION, ROUTER, STATISTICS], String::new()),
         Part::Type(TensorType::Q4K) => {
-            (vec![COMMON, FORMATS, NORM, POINTWISE, MATVEC, MATVEC_Q4_K], "FORMAT(q4_k, Q4_K)\n".to_owned())
+            (vec![COMMON, FORMATS, NORM, ELEMENT, MATVEC, MATVEC_Q4_K], "FORMAT(q4_k, Q4_K)\n".to_owned())
         }
         Part::Type(tensor_type) => {
             let (name, code) = (tensor_type.name(), tensor_type.name().to_uppercase());
-            (
-                vec![COMMON, FORMATS, NORM, POINTWISE, MATVEC],
-                format!("FORMAT({name}, {code})\nMATVEC({name}, {code})\n"),
-            )
+            (vec![COMMON, FORMATS, NORM, MATVEC], format!("FORMAT({name}, {code})\nMATVEC({name}, {code})\n"))
         }
         Part::Experts(tensor_type) => {
             let (name, code) = (tensor_type.name(), tensor_type.name().to_uppercase());
-            (vec![COMMON, FORMATS, NORM, POINTWISE, MATVEC, EXPERTS], format!("EXPERTS({name}, {code})\n"))
+            (vec![COMMON, FORMATS, NORM, MATVEC, EXPERTS], format!("EXPERTS({name}, {code})\n"))
         }
     };
     let mut source: String = files.iter().map(|file| file.text).collect();

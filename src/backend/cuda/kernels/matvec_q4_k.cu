@@ -236,32 +236,66 @@ __device__ __forceinline__ void q4_k_multiply(const u8 *tile, const Q4KInput &in
     sums.y = __fmaf_rn(q4_k_value(head8, quants8, minima.y), input.unit, sums.y);
 }
 
-// The number of the job that a tile belongs to.
-__device__ __forceinline__ u32 q4_k_job(const Matvec &p, u32 tile) {
-    u32 number = 0;
-    while (number + 1 < p.count && tile >= p.jobs[number + 1].first_block) number++;
-    return number;
+// A tile of a product. A block takes every gridDim.x-th place; of paired products it makes the tile of both there.
+struct Q4KTile {
+    u32 place;
+    u32 second;  // of paired products: which
+
+    __device__ __forceinline__ void next(const Matvec &p) {
+        second = p.paired && !second;
+        if (!second) place += gridDim.x;
+    }
+
+    __device__ __forceinline__ const MatvecJob &job(const Matvec &p) const {
+        if (p.paired) return p.jobs[second];
+        u32 number = 0;
+        while (number + 1 < p.count && place >= p.jobs[number + 1].first_block) number++;
+        return p.jobs[number];
+    }
+};
+
+__device__ __forceinline__ u32 q4_k_places(const Matvec &p) {
+    const MatvecJob &last = p.jobs[p.paired ? 0 : p.count - 1];
+    return last.first_block + (last.rows + Q4_K_TILE - 1) / Q4_K_TILE;
 }
+
+// The rows of a tile: eight, and the eight behind those, or for RoPE those that turn with them.
+struct Q4KRows {
+    u32 first;
+    u32 apart;  // from the first eight to the others
+
+    __device__ __forceinline__ Q4KRows(const MatvecJob &job, u32 place) {
+        u32 group = job.after.operation == ROPE ? job.after.head_dim : Q4_K_TILE, start = (place - job.first_block) * Q4_K_TILE;
+        first = start / group * group + start % group / 2;
+        apart = group / 2;
+    }
+
+    __device__ __forceinline__ u32 at(u32 lane) const { return first + lane % 8 + lane / 8 * apart; }
+};
 
 // The copies of a warp: of every tile of its block, every pair that is its own.
 struct Q4KCopies {
-    u32 tiles;       // of all blocks
+    u32 places;      // of all blocks
     u32 items;       // pairs of a row that are this warp's
     u32 warps;
     u64 row_length;
-    u32 offsets[Q4_K_STAGE / 512];  // of what this lane copies, from the tile's pair on
+    u32 offsets[Q4_K_STAGE / 512];  // of what this lane copies, from the tile's pair on, where its rows are neighbours
+    u32 others;  // a bit for each of those that is of the second eight rows
     u8 *stages;
     // What is next:
-    u32 tile;
+    Q4KTile tile;
     u32 item;
     u32 stage;
     const u8 *from;
-    u64 left;  // bytes of the weight from there
+    u64 left;   // bytes of the weight from there
+    u32 apart;  // bytes more to the second eight rows
 
     __device__ __forceinline__ void find(const Matvec &p, u32 warp) {
-        if (tile >= tiles) return;
-        const MatvecJob &job = p.jobs[q4_k_job(p, tile)];
-        u64 start = (u64)(tile - job.first_block) * Q4_K_TILE * row_length + warp * Q4_K_PAIR;
+        if (tile.place >= places) return;
+        const MatvecJob &job = tile.job(p);
+        Q4KRows rows(job, tile.place);
+        u64 start = rows.first * row_length + warp * Q4_K_PAIR;
+        apart = (rows.apart - 8) * (u32)row_length;
         from = (const u8 *)job.weight + start;
         left = job.rows * row_length - start;
     }
@@ -269,18 +303,19 @@ struct Q4KCopies {
     // Begins the next stage, if there is one. What rows of the tile or super-blocks of the pair there are not is copied
     // from what follows, and left out at the weight's end.
     __device__ __forceinline__ void begin(const Matvec &p, u32 warp, u32 lane) {
-        if (tile < tiles) {
+        if (tile.place < places) {
             u64 skipped = (u64)(item * warps) * Q4_K_PAIR;
             u32 inside = (u32)min(left - skipped, (u64)0xFFFFFFFFu);
             u8 *to = stages + stage * Q4_K_STAGE + lane * 16;
 #pragma unroll
             for (u32 i = 0; i < Q4_K_STAGE / 512; i++) {
-                if (offsets[i] < inside) copy_async(to + i * 512, from + skipped + offsets[i]);
+                u32 offset = offsets[i] + (others >> i & 1 ? apart : 0);
+                if (offset < inside) copy_async(to + i * 512, from + skipped + offset);
             }
             stage = stage + 1 < Q4_K_DEPTH ? stage + 1 : 0;
             if (++item == items) {
                 item = 0;
-                tile += gridDim.x;
+                tile.next(p);
                 find(p, warp);
             }
         }
@@ -304,26 +339,21 @@ __device__ __forceinline__ void q4_k_put(float2 sums, float *partial, u32 lane) 
     }
 }
 
-// What follows element by element and reads this tile, or it and others: whichever warp ends the last of those makes it. A
-// launch of its own would wait for all.
-__device__ __forceinline__ void q4_k_follow(const Matvec &p, u32 product, u32 first, u32 lane) {
-    for (u32 i = 0; i < p.after.count; i++) {
-        const PointwiseJob &job = p.after.jobs[i];
-        if (!(job.sources >> product & 1)) continue;
-        u32 size = job.operation == ROPE ? job.head_dim : Q4_K_TILE, group = first / size, start = group * size;
-        u32 end = min(start + size, job.width), needed = (end - start + Q4_K_TILE - 1) / Q4_K_TILE * __popc(job.sources);
-        if (needed > 1) {
-            u32 *counter = (u32 *)p.counters + job.first_block + blockIdx.y * ((job.width + size - 1) / size) + group, made = 0;
-            __threadfence();
-            __syncwarp();
-            if (lane == 0) made = atomicAdd(counter, 1);
-            if (__shfl_sync(0xFFFFFFFFu, made, 0) + 1 < needed) continue;
-            if (lane == 0) *counter = 0;  // for the next launch
-            __threadfence();
-        }
-        u32 position = ((const Step *)p.after.step)->first_position + job.first_row;
-        for (u32 at = start + lane; at < end; at += 32) pointwise_one(job, blockIdx.y * job.width + at, position);
-    }
+// The turn of an output, to be asked for before the product is there.
+__device__ __forceinline__ float2 q4_k_turn(const MatvecJob &job, u32 output, u32 position) {
+    u32 half = job.after.head_dim / 2;
+    return ((const float2 *)job.after.turns)[(u64)position * half + output % half];
+}
+
+// Goes on from the newest result of a product, in the sixteen lanes that have a tile's. `held` is what followed the
+// product in front.
+__device__ __forceinline__ float q4_k_follow(const MatvecJob &job, u32 output, u32 position, float value, float2 turn, float held, u32 lane) {
+    const After &after = job.after;
+    if (after.operation == ROPE) value = turned(value, __shfl_xor_sync(0xFFFFu, value, 8), turn, lane < 8);
+    else value = applied(after.operation, value, held);
+    if (after.out) ((float *)after.out)[(u64)blockIdx.y * job.rows + output] = value;
+    if (after.cache) ((float *)after.cache)[(u64)position * job.rows + output] = value;
+    return value;
 }
 
 // `p.slab` is of how many pairs of each warp shared memory holds the inputs. Where those are not all, they are made
@@ -339,17 +369,19 @@ extern "C" __global__ void __launch_bounds__(Q4_K_WARPS * 32, 1) matvec_q4_k(con
     u32 blocks = last.columns / 256, pairs = (blocks + 1) / 2;
     Q4KInput *inputs = (Q4KInput *)(shared + warps * Q4_K_DEPTH * Q4_K_STAGE);
     Q4KCopies copies;
-    copies.tiles = last.first_block + (last.rows + Q4_K_TILE - 1) / Q4_K_TILE;
+    copies.places = q4_k_places(p);
     copies.items = (pairs - warp + warps - 1) / warps;
     copies.warps = warps;
     copies.row_length = row_bytes<Q4_K>(last.columns);
+    copies.others = 0;
 #pragma unroll
     for (u32 i = 0; i < Q4_K_STAGE / 512; i++) {
-        u32 piece = i * 32 + lane;
-        copies.offsets[i] = piece / (Q4_K_PAIR / 16) * (u32)copies.row_length + piece % (Q4_K_PAIR / 16) * 16;
+        u32 piece = i * 32 + lane, row = piece / (Q4_K_PAIR / 16);
+        copies.offsets[i] = row * (u32)copies.row_length + piece % (Q4_K_PAIR / 16) * 16;
+        copies.others |= (row / 8) << i;
     }
     copies.stages = shared + warp * Q4_K_DEPTH * Q4_K_STAGE;
-    copies.tile = blockIdx.x;
+    copies.tile = {blockIdx.x, 0};
     copies.item = copies.stage = 0;
     copies.find(p, warp);
     for (u32 i = 0; i + 1 < Q4_K_DEPTH; i++) copies.begin(p, warp, lane);
@@ -359,15 +391,17 @@ extern "C" __global__ void __launch_bounds__(Q4_K_WARPS * 32, 1) matvec_q4_k(con
     predecessors_are_done();
     if (p.norm.x) norm.prepare(p.norm, inputs, segments, warp, warps, lane);
     const float *x = (const float *)last.x + (u64)blockIdx.y * last.columns;
-    u32 most = (pairs + warps - 1) / warps, stage = 0;
-    for (u32 tile = blockIdx.x, round = 0; tile < copies.tiles; tile += gridDim.x, round++) {
-        u32 product = q4_k_job(p, tile);
-        const MatvecJob &job = p.jobs[product];
+    u32 most = (pairs + warps - 1) / warps, stage = 0, first_position = p.step ? ((const Step *)p.step)->first_position : 0, round = 0;
+    float held = 0.0f;
+    for (Q4KTile tile = {blockIdx.x, 0}; tile.place < copies.places; tile.next(p), round++) {
+        const MatvecJob &job = tile.job(p);
+        u32 output = Q4KRows(job, tile.place).at(lane), position = first_position + job.after.first_row + blockIdx.y;
         // In turn one of the warps adds up, while the others go on.
-        u32 first_output = (tile - job.first_block) * Q4_K_TILE, output = first_output + lane;
-        bool finishes = warp == round % warps, writes = finishes && lane < min(Q4_K_TILE, job.rows - first_output);
+        bool finishes = warp == (p.paired ? round / 2 : round) % warps && lane < Q4_K_TILE && output < job.rows;
         Followers read;
-        if (writes) read = followers(job, output);
+        float2 turn = make_float2(1.0f, 0.0f);
+        if (finishes) read = followers(job, output);
+        if (finishes && job.after.operation == ROPE) turn = q4_k_turn(job, output, position);
         float2 sums = make_float2(0.0f, 0.0f);
         for (u32 begin = 0; begin < most; begin += p.slab) {
             u32 first = begin * warps * 2, end = min(blocks, first + p.slab * warps * 2);
@@ -391,12 +425,9 @@ extern "C" __global__ void __launch_bounds__(Q4_K_WARPS * 32, 1) matvec_q4_k(con
         q4_k_put(sums, of_tile[warp], lane);
         __syncthreads();
         if (!finishes) continue;
-        if (writes) {
-            float y = of_tile[0][lane];
-            for (u32 other = 1; other < warps; other++) y += of_tile[other][lane];
-            write_outputs(job, output, y, read);
-        }
-        q4_k_follow(p, product, first_output, lane);
+        float y = of_tile[0][lane];
+        for (u32 other = 1; other < warps; other++) y += of_tile[other][lane];
+        held = q4_k_follow(job, output, position, write_outputs(job, output, y, read), turn, held, lane);
     }
 }
 

@@ -25,6 +25,54 @@ extern "C" __global__ void __launch_bounds__(512) normalise(const __grid_constan
     }
 }
 
+// One operation, and one more on its result where `next` says so: both results are written.
+struct PointwiseJob {
+    u64 x;
+    u64 y;         // the other operand, a bias, or a table of cosines and sines by position; 0 where `number` is it
+    u64 out;
+    u64 next_y;
+    u64 next_out;  // for STORE a cache, by position
+    u32 operation;
+    u32 next;
+    u32 width;
+    u32 rows;
+    u32 first_row;
+    u32 head_dim;
+    u32 rotary_dim;
+    u32 first_block;
+    float number;  // a factor, or a cap
+    u32 unused;
+};
+
+const u32 MOST_POINTWISE_JOBS = 4;
+const u32 POINTWISE_BLOCK = 1024;  // elements of a block
+
+struct Pointwise {
+    u64 step;
+    PointwiseJob jobs[MOST_POINTWISE_JOBS];
+    u32 count;
+    u32 unused;
+};
+
+__device__ __forceinline__ float rotated(const PointwiseJob &job, const float *x, u32 at, u32 column, u32 position) {
+    u32 i = column % job.head_dim, half = job.rotary_dim / 2;
+    if (i >= job.rotary_dim) return x[at];
+    bool first = i < half;
+    float2 turn = ((const float2 *)job.y)[(u64)position * half + (first ? i : i - half)];
+    return turned(x[at], x[first ? at + half : at - half], turn, first);
+}
+
+__device__ __forceinline__ void pointwise_one(const PointwiseJob &job, u32 at, u32 first_position) {
+    const float *x = (const float *)job.x, *y = (const float *)job.y;
+    u32 column = at % job.width, position = first_position + at / job.width;
+    float value;
+    if (job.operation == ROPE) value = rotated(job, x, at, column, position);
+    else value = applied(job.operation, x[at], y ? y[job.operation == BIAS ? column : at] : job.number);
+    if (job.operation != STORE) ((float *)job.out)[at] = value;
+    if (job.next == MULTIPLY) ((float *)job.next_out)[at] = value * ((const float *)job.next_y)[at];
+    if (job.next == STORE) ((float *)job.next_out)[(u64)position * job.width + column] = value;
+}
+
 // Four neighbours of one row at once: most of the time goes into moving them.
 __device__ __forceinline__ void pointwise_four(const PointwiseJob &job, u32 at, u32 first_position) {
     u32 column = at % job.width, position = first_position + at / job.width;
