@@ -56,7 +56,7 @@ pub struct Matvec {
     pub norm: Norm,
     /// Where [`After`] finds positions.
     pub step: u64,
-    /// Whether a block makes the same tile of both products, one after the other.
+    /// Whether a block makes the same tile of both products, one after the other; both begin at the first block.
     pub paired: u32,
     pub unused: u32,
 }

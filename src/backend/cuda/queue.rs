@@ -263,7 +263,7 @@ fn followed(products: &Matvec, rows: u32, after: &Pointwise) -> Option<Matvec> {
                     return None;
                 }
                 other.after = After { operation: Multiply, out: job.next_out, ..After::default() };
-                all.paired = 1;
+                (other.first_block, all.paired) = (0, 1);
             }
             _ => return None,
         }
@@ -383,7 +383,10 @@ mod tests {
         gated.pointwise(8, pair(element(Multiply, 20, 11, 21)));
         let (all, after) = one(gated.works);
         let activated = After { operation: Silu, out: 20, ..After::default() };
-        assert_eq!((all.paired, after), (1, [activated, After { operation: Multiply, out: 21, ..activated }]));
+        assert_eq!(
+            (all.paired, all.jobs[1].first_block, after),
+            (1, 0, [activated, After { operation: Multiply, out: 21, ..activated }])
+        );
         let mut rotated = products(5);
         rotated.pointwise(8, PointwiseJob { first_row: 3, ..rope });
         rotated.pointwise(8, PointwiseJob { next_out: 70, ..pair(element(Store, 20, 0, 0)) });

@@ -212,8 +212,7 @@ impl Work {
             Work::Matvec { tensor_type, rows, card, params } => {
                 let tiles = matvec_tiles(params, *tensor_type, card);
                 let resident = self.q4_k().map(|plan| card.multiprocessors * plan.resident);
-                let places = if params.paired == 1 { tiles / 2 } else { tiles };
-                (resident.map_or(tiles, |resident| places.min(resident)), *rows, 1)
+                (resident.map_or(tiles, |resident| tiles.min(resident)), *rows, 1)
             }
             Work::Dequantize { params, .. } => (blocks(params.rows, 1), params.columns.div_ceil(DEQUANTIZE_BLOCK), 1),
             Work::Embedding { rows, .. }

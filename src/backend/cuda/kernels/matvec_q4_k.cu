@@ -255,7 +255,7 @@ struct Q4KTile {
 };
 
 __device__ __forceinline__ u32 q4_k_places(const Matvec &p) {
-    const MatvecJob &last = p.jobs[p.paired ? 0 : p.count - 1];
+    const MatvecJob &last = p.jobs[p.count - 1];
     return last.first_block + (last.rows + Q4_K_TILE - 1) / Q4_K_TILE;
 }
 
