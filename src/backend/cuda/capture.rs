@@ -67,7 +67,7 @@ impl Captures {
     /// The launches that compute the statistics of everything parked, and where they put them.
     pub(super) fn statistics(&self, memory: &mut Memory) -> Result<(Vec<Work>, Measured)> {
         let unit = if memory.repeats() { UNIT_OF_FEW } else { UNIT };
-        let (memory, out) = memory.take(self.rows * size_of::<RowRecord>(), "statistics")?;
+        let (memory, out) = memory.take(self.rows * size_of::<RowRecord>(), || "statistics".to_owned())?;
         let (mut works, mut first_row) = (Vec::new(), 0);
         for parked in self.parked.chunks(MOST_STATISTICS) {
             let entries = [StatisticsEntry::default(); MOST_STATISTICS];

@@ -168,11 +168,11 @@ impl CudaBackend {
             }
             _ => return Err(Error::internal(format!("`{}` has rows of no known width", site.point))),
         };
-        let what = match site.layer {
+        let what = || match site.layer {
             Some(layer) => format!("layers.{layer}.{}", site.point),
             None => site.point.to_owned(),
         };
-        let (memory, address) = self.memory.take(elements * size_of::<f32>(), &what)?;
+        let (memory, address) = self.memory.take(elements * size_of::<f32>(), what)?;
         self.hold(&memory);
         Ok(CudaTensor::new(memory, address, shape, batch, first_row))
     }
@@ -267,7 +267,10 @@ impl Backend for CudaBackend {
             return Err(Error::internal(format!("`{}` needs {rows} rows of every input", site.point)));
         }
         if site.layer != self.layer {
-            self.next_layer()?;
+            // What is in front of the first layer goes with it.
+            if self.layer.is_some() {
+                self.next_layer()?;
+            }
             self.layer = site.layer;
         }
         self.run(site, inputs, weights, batch)
@@ -296,7 +299,7 @@ impl Backend for CudaBackend {
         let row = logits.slice(last..logits.rows)?;
         let width = count(row.width()?)?;
         let parts = width.div_ceil(CHOOSE_PART);
-        let (_held, parts_at) = self.memory.take(parts as usize * CHOOSE_BYTES, "the choice")?;
+        let (_held, parts_at) = self.memory.take(parts as usize * CHOOSE_BYTES, || "the choice".to_owned())?;
         let out = self.choice.0.address();
         let params = Choose { logits: row.address(), parts: parts_at, out, width, count: parts };
         self.submit(Work::ChooseParts(params))?;
@@ -306,7 +309,12 @@ impl Backend for CudaBackend {
         self.device.download(&self.device.compute, out, self.choice.1.target(0, 16)?)?;
         let chosen = self.device.event(&self.device.compute)?;
         self.flush()?;
-        check("wait for the choice", chosen.synchronize())?;
+        if self.memory.repeats() {
+            // Between two tokens the card has nothing to do: that is too short a time to be woken in.
+            self.device.stay_awake_for(&chosen)?;
+        } else {
+            check("wait for the choice", chosen.synchronize())?;
+        }
         match self.choice.1.values::<u64>(0, 2) {
             [fingerprint, token] => Ok(Choice { token: *token as u32, fingerprint: *fingerprint }),
             _ => Err(Error::internal("the choice did not arrive")),

@@ -138,15 +138,12 @@ __device__ __forceinline__ void q4_k_prepare_all(const float *x, u32 first, u32 
 struct Q4KNorm {
     float __align__(16) gains[Q4_K_NORMED][8];
 
-    // Weights do not depend on what runs before.
     __device__ __forceinline__ void load(const Norm &p, u32 warp, u32 warps, u32 lane) {
         u32 blocks = p.width / 256;
 #pragma unroll
         for (u32 i = 0; i < Q4_K_NORMED; i++) {
             u32 block = warp + i * warps;
-            if (block >= blocks) continue;
-#pragma unroll
-            for (u32 j = 0; j < 8; j++) gains[i][j] = gain_at(p, block * 256 + lane * 8 + j);
+            if (block < blocks) q4_k_load((const float *)p.gain, block, lane, gains[i]);
         }
     }
 
@@ -175,7 +172,7 @@ struct Q4KNorm {
             u32 block = warp + i * warps;
             if (block >= blocks) continue;
 #pragma unroll
-            for (u32 j = 0; j < 8; j++) held[i][j] = held[i][j] * scale * gains[i][j];
+            for (u32 j = 0; j < 8; j++) held[i][j] = held[i][j] * scale * gain_of(p, gains[i][j]);
             q4_k_prepare(held[i], inputs[block], lane);
             if (blockIdx.x > 0) continue;
             float4 *to = (float4 *)(out + block * 256) + lane * 2;
@@ -384,10 +381,10 @@ extern "C" __global__ void __launch_bounds__(Q4_K_WARPS * 32, 1) matvec_q4_k(con
     copies.tile = {blockIdx.x, 0};
     copies.item = copies.stage = 0;
     copies.find(p, warp);
-    for (u32 i = 0; i + 1 < Q4_K_DEPTH; i++) copies.begin(p, warp, lane);
+    // Weights do not depend on what runs before; x does. Gains are few, and would arrive behind all copies.
     Q4KNorm norm;
     if (p.norm.x) norm.load(p.norm, warp, warps, lane);
-    // Weights do not depend on what runs before; x does.
+    for (u32 i = 0; i + 1 < Q4_K_DEPTH; i++) copies.begin(p, warp, lane);
     predecessors_are_done();
     if (p.norm.x) norm.prepare(p.norm, inputs, segments, warp, warps, lane);
     const float *x = (const float *)last.x + (u64)blockIdx.y * last.columns;

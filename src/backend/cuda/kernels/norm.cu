@@ -16,9 +16,8 @@ const u32 SEGMENT = 256;
 const u32 EIGHT = SEGMENT / 32;  // elements of a lane
 const u32 MOST_SEGMENTS = 64;    // whose sums a block keeps at a time
 
-__device__ __forceinline__ float gain_at(const Norm &p, u32 at) {
-    float gain = ((const float *)p.gain)[at];
-    return p.gain_offset == 0.0f ? gain : gain + p.gain_offset;
+__device__ __forceinline__ float gain_of(const Norm &p, float stored) {
+    return p.gain_offset == 0.0f ? stored : stored + p.gain_offset;
 }
 
 __device__ __forceinline__ float norm_scale(const Norm &p, double squares) {

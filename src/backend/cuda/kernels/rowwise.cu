@@ -4,11 +4,11 @@
 extern "C" __global__ void __launch_bounds__(512) normalise(const __grid_constant__ Norm p) {
     successors_may_begin();
     __shared__ double segments[MOST_SEGMENTS];
-    const float *x = (const float *)p.x + (u64)blockIdx.x * p.width, *bias = (const float *)p.bias;
+    const float *x = (const float *)p.x + (u64)blockIdx.x * p.width, *gain = (const float *)p.gain, *bias = (const float *)p.bias;
     float *out = (float *)p.out + (u64)blockIdx.x * p.width, held[EIGHT], gains[EIGHT];
     u32 first = threadIdx.x * EIGHT, count = first < p.width ? min(p.width - first, EIGHT) : 0;
 #pragma unroll
-    for (u32 i = 0; i < EIGHT; i++) gains[i] = i < count ? gain_at(p, first + i) : 0.0f;
+    for (u32 i = 0; i < EIGHT; i++) gains[i] = i < count ? gain[first + i] : 0.0f;
     predecessors_are_done();
 #pragma unroll
     for (u32 i = 0; i < EIGHT; i++) held[i] = i < count ? x[first + i] : 0.0f;
@@ -16,11 +16,11 @@ extern "C" __global__ void __launch_bounds__(512) normalise(const __grid_constan
     float scale = norm_scale(p, row_sum(x, held, p.width, true, mean, segments));
 #pragma unroll
     for (u32 i = 0; i < EIGHT; i++) {
-        float value = (held[i] - mean) * scale * gains[i];
+        float value = (held[i] - mean) * scale * gain_of(p, gains[i]);
         if (i < count) out[first + i] = bias ? value + bias[first + i] : value;
     }
     for (u32 at = blockDim.x * EIGHT + threadIdx.x; at < p.width; at += blockDim.x) {
-        float value = (x[at] - mean) * scale * gain_at(p, at);
+        float value = (x[at] - mean) * scale * gain_of(p, gain[at]);
         out[at] = bias ? value + bias[at] : value;
     }
 }
