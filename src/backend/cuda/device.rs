@@ -328,15 +328,6 @@ impl Device {
         check("record an event", stream.record_event(Some(flags)))
     }
 
-    /// Waits for `event` without sleeping; whoever else wants the processor meanwhile gets it.
-    pub(super) fn stay_awake_for(&self, event: &CudaEvent) -> Result<()> {
-        self.bind()?;
-        while !check("wait for the card", event.try_is_complete())? {
-            std::thread::yield_now();
-        }
-        Ok(())
-    }
-
     /// Makes the calling thread one that may use the card.
     pub(super) fn bind(&self) -> Result<()> {
         check("use the card", self.context.bind_to_thread())

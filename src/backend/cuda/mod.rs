@@ -40,6 +40,7 @@ use queue::{FUSED, Queue};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tensor::Shape;
 use work::{CHOOSE_PART, Work};
 
@@ -47,6 +48,10 @@ use work::{CHOOSE_PART, Work};
 const FEW: usize = 4;
 /// Layers of few rows that are launched together at most.
 const MOST_LAYERS: u32 = 16;
+/// How long the host stays awake for a token.
+const SOON: Duration = Duration::from_millis(20);
+/// Which word of a choice is the token.
+const TOKEN: usize = 1;
 /// Of the card's memory, the part that one tensor of a chunk may take.
 const CHUNK_PART: usize = 64;
 
@@ -306,15 +311,16 @@ impl Backend for CudaBackend {
         self.submit(Work::Choose(params))?;
         self.launch()?;
         // The host needs the token for the next step: it goes before the statistics of this one.
+        self.choice.1.clear();
         self.device.download(&self.device.compute, out, self.choice.1.target(0, 16)?)?;
         let chosen = self.device.event(&self.device.compute)?;
         self.flush()?;
-        if self.memory.repeats() {
-            // Between two tokens the card has nothing to do: that is too short a time to be woken in.
-            self.device.stay_awake_for(&chosen)?;
-        } else {
-            check("wait for the choice", chosen.synchronize())?;
+        // Between two tokens the card has nothing to do: to be woken would take a good part of that time.
+        let soon = Instant::now() + if self.memory.repeats() { SOON } else { Duration::ZERO };
+        while !self.choice.1.has_arrived(TOKEN) && Instant::now() < soon {
+            std::thread::yield_now();
         }
+        check("wait for the choice", chosen.synchronize())?;
         match self.choice.1.values::<u64>(0, 2) {
             [fingerprint, token] => Ok(Choice { token: *token as u32, fingerprint: *fingerprint }),
             _ => Err(Error::internal("the choice did not arrive")),
