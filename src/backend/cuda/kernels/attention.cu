@@ -248,7 +248,11 @@ extern "C" __global__ void __launch_bounds__(FEW_THREADS) attention_few(const __
 const u32 SQUARE = 64;  // rows and columns of a tile; a thread makes 4 x 4 of it
 const u32 DEPTH = 32;
 
-// Adds the products of a tile's columns `a[d]` and `b[d]`: thread (x, y) takes rows 4 y and columns 4 x on.
+const float UNSEEN = -1.0f;  // in place of the probability of a key that a row does not see
+
+// Adds the products of a tile's columns `a[d]` and `b[d]`: thread (x, y) takes rows 4 y and columns 4 x on. Of some tiles
+// not all is seen: there even 0 would be wrong as a factor, of a value that is not finite.
+template <bool ALL_SEEN>
 __device__ __forceinline__ void add_tile(const float (*a)[SQUARE + 4], const float (*b)[SQUARE + 4], u32 x, u32 y, float (*sums)[4]) {
 #pragma unroll 8
     for (u32 d = 0; d < DEPTH; d++) {
@@ -257,7 +261,9 @@ __device__ __forceinline__ void add_tile(const float (*a)[SQUARE + 4], const flo
 #pragma unroll
         for (u32 i = 0; i < 4; i++)
 #pragma unroll
-            for (u32 j = 0; j < 4; j++) sums[i][j] = __fmaf_rn(rows[i], columns[j], sums[i][j]);
+            for (u32 j = 0; j < 4; j++) {
+                if (ALL_SEEN || !(rows[i] < 0.0f)) sums[i][j] = __fmaf_rn(rows[i], columns[j], sums[i][j]);
+            }
     }
 }
 
@@ -282,7 +288,7 @@ extern "C" __global__ void __launch_bounds__(256) attention_scores(const __grid_
             ks[d][r] = inside && key < most ? keys[(u64)key * top.kv_width + depth + d] : 0.0f;
         }
         __syncthreads();
-        add_tile(qs, ks, x, y, sums);
+        add_tile<true>(qs, ks, x, y, sums);
         __syncthreads();
     }
     for (u32 i = 0; i < 4; i++) {
@@ -330,7 +336,7 @@ extern "C" __global__ void __launch_bounds__(256) attention_context(const __grid
 #pragma unroll
         for (u32 i = 0; i < SQUARE / STRIDE; i++) {
             u32 key = depth + d;
-            ps[d][r + i * STRIDE] = key >= starts[i] && key < ends[i] ? rows[i][key - starts[i]] : 0.0f;
+            ps[d][r + i * STRIDE] = key >= starts[i] && key < ends[i] ? rows[i][key - starts[i]] : UNSEEN;
         }
 #pragma unroll
         for (u32 i = threadIdx.x; i < SQUARE * DEPTH; i += 256) {
@@ -339,7 +345,8 @@ extern "C" __global__ void __launch_bounds__(256) attention_context(const __grid
             vs[i / SQUARE][e] = inside ? values[(u64)key * bottom.kv_width + first_element + e] : 0.0f;
         }
         __syncthreads();
-        add_tile(ps, vs, x, y, sums);
+        if (depth >= bottom.first && depth + DEPTH <= top.end()) add_tile<true>(ps, vs, x, y, sums);
+        else add_tile<false>(ps, vs, x, y, sums);
         __syncthreads();
     }
     for (u32 i = 0; i < 4; i++) {
