@@ -90,7 +90,7 @@ impl Captures {
         (self.rows, self.values, self.kept) = (0, 0, 0);
         ship(device, &self.ring, parked, measured, &delivery).inspect_err(|_| {
             // Statistics may still be written to what is given back now. The first error is the one to report.
-            let _ = device.statistics.synchronize();
+            let _ = device.streams.statistics.synchronize();
             delivery.give_up();
         })
     }

@@ -35,7 +35,7 @@ impl Memory {
         if few {
             let (arena, copied) = &mut self.arenas[self.next];
             if let Some(event) = copied.take() {
-                check("order two streams", self.device.compute.wait(&event))?;
+                check("order two streams", self.device.streams.compute.wait(&event))?;
             }
             arena.reset();
             self.arena = Some(self.next);

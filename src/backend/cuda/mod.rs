@@ -15,6 +15,7 @@ mod product;
 mod q4k;
 mod queue;
 mod source;
+mod streams;
 mod tensor;
 mod transfer;
 mod work;
@@ -312,8 +313,8 @@ impl Backend for CudaBackend {
         self.launch()?;
         // The host needs the token for the next step: it goes before the statistics of this one.
         self.choice.1.clear();
-        self.device.download(&self.device.compute, out, self.choice.1.target(0, 16)?)?;
-        let chosen = self.device.event(&self.device.compute)?;
+        self.device.download(&self.device.streams.compute, out, self.choice.1.target(0, 16)?)?;
+        let chosen = self.device.event(&self.device.streams.compute)?;
         self.flush()?;
         // Between two tokens the card has nothing to do: to be woken would take a good part of that time.
         let soon = Instant::now() + if self.memory.repeats() { SOON } else { Duration::ZERO };
