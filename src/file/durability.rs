@@ -17,7 +17,8 @@ pub enum Durability {
     Step,
     /// When what is unsynced has waited this long: a power loss takes at most what was written within that time (and
     /// while a sync was under way). Steps and large frames in between cost nothing. A file is synced beside the writing,
-    /// one sync at a time: where the next is due before the last is done, the writing waits.
+    /// one sync at a time: where the next is due before the last is done, the writing waits. Of 64 MiB a sync begins
+    /// before its time, so that a disk has something to do from the start.
     Every(Duration),
 }
 

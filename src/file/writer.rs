@@ -331,10 +331,10 @@ impl<S: Storage> Writer<S> {
         if self.syncing.every_step() { self.sync() } else { self.sync_if_due() }
     }
 
-    /// Syncs where the oldest unsynced frame has waited as long as the durability level allows, beside the writing
-    /// where the storage can do that.
+    /// Syncs where the oldest unsynced frame has waited as long as the durability level allows, or much has gathered and
+    /// no sync is under way; beside the writing where the storage can do that.
     pub fn sync_if_due(&mut self) -> Result<()> {
-        if self.due_in() == Some(Duration::ZERO) {
+        if self.due_in() == Some(Duration::ZERO) || self.poison.is_none() && self.syncing.can_begin_early() {
             self.start_sync()
         } else if self.syncing.has_ended() {
             self.settle()
@@ -433,10 +433,11 @@ impl<S: Storage> Writer<S> {
         let [head, bytes, tail] = stored.parts;
         let written = self.storage.append(&[&header.encode(&self.header.uuid), head, bytes, tail, padding]);
         self.poisoning(written, "write")?;
+        let bytes = header.end() - self.end;
         self.end = header.end();
         self.seq += 1;
         if header.kind != Kind::Sync {
-            self.syncing.written();
+            self.syncing.written(bytes);
         }
         Ok(header)
     }

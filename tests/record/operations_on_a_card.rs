@@ -155,10 +155,12 @@ const HEAD_DIM: u32 = 20;
 const POSITIONS: usize = 153;
 
 /// Scores, probabilities and context of consecutive batches over one cache; query, keys and values are rows of tables.
+/// Scores, probabilities and context of every batch; the value of position `spoilt` is not a number.
 fn attended<B: Backend>(
     backend: &mut B,
     cap: Option<f32>,
     window: Option<u32>,
+    spoilt: Option<usize>,
     batches: &[Range<usize>],
 ) -> Vec<Landed> {
     let (heads, kv_heads, head_dim) = (HEADS, KV_HEADS, HEAD_DIM);
@@ -181,9 +183,15 @@ fn attended<B: Backend>(
         .map(|(id, (operation, inputs, axes))| Site { id, inputs: inputs.to_vec(), axes, ..site(operation, 1) })
         .collect();
     let mut next = random(9);
-    let mut table =
-        |width: u32| backend.load(&floats(Role::TokenEmbedding, POSITIONS, width as usize, &mut next)).unwrap();
-    let tables = [table(q_width), table(kv_width), table(kv_width)];
+    let mut table = |width: u32, spoilt: Option<usize>| {
+        let mut table = values(POSITIONS * width as usize, &mut next);
+        if let Some(row) = spoilt {
+            table[row * width as usize..][..width as usize].fill(f32::NAN);
+        }
+        let data = table.iter().flat_map(|value| value.to_le_bytes()).collect();
+        backend.load(&weight(Role::TokenEmbedding, TensorType::F32, POSITIONS, width as usize, data)).unwrap()
+    };
+    let tables = [table(q_width, None), table(kv_width, None), table(kv_width, spoilt)];
     backend.reset_cache(&sites, POSITIONS).unwrap();
     let mut landed = Vec::new();
     for positions in batches {
@@ -215,8 +223,8 @@ fn attention_in_windows_and_under_caps() {
     let points = ["scores", "probabilities", "context"];
     for window in [None, Some(1), Some(5), Some(70), Some(140), Some(1 << 20)] {
         for cap in [None, Some(3.0)] {
-            let expected = attended(&mut processor(), cap, window, &batches);
-            let shown = attended(&mut backend, cap, window, &batches);
+            let expected = attended(&mut processor(), cap, window, None, &batches);
+            let shown = attended(&mut backend, cap, window, None, &batches);
             for (number, (expected, shown)) in expected.iter().zip(&shown).enumerate() {
                 let what =
                     format!("{} of {:?}, window {window:?}, cap {cap:?}", points[number % 3], batches[number / 3]);
@@ -226,6 +234,29 @@ fn attention_in_windows_and_under_caps() {
                 for row in 0..rows.len() {
                     assert_eq!(expected.row(row).len(), rows.row(row).len(), "{what}");
                     agree(&RowStatistics::of(rows.row(row)), &shown.statistics[row], &what);
+                }
+            }
+        }
+    }
+}
+
+/// A value that is not finite is nothing to rows that do not see its key, in the middle of a tile and at its edges.
+#[test]
+fn a_row_takes_nothing_from_a_key_that_it_does_not_see() {
+    let Some(mut backend) = card(ComputeType::F32) else { return };
+    let batches = [0..140, 140..147, 147..150, 150..151];
+    for window in [None, Some(5), Some(70)] {
+        let whole = attended(&mut backend, None, window, None, &batches);
+        for spoilt in [0, 31, 32, 100, 146] {
+            let shown = attended(&mut backend, None, window, Some(spoilt), &batches);
+            for (number, positions) in batches.iter().enumerate() {
+                let [whole, shown] = [&whole, &shown].map(|of| of[number * 3 + 2].values.as_ref().unwrap());
+                for (row, position) in positions.clone().enumerate() {
+                    let sees = spoilt <= position && window.is_none_or(|window| position - spoilt < window as usize);
+                    let what = format!("row {position}, value {spoilt}, window {window:?}");
+                    let spoils = shown.row(row).iter().filter(|value| value.is_nan()).count();
+                    assert_eq!(spoils, if sees { shown.row(row).len() } else { 0 }, "{what}");
+                    assert!(sees || shown.row(row) == whole.row(row), "{what}");
                 }
             }
         }

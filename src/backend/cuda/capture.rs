@@ -67,7 +67,7 @@ impl Captures {
     /// The launches that compute the statistics of everything parked, and where they put them.
     pub(super) fn statistics(&self, memory: &mut Memory) -> Result<(Vec<Work>, Measured)> {
         let unit = if memory.repeats() { UNIT_OF_FEW } else { UNIT };
-        let (memory, out) = memory.take(self.rows * size_of::<RowRecord>(), "statistics")?;
+        let (memory, out) = memory.take(self.rows * size_of::<RowRecord>(), || "statistics".to_owned())?;
         let (mut works, mut first_row) = (Vec::new(), 0);
         for parked in self.parked.chunks(MOST_STATISTICS) {
             let entries = [StatisticsEntry::default(); MOST_STATISTICS];
@@ -90,7 +90,7 @@ impl Captures {
         (self.rows, self.values, self.kept) = (0, 0, 0);
         ship(device, &self.ring, parked, measured, &delivery).inspect_err(|_| {
             // Statistics may still be written to what is given back now. The first error is the one to report.
-            let _ = device.statistics.synchronize();
+            let _ = device.streams.statistics.synchronize();
             delivery.give_up();
         })
     }

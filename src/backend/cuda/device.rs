@@ -8,10 +8,11 @@
 use super::library;
 use super::q4k::Card;
 use super::source;
+use super::streams::Streams;
 use super::work::{Kernel, Part, Work};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::TensorType;
-use cudarc::cublas::{CudaBlas, result as blas, sys as blas_sys};
+use cudarc::cublas::{result as blas, sys as blas_sys};
 use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaStream, DriverError, result, sys};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -64,15 +65,9 @@ pub(super) struct Facts {
 /// A card that is ready to work.
 pub(super) struct Device {
     context: Arc<CudaContext>,
-    /// Kernels and products.
-    pub(super) compute: Arc<CudaStream>,
-    /// Statistics of what is computed, with the multiprocessors that computing leaves.
-    pub(super) statistics: Arc<CudaStream>,
-    /// Copies to the host beside them.
-    pub(super) copy: Arc<CudaStream>,
+    pub(super) streams: Arc<Streams>,
     /// Kernels of the parts that were needed so far; they stay.
     functions: Mutex<HashMap<Kernel, CudaFunction>>,
-    blas: CudaBlas,
     facts: Facts,
     /// Held while a graph is captured: memory that another thread frees meanwhile must not become a part of it.
     capturing: Mutex<()>,
@@ -109,27 +104,16 @@ impl Device {
         // events of this backend.
         unsafe { context.disable_event_tracking() };
         let facts = facts(&context)?;
-        let priorities = check("ask for the priorities of streams", result::stream::get_priority_range())?;
-        let stream = |priority| check("make a stream", context.new_stream_with_priority(priority));
-        let (compute, statistics, copy) = (stream(priorities.1)?, stream(priorities.0)?, stream(priorities.1)?);
-        let handle = CudaBlas::new(Arc::clone(&compute)).map_err(|cause| blas_error("start cuBLAS", &cause))?;
+        let streams = Streams::of(&context, ordinal)?;
         // Sums of half-precision products stay in f32 throughout.
         let mode = blas_sys::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
-        // SAFETY: the handle was just made.
-        unsafe { blas_sys::cublasSetMathMode(*handle.handle(), mode) }
+        // SAFETY: a live handle that nobody else has.
+        unsafe { blas_sys::cublasSetMathMode(*streams.blas.handle(), mode) }
             .result()
             .map_err(|cause| blas_error("set cuBLAS up", &cause))?;
         keep_freed_memory(&context)?;
-        let device = Arc::new(Device {
-            context,
-            compute,
-            statistics,
-            copy,
-            functions: Mutex::default(),
-            blas: handle,
-            facts,
-            capturing: Mutex::new(()),
-        });
+        let device =
+            Arc::new(Device { context, streams, functions: Mutex::default(), facts, capturing: Mutex::new(()) });
         device.prepare(Part::Plain)?;
         Ok(device)
     }
@@ -170,7 +154,7 @@ impl Device {
     pub(super) fn alloc(self: &Arc<Self>, bytes: usize, what: &str) -> Result<Arc<DeviceMemory>> {
         self.bind()?;
         // SAFETY: the stream lives as long as the device, which the memory keeps alive.
-        match unsafe { result::malloc_async(self.compute.cu_stream(), bytes.max(16)) } {
+        match unsafe { result::malloc_async(self.streams.compute.cu_stream(), bytes.max(16)) } {
             Ok(address) => Ok(Arc::new(DeviceMemory { device: Arc::clone(self), address, bytes: bytes.max(16) })),
             Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => Err(self.out_of_memory(bytes, what)),
             Err(cause) => Err(driver_error(&format!("allocate {bytes} bytes for {what}"), &cause)),
@@ -199,8 +183,9 @@ impl Device {
         }
         self.bind()?;
         // SAFETY: the range lies within the memory; pageable bytes are staged before the call returns.
-        let copied =
-            unsafe { result::memcpy_htod_async(memory.address + offset as u64, bytes, self.compute.cu_stream()) };
+        let copied = unsafe {
+            result::memcpy_htod_async(memory.address + offset as u64, bytes, self.streams.compute.cu_stream())
+        };
         check("copy to the card", copied)
     }
 
@@ -217,14 +202,14 @@ impl Device {
     /// Launches one kernel on the compute stream; with `overlapping` it may begin before the one in front of it ends,
     /// where the card can do that: kernels wait themselves before they touch what others write.
     pub(super) fn launch(&self, work: &Work, overlapping: bool) -> Result<()> {
-        self.launch_on(&self.compute, work, overlapping)
+        self.launch_on(&self.streams.compute, work, overlapping)
     }
 
     /// Launches kernels beside what is computed next, behind what was computed so far.
     pub(super) fn launch_beside(&self, works: &[Work]) -> Result<()> {
-        let computed = self.event(&self.compute)?;
-        check("order two streams", self.statistics.wait(&computed))?;
-        works.iter().try_for_each(|work| self.launch_on(&self.statistics, work, false))
+        let computed = self.event(&self.streams.compute)?;
+        check("order two streams", self.streams.statistics.wait(&computed))?;
+        works.iter().try_for_each(|work| self.launch_on(&self.streams.statistics, work, false))
     }
 
     fn launch_on(&self, stream: &CudaStream, work: &Work, overlapping: bool) -> Result<()> {
@@ -238,11 +223,21 @@ impl Device {
             return Err(Error::unsupported("more rows in one batch than a launch can count: use a shorter prompt"));
         }
         self.bind()?;
-        let mut overlap = sys::CUlaunchAttribute {
-            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
-            pad: [0; 4],
-            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
-        };
+        let attribute = |id, value| sys::CUlaunchAttribute { id, pad: [0; 4], value };
+        let mut attributes = Vec::with_capacity(2);
+        if overlapping && self.facts.card.capability.0 >= 9 {
+            attributes.push(attribute(
+                sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+                sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
+            ));
+        }
+        if work.cluster() > 1 {
+            let cluster = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: work.cluster(), y: 1, z: 1 };
+            attributes.push(attribute(
+                sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
+                sys::CUlaunchAttributeValue { clusterDim: cluster },
+            ));
+        }
         let config = sys::CUlaunchConfig {
             gridDimX: grid.0,
             gridDimY: grid.1,
@@ -252,8 +247,8 @@ impl Device {
             blockDimZ: 1,
             sharedMemBytes: work.shared(),
             hStream: stream.cu_stream(),
-            attrs: &raw mut overlap,
-            numAttrs: u32::from(overlapping && self.facts.card.capability.0 >= 9),
+            attrs: attributes.as_mut_ptr(),
+            numAttrs: attributes.len() as u32,
         };
         let mut params = [work.params().cast_mut()];
         // SAFETY: the kernel takes one parameter by value, whose layout the source asserts; the driver copies it and the
@@ -269,9 +264,9 @@ impl Device {
     pub(super) fn graph(&self, works: &[Work]) -> Result<CudaGraph> {
         let _alone = self.capturing.lock().unwrap_or_else(|poison| poison.into_inner());
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        check("begin a graph", self.compute.begin_capture(mode))?;
+        check("begin a graph", self.streams.compute.begin_capture(mode))?;
         let launched = works.iter().try_for_each(|work| self.launch(work, true));
-        let graph = check("end a graph", self.compute.end_capture(sys::CUgraphInstantiate_flags(0)));
+        let graph = check("end a graph", self.streams.compute.end_capture(sys::CUgraphInstantiate_flags(0)));
         launched?;
         graph?.ok_or_else(|| Error::internal("a graph without a launch"))
     }
@@ -288,7 +283,7 @@ impl Device {
         // memory of those sizes that its owners keep in stream order, the factors are read before this returns.
         let done = unsafe {
             blas::gemm_ex(
-                *self.blas.handle(),
+                *self.streams.blas.handle(),
                 blas_sys::cublasOperation_t::CUBLAS_OP_T,
                 blas_sys::cublasOperation_t::CUBLAS_OP_N,
                 n,
@@ -346,7 +341,7 @@ impl Drop for DeviceMemory {
         let _no_capture = self.device.capturing.lock().unwrap_or_else(|poison| poison.into_inner());
         if self.device.bind().is_ok() {
             // SAFETY: allocated on this stream, freed once. A failure leaves it to the context's end.
-            let _ = unsafe { result::free_async(self.address, self.device.compute.cu_stream()) };
+            let _ = unsafe { result::free_async(self.address, self.device.streams.compute.cu_stream()) };
         }
     }
 }
@@ -435,7 +430,7 @@ fn driver_error(what: &str, cause: &DriverError) -> Error {
     Error::new(ErrorKind::Environment, format!("CUDA: cannot {what}: {name}: {text}"))
 }
 
-fn blas_error(what: &str, cause: &cudarc::cublas::result::CublasError) -> Error {
+pub(super) fn blas_error(what: &str, cause: &cudarc::cublas::result::CublasError) -> Error {
     Error::new(ErrorKind::Environment, format!("cuBLAS: cannot {what}: {cause:?}"))
 }
 

@@ -1,7 +1,7 @@
 //! Where the tensors of a batch are put: memory of their own, or an arena whose addresses repeat from step to step.
 
 use super::device::{Device, DeviceMemory, check};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use cudarc::driver::CudaEvent;
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ impl Memory {
         if few {
             let (arena, copied) = &mut self.arenas[self.next];
             if let Some(event) = copied.take() {
-                check("order two streams", self.device.compute.wait(&event))?;
+                check("order two streams", self.device.streams.compute.wait(&event))?;
             }
             arena.reset();
             self.arena = Some(self.next);
@@ -51,12 +51,12 @@ impl Memory {
         }
     }
 
-    /// `bytes` and their address.
-    pub(super) fn take(&mut self, bytes: usize, what: &str) -> Result<(Arc<DeviceMemory>, u64)> {
+    /// `bytes` for `what` and their address.
+    pub(super) fn take(&mut self, bytes: usize, what: impl FnOnce() -> String) -> Result<(Arc<DeviceMemory>, u64)> {
         match self.arena {
             Some(arena) => self.arenas[arena].0.take(&self.device, bytes, what),
             None => {
-                let memory = self.device.alloc(bytes, what)?;
+                let memory = self.device.alloc(bytes, &what())?;
                 let address = memory.address();
                 Ok((memory, address))
             }
@@ -80,17 +80,21 @@ impl Arena {
     }
 
     /// `bytes` of the next chunk that has room.
-    fn take(&mut self, device: &Arc<Device>, bytes: usize, what: &str) -> Result<(Arc<DeviceMemory>, u64)> {
-        loop {
-            match self.chunks.get(self.chunk) {
-                Some(chunk) if self.used + bytes <= chunk.bytes() => {
-                    let address = chunk.address() + self.used as u64;
-                    self.used = (self.used + bytes).next_multiple_of(ALIGNMENT);
-                    return Ok((Arc::clone(chunk), address));
-                }
-                Some(_) => (self.chunk, self.used) = (self.chunk + 1, 0),
-                None => self.chunks.push(device.alloc(CHUNK.max(bytes), what)?),
-            }
+    fn take(
+        &mut self,
+        device: &Arc<Device>,
+        bytes: usize,
+        what: impl FnOnce() -> String,
+    ) -> Result<(Arc<DeviceMemory>, u64)> {
+        while self.chunks.get(self.chunk).is_some_and(|chunk| self.used + bytes > chunk.bytes()) {
+            (self.chunk, self.used) = (self.chunk + 1, 0);
         }
+        if self.chunk == self.chunks.len() {
+            self.chunks.push(device.alloc(CHUNK.max(bytes), &what())?);
+        }
+        let chunk = self.chunks.get(self.chunk).ok_or_else(|| Error::internal("an arena without a chunk"))?;
+        let address = chunk.address() + self.used as u64;
+        self.used = (self.used + bytes).next_multiple_of(ALIGNMENT);
+        Ok((Arc::clone(chunk), address))
     }
 }

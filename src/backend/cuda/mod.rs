@@ -15,6 +15,7 @@ mod product;
 mod q4k;
 mod queue;
 mod source;
+mod streams;
 mod tensor;
 mod transfer;
 mod work;
@@ -40,13 +41,18 @@ use queue::{FUSED, Queue};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tensor::Shape;
 use work::{CHOOSE_PART, Work};
 
 /// Rows up to which products are made on the stored blocks, and a batch is collected into few launches.
 const FEW: usize = 4;
 /// Layers of few rows that are launched together at most.
-const MOST_LAYERS: u32 = 8;
+const MOST_LAYERS: u32 = 16;
+/// How long the host stays awake for a token.
+const SOON: Duration = Duration::from_millis(20);
+/// Which word of a choice is the token.
+const TOKEN: usize = 1;
 /// Of the card's memory, the part that one tensor of a chunk may take.
 const CHUNK_PART: usize = 64;
 
@@ -123,8 +129,8 @@ impl CudaBackend {
     }
 
     /// A layer is through. Many rows are too large to be kept for long. Of a few, one shipment at the step's end is
-    /// cheapest, and launches go in graphs of one layer, then two, four and eight: the card begins at once, and its
-    /// kernels overlap within a graph only.
+    /// cheapest, and launches go in graphs of one layer, then three, nine and sixteen: the card begins at once, and
+    /// its kernels overlap within a graph only.
     fn next_layer(&mut self) -> Result<()> {
         if !self.memory.repeats() {
             return self.flush();
@@ -133,7 +139,7 @@ impl CudaBackend {
         if self.collected < self.collect {
             return Ok(());
         }
-        (self.collected, self.collect) = (0, (self.collect * 2).min(MOST_LAYERS));
+        (self.collected, self.collect) = (0, (self.collect * 3).min(MOST_LAYERS));
         self.launch()
     }
 
@@ -168,11 +174,11 @@ impl CudaBackend {
             }
             _ => return Err(Error::internal(format!("`{}` has rows of no known width", site.point))),
         };
-        let what = match site.layer {
+        let what = || match site.layer {
             Some(layer) => format!("layers.{layer}.{}", site.point),
             None => site.point.to_owned(),
         };
-        let (memory, address) = self.memory.take(elements * size_of::<f32>(), &what)?;
+        let (memory, address) = self.memory.take(elements * size_of::<f32>(), what)?;
         self.hold(&memory);
         Ok(CudaTensor::new(memory, address, shape, batch, first_row))
     }
@@ -267,7 +273,10 @@ impl Backend for CudaBackend {
             return Err(Error::internal(format!("`{}` needs {rows} rows of every input", site.point)));
         }
         if site.layer != self.layer {
-            self.next_layer()?;
+            // What is in front of the first layer goes with it.
+            if self.layer.is_some() {
+                self.next_layer()?;
+            }
             self.layer = site.layer;
         }
         self.run(site, inputs, weights, batch)
@@ -296,16 +305,22 @@ impl Backend for CudaBackend {
         let row = logits.slice(last..logits.rows)?;
         let width = count(row.width()?)?;
         let parts = width.div_ceil(CHOOSE_PART);
-        let (_held, parts_at) = self.memory.take(parts as usize * CHOOSE_BYTES, "the choice")?;
+        let (_held, parts_at) = self.memory.take(parts as usize * CHOOSE_BYTES, || "the choice".to_owned())?;
         let out = self.choice.0.address();
         let params = Choose { logits: row.address(), parts: parts_at, out, width, count: parts };
         self.submit(Work::ChooseParts(params))?;
         self.submit(Work::Choose(params))?;
         self.launch()?;
         // The host needs the token for the next step: it goes before the statistics of this one.
-        self.device.download(&self.device.compute, out, self.choice.1.target(0, 16)?)?;
-        let chosen = self.device.event(&self.device.compute)?;
+        self.choice.1.clear();
+        self.device.download(&self.device.streams.compute, out, self.choice.1.target(0, 16)?)?;
+        let chosen = self.device.event(&self.device.streams.compute)?;
         self.flush()?;
+        // Between two tokens the card has nothing to do: to be woken would take a good part of that time.
+        let soon = Instant::now() + if self.memory.repeats() { SOON } else { Duration::ZERO };
+        while !self.choice.1.has_arrived(TOKEN) && Instant::now() < soon {
+            std::thread::yield_now();
+        }
         check("wait for the choice", chosen.synchronize())?;
         match self.choice.1.values::<u64>(0, 2) {
             [fingerprint, token] => Ok(Choice { token: *token as u32, fingerprint: *fingerprint }),

@@ -9,6 +9,22 @@ pub(super) const MOST_STATISTICS: usize = 96;
 /// Slots of one weighted sum.
 pub(super) const MOST_SLOTS: usize = 8;
 
+/// What follows the newest result of a Q4_K product, element by element; an address of 0 means: not wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub struct After {
+    pub out: u64,
+    /// Of [`ElementOperation::Rope`]: cosines and sines by position.
+    pub turns: u64,
+    /// Where the result is stored by position.
+    pub cache: u64,
+    /// [`ElementOperation::Multiply`]: with what follows the product in front.
+    pub operation: ElementOperation,
+    pub head_dim: u32,
+    pub first_row: u32,
+    pub unused: u32,
+}
+
 /// One product, and what follows it element by element; an address of 0 means: not wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[repr(C)]
@@ -20,6 +36,8 @@ pub struct MatvecJob {
     pub biased: u64,
     pub addend: u64,
     pub sum: u64,
+    /// Of Q4_K products.
+    pub after: After,
     pub rows: u32,
     pub columns: u32,
     pub first_block: u32,
@@ -34,6 +52,13 @@ pub struct Matvec {
     pub count: u32,
     /// What [`super::q4k::plan`] says.
     pub slab: u32,
+    /// Of Q4_K products: what makes x; an x of 0 means that it is there.
+    pub norm: Norm,
+    /// Where [`After`] finds positions.
+    pub step: u64,
+    /// Whether a block makes the same tile of both products, one after the other; both begin at the first block.
+    pub paired: u32,
+    pub unused: u32,
 }
 
 /// Rows of a weight, to be converted.
@@ -158,7 +183,8 @@ pub struct Attention {
     pub window: u32,
     /// Bound of the scores; 0 for none.
     pub cap: f32,
-    pub unused: u32,
+    /// Of few rows, the blocks that share a head.
+    pub parts: u32,
 }
 
 /// A window that hides nothing.

@@ -45,6 +45,23 @@ impl Pinned {
         Ok((unsafe { self.address.add(offset) }, length))
     }
 
+    /// Makes every byte one that is not expected, where no copy is under way.
+    pub(super) fn clear(&mut self) {
+        // SAFETY: the whole allocation, which nobody else points to.
+        unsafe { std::ptr::write_bytes(self.address, 0xFF, self.bytes) };
+    }
+
+    /// Whether something arrived in the eight bytes from word `word` on since they were cleared. What else was copied may
+    /// still be under way.
+    pub(super) fn has_arrived(&self, word: usize) -> bool {
+        if word >= self.bytes / size_of::<u64>() {
+            return true;
+        }
+        // SAFETY: within the allocation, which is aligned to pages; the card may write there meanwhile, so the read is
+        // volatile and nothing is made of it but this answer.
+        unsafe { self.address.cast::<u64>().add(word).read_volatile() != u64::MAX }
+    }
+
     /// `count` values of `T` from byte `offset` on; called after the event behind the copy that wrote them.
     pub(super) fn values<T: Delivered>(&self, offset: usize, count: usize) -> &[T] {
         let end = count.checked_mul(size_of::<T>()).and_then(|length| offset.checked_add(length));

@@ -16,6 +16,11 @@ impl Card {
     pub(super) fn multiplies_bytes(&self) -> bool {
         self.capability.0 >= 8
     }
+
+    /// Blocks that run at the same time and read each other's shared memory, as many as every card with clusters has.
+    pub(super) fn cluster(&self) -> u32 {
+        if self.capability.0 >= 9 { 8 } else { 1 }
+    }
 }
 
 /// Rows of a tile.
@@ -28,8 +33,10 @@ pub(super) const STAGE: u32 = TILE * 2 * 144;
 pub(super) const DEPTH: u32 = 3;
 /// Bytes of shared memory that x of one super-block takes.
 pub(super) const INPUT: u32 = 1072;
-/// Bytes of shared memory that the kernel declares: two partial sums of each row for every warp.
-const DECLARED: u32 = 2 * WARPS * TILE * 4;
+/// Super-blocks of a warp, at most, of a row that a product norms.
+pub(super) const NORMED: u32 = 4;
+/// Bytes of shared memory that the kernel declares: two partial sums of each row for every warp, and those of a norm.
+const DECLARED: u32 = 2 * WARPS * TILE * 4 + WARPS * NORMED * 8;
 /// Bytes of shared memory that the system takes of every block.
 const RESERVED: u32 = 1024;
 
@@ -43,6 +50,14 @@ pub(super) struct Plan {
     pub(super) shared: u32,
     /// Blocks that a multiprocessor runs at a time.
     pub(super) resident: u32,
+}
+
+impl Plan {
+    /// Whether a product of so many columns can make its row by a norm: every warp has its part of it in registers.
+    pub(super) fn norms(&self, columns: u32) -> bool {
+        let blocks = columns / 256;
+        columns.is_multiple_of(256) && blocks <= self.warps * NORMED && self.slab * self.warps * 2 >= blocks
+    }
 }
 
 /// The plan that keeps most warps of a multiprocessor busy, for weights of so many columns.
@@ -83,6 +98,13 @@ mod tests {
     fn the_widths_of_a_7b_model_fill_a_large_card() {
         let shapes = [3584, 18944].map(|columns| plan(columns, &HOPPER)).map(|p| (p.warps, p.resident, p.slab));
         assert_eq!(shapes, [(7, 2, 1), (10, 1, 4)]);
+    }
+
+    #[test]
+    fn rows_that_fit_its_registers_are_normed_by_the_product() {
+        let norms = |columns| plan(columns, &HOPPER).norms(columns);
+        assert_eq!([256, 3584, 4096, 5120].map(norms), [true; 4]);
+        assert_eq!([300, 8192, 18944].map(norms), [false; 3]);
     }
 
     #[test]

@@ -6,13 +6,14 @@
 
 use super::device::Device;
 use super::params::{
-    Attention, ElementOperation, MOST_MATVEC_JOBS, MOST_POINTWISE_JOBS, Matvec, MatvecJob, Pointwise, PointwiseJob,
-    stage,
+    After, Attention, ElementOperation, MOST_MATVEC_JOBS, MOST_POINTWISE_JOBS, Matvec, MatvecJob, Norm, Pointwise,
+    PointwiseJob, stage,
 };
 use super::q4k::{self, Card};
 use super::work::{Work, matvec_tiles, pointwise_blocks};
 use crate::error::Result;
 use crate::model::TensorType;
+use ElementOperation::{GeluErf, GeluQuick, GeluTanh, Multiply, Nothing, Rope, Silu, Store};
 use cudarc::driver::CudaGraph;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,7 +22,10 @@ use std::sync::Arc;
 const MOST_GRAPHS: usize = 512;
 
 /// What the fused launches make together, for a run's identity.
-pub(super) const FUSED: [&str; 5] = [
+pub(super) const FUSED: [&str; 8] = [
+    "rms_norm + products of one input",
+    "products + rope + cache_store",
+    "products + activation + multiply",
     "products of one input",
     "product + bias + add",
     "rope + cache_store",
@@ -53,7 +57,8 @@ impl Queue {
         self.works.push(work);
     }
 
-    /// Adds a product of `rows` rows; it joins the launch before it where that multiplies the same input.
+    /// Adds a product of `rows` rows; it joins the launch before it where that multiplies the same input, or makes it by a
+    /// norm.
     pub(super) fn product(&mut self, tensor_type: TensorType, rows: u32, mut job: MatvecJob) {
         if let Some(Work::Matvec { tensor_type: last, rows: m, params, .. }) = self.works.last_mut() {
             let with = &params.jobs[0];
@@ -65,10 +70,24 @@ impl Queue {
                 return;
             }
         }
-        let slab = q4k::plan(job.columns, &self.card).slab;
-        let mut params = Box::new(Matvec { count: 1, slab, ..Matvec::default() });
+        let plan = q4k::plan(job.columns, &self.card);
+        let own = tensor_type == TensorType::Q4K && self.card.multiplies_bytes();
+        let norm = if own && plan.norms(job.columns) { self.norm_of(rows, job.x) } else { None };
+        let norm = norm.unwrap_or_default();
+        let mut params = Box::new(Matvec { count: 1, slab: plan.slab, norm, ..Matvec::default() });
         params.jobs[0] = job;
         self.works.push(Work::Matvec { tensor_type, rows, card: self.card, params });
+    }
+
+    /// Takes the RMS norm of `rows` rows that makes `x` away, where it is the last launch.
+    fn norm_of(&mut self, rows: u32, x: u64) -> Option<Norm> {
+        let Some(Work::Norm { rows: m, params }) = self.works.last() else { return None };
+        let norm = *params;
+        if (*m, norm.out, norm.bias) != (rows, x, 0) {
+            return None;
+        }
+        self.works.pop();
+        Some(norm)
     }
 
     /// The product of the last launch whose newest result is at `address`.
@@ -87,7 +106,7 @@ impl Queue {
             _ if address == 0 => false,
             Some(Work::Matvec { params, .. }) => {
                 let jobs = &params.jobs[..params.count as usize];
-                jobs.iter().any(|job| [job.y, job.biased, job.sum].contains(&address))
+                jobs.iter().any(|job| [job.y, job.biased, job.sum, params.norm.out].contains(&address))
             }
             Some(Work::Pointwise(params)) => {
                 let jobs = &params.jobs[..params.count as usize];
@@ -100,7 +119,7 @@ impl Queue {
     /// Adds `job`; biases and residual adds go with the product before them, a multiplication or a store with the
     /// element operation that it follows.
     pub(super) fn pointwise(&mut self, step: u64, mut job: PointwiseJob) {
-        use ElementOperation::{Add, Bias, Multiply, Nothing, Store};
+        use ElementOperation::{Add, Bias};
         if job.operation == Bias
             && let Some(product) = self.product_of(job.x)
             && product.bias == 0
@@ -159,13 +178,13 @@ impl Queue {
                 return;
             }
         }
-        self.works.push(Work::AttentionFew(params));
+        self.works.push(Work::AttentionFew(Attention { parts: self.card.cluster(), ..params }));
     }
 
     /// Launches everything. Where batches repeat, a sequence goes one by one the first time, and as a graph from the
     /// second on.
     pub(super) fn launch(&mut self, device: &Arc<Device>, repeats: bool) -> Result<()> {
-        let works = std::mem::take(&mut self.works);
+        let works = joined(std::mem::take(&mut self.works));
         if works.is_empty() {
             return Ok(());
         }
@@ -202,6 +221,78 @@ impl Queue {
     }
 }
 
+/// The same works, but element operations that only read what the Q4_K products in front of them make go with those.
+fn joined(works: Vec<Work>) -> Vec<Work> {
+    let mut joined: Vec<Work> = Vec::with_capacity(works.len());
+    for work in works {
+        if let (Some(Work::Matvec { tensor_type: TensorType::Q4K, rows, card, params }), Work::Pointwise(after)) =
+            (joined.last_mut(), &work)
+            && card.multiplies_bytes()
+            && let Some(all) = followed(params, *rows, after)
+        {
+            **params = all;
+            continue;
+        }
+        joined.push(work);
+    }
+    joined
+}
+
+/// `products` of `rows` rows and all that is `after` them, if none of that reads more than one tile makes.
+fn followed(products: &Matvec, rows: u32, after: &Pointwise) -> Option<Matvec> {
+    let mut all = Matvec { step: after.step, ..*products };
+    for job in after.jobs.get(..after.count as usize)? {
+        let products = all.jobs.get_mut(..all.count as usize)?;
+        let product = products.iter().position(|product| product.newest() == job.x)?;
+        if (job.rows, job.width) != (rows, products[product].rows) || products[product].is_followed() {
+            return None;
+        }
+        let (first, last) = products.split_at_mut(product + 1);
+        let product = first.last_mut()?;
+        product.after = After { operation: job.operation, out: job.out, first_row: job.first_row, ..After::default() };
+        match (job.operation, job.next) {
+            (Store, Store) => (product.after.operation, product.after.cache) = (Nothing, job.next_out),
+            (Rope, next @ (Nothing | Store)) if product.turns_in_tiles(job) => {
+                (product.after.turns, product.after.head_dim) = (job.y, job.head_dim);
+                product.after.cache = if next == Store { job.next_out } else { 0 };
+            }
+            (Silu | GeluTanh | GeluErf | GeluQuick, Nothing) => {}
+            (Silu | GeluTanh | GeluErf | GeluQuick, Multiply) => {
+                let ([_], [other]) = (first, last) else { return None };
+                if other.newest() != job.next_y || other.rows != job.width || other.is_followed() {
+                    return None;
+                }
+                other.after = After { operation: Multiply, out: job.next_out, ..After::default() };
+                (other.first_block, all.paired) = (0, 1);
+            }
+            _ => return None,
+        }
+    }
+    Some(all)
+}
+
+impl MatvecJob {
+    /// Where the last of its results is.
+    fn newest(&self) -> u64 {
+        match self {
+            _ if self.addend != 0 => self.sum,
+            _ if self.bias != 0 => self.biased,
+            _ => self.y,
+        }
+    }
+
+    fn is_followed(&self) -> bool {
+        self.after != After::default()
+    }
+
+    /// Whether `rope` turns whole heads of it, of which a tile can have the elements that turn together. Tiles count bytes
+    /// of a head in 32 bits.
+    fn turns_in_tiles(&self, rope: &PointwiseJob) -> bool {
+        let heads = rope.head_dim.is_multiple_of(q4k::TILE) && self.rows.is_multiple_of(rope.head_dim);
+        heads && rope.rotary_dim == rope.head_dim && u64::from(rope.head_dim) * u64::from(self.columns) < 1 << 32
+    }
+}
+
 /// A store that stands alone is what follows nothing.
 fn stored(mut job: PointwiseJob) -> PointwiseJob {
     if job.operation == ElementOperation::Store {
@@ -213,7 +304,7 @@ fn stored(mut job: PointwiseJob) -> PointwiseJob {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ElementOperation::{Add, Bias, Multiply, Nothing, Rope, Silu, Store};
+    use ElementOperation::{Add, Bias};
 
     fn product(x: u64, y: u64) -> MatvecJob {
         MatvecJob { weight: 900 + y, x, y, rows: 64, columns: 256, ..MatvecJob::default() }
@@ -242,6 +333,87 @@ mod tests {
         queue.product(TensorType::Q6K, 1, product(1, 12));
         queue.product(TensorType::Q6K, 1, product(2, 13));
         assert_eq!(queue.works.len(), 3, "another type or another input is another launch");
+    }
+
+    #[test]
+    fn an_rms_norm_goes_with_the_products_of_what_it_makes() {
+        let norm = Norm { x: 5, gain: 6, out: 1, width: 256, ..Norm::default() };
+        let first = |rows: u32, norm: Norm, tensor_type: TensorType| {
+            let mut queue = queue();
+            queue.push(Work::Norm { rows, params: norm });
+            queue.product(tensor_type, 1, product(1, 10));
+            queue.product(tensor_type, 1, product(1, 11));
+            queue
+        };
+        let mut joined = first(1, norm, TensorType::Q4K);
+        let [Work::Matvec { params, .. }] = joined.works.as_slice() else { panic!("{:?}", joined.works) };
+        assert_eq!((params.norm, params.count), (norm, 2));
+        joined.pointwise(0, element(Add, 11, 1, 40));
+        assert_eq!(joined.works.len(), 2, "what the norm makes is made there too");
+        for (rows, norm, tensor_type) in [
+            (2, norm, TensorType::Q4K),
+            (1, Norm { bias: 7, ..norm }, TensorType::Q4K),
+            (1, Norm { out: 2, ..norm }, TensorType::Q4K),
+            (1, norm, TensorType::Q6K),
+        ] {
+            assert_eq!(first(rows, norm, tensor_type).works.len(), 2, "{tensor_type:?} {norm:?}");
+        }
+    }
+
+    #[test]
+    fn what_reads_a_product_tile_by_tile_goes_with_it_when_it_is_launched() {
+        let products = |bias| {
+            let mut queue = queue();
+            for y in [10, 11] {
+                queue.product(TensorType::Q4K, 2, product(1, y));
+                if bias != 0 {
+                    queue.pointwise(8, element(Bias, y, bias, y + 20));
+                }
+            }
+            queue
+        };
+        let pair = |job: PointwiseJob| PointwiseJob { rows: 2, ..job };
+        let rope = PointwiseJob { head_dim: 32, rotary_dim: 32, ..pair(element(Rope, 30, 9, 20)) };
+        let one = |works: Vec<Work>| match joined(works).as_slice() {
+            [Work::Matvec { params, .. }] => (**params, [params.jobs[0].after, params.jobs[1].after]),
+            other => panic!("{other:?}"),
+        };
+        let mut gated = products(0);
+        gated.pointwise(8, pair(element(Silu, 10, 0, 20)));
+        gated.pointwise(8, pair(element(Multiply, 20, 11, 21)));
+        let (all, after) = one(gated.works);
+        let activated = After { operation: Silu, out: 20, ..After::default() };
+        assert_eq!(
+            (all.paired, all.jobs[1].first_block, after),
+            (1, 0, [activated, After { operation: Multiply, out: 21, ..activated }])
+        );
+        let mut rotated = products(5);
+        rotated.pointwise(8, PointwiseJob { first_row: 3, ..rope });
+        rotated.pointwise(8, PointwiseJob { next_out: 70, ..pair(element(Store, 20, 0, 0)) });
+        rotated.pointwise(8, PointwiseJob { next_out: 71, ..pair(element(Store, 31, 0, 0)) });
+        let (all, after) = one(rotated.works);
+        let turned =
+            After { operation: Rope, out: 20, turns: 9, cache: 70, head_dim: 32, first_row: 3, ..After::default() };
+        assert_eq!((all.paired, all.step, after), (0, 8, [turned, After { cache: 71, ..After::default() }]));
+        for job in [
+            element(Silu, 30, 0, 20),
+            pair(element(Silu, 10, 0, 20)),
+            pair(element(Add, 30, 7, 20)),
+            pair(PointwiseJob { width: 32, ..element(Silu, 30, 0, 20) }),
+            PointwiseJob { rotary_dim: 16, ..rope },
+            PointwiseJob { head_dim: 8, rotary_dim: 8, ..rope },
+            PointwiseJob { head_dim: 48, rotary_dim: 48, ..rope },
+        ] {
+            let mut queue = products(5);
+            queue.works.push(Work::Pointwise(Box::new(Pointwise { count: 1, jobs: [job; 4], ..Pointwise::default() })));
+            assert_eq!(joined(queue.works).len(), 2, "{job:?}");
+        }
+        for (activated, other) in [(11, 10), (10, 12)] {
+            let mut queue = products(0);
+            queue.pointwise(8, pair(element(Silu, activated, 0, 20)));
+            queue.pointwise(8, pair(element(Multiply, 20, other, 21)));
+            assert_eq!(joined(queue.works).len(), 2, "{activated} before {other}");
+        }
     }
 
     #[test]

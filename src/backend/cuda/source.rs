@@ -28,6 +28,11 @@ const FORMATS: File = File {
     constants: &[],
 };
 
+const NORM: File =
+    File { text: include_str!("kernels/norm.cu"), structs: &[("Norm", size_of::<params::Norm>())], constants: &[] };
+
+const ELEMENT: File = File { text: include_str!("kernels/element.cu"), structs: &[], constants: &[] };
+
 const MATVEC: File = File {
     text: include_str!("kernels/matvec.cu"),
     structs: &[("Matvec", size_of::<params::Matvec>())],
@@ -42,6 +47,7 @@ const MATVEC_Q4_K: File = File {
         ("Q4_K_WARPS", q4k::WARPS as u64),
         ("Q4_K_STAGE", q4k::STAGE as u64),
         ("Q4_K_DEPTH", q4k::DEPTH as u64),
+        ("Q4_K_NORMED", q4k::NORMED as u64),
     ],
 };
 
@@ -53,11 +59,7 @@ const EXPERTS: File = File {
 
 const ROWWISE: File = File {
     text: include_str!("kernels/rowwise.cu"),
-    structs: &[
-        ("Norm", size_of::<params::Norm>()),
-        ("Pointwise", size_of::<params::Pointwise>()),
-        ("Cast", size_of::<params::Cast>()),
-    ],
+    structs: &[("Pointwise", size_of::<params::Pointwise>()), ("Cast", size_of::<params::Cast>())],
     constants: &[("POINTWISE_BLOCK", work::POINTWISE_BLOCK)],
 };
 
@@ -97,15 +99,17 @@ const STATISTICS: File = File {
 /// parameters out alike.
 fn source(part: Part) -> String {
     let (files, kernels) = match part {
-        Part::Plain => (vec![COMMON, ROWWISE, ATTENTION, ROUTER, STATISTICS], String::new()),
-        Part::Type(TensorType::Q4K) => (vec![COMMON, FORMATS, MATVEC, MATVEC_Q4_K], "FORMAT(q4_k, Q4_K)\n".to_owned()),
+        Part::Plain => (vec![COMMON, NORM, ELEMENT, ROWWISE, ATTENTION, ROUTER, STATISTICS], String::new()),
+        Part::Type(TensorType::Q4K) => {
+            (vec![COMMON, FORMATS, NORM, ELEMENT, MATVEC, MATVEC_Q4_K], "FORMAT(q4_k, Q4_K)\n".to_owned())
+        }
         Part::Type(tensor_type) => {
             let (name, code) = (tensor_type.name(), tensor_type.name().to_uppercase());
-            (vec![COMMON, FORMATS, MATVEC], format!("FORMAT({name}, {code})\nMATVEC({name}, {code})\n"))
+            (vec![COMMON, FORMATS, NORM, MATVEC], format!("FORMAT({name}, {code})\nMATVEC({name}, {code})\n"))
         }
         Part::Experts(tensor_type) => {
             let (name, code) = (tensor_type.name(), tensor_type.name().to_uppercase());
-            (vec![COMMON, FORMATS, MATVEC, EXPERTS], format!("EXPERTS({name}, {code})\n"))
+            (vec![COMMON, FORMATS, NORM, MATVEC, EXPERTS], format!("EXPERTS({name}, {code})\n"))
         }
     };
     let mut source: String = files.iter().map(|file| file.text).collect();

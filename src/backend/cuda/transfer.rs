@@ -245,18 +245,18 @@ pub(super) fn ship(
     measured: Measured,
     delivery: &Delivery,
 ) -> Result<Arc<CudaEvent>> {
-    let computed = device.event(&device.statistics)?;
-    check("order two streams", device.copy.wait(&computed))?;
+    let computed = device.event(&device.streams.statistics)?;
+    check("order two streams", device.streams.copy.wait(&computed))?;
     let Measured { memory, address, rows } = measured;
     let bytes = rows * size_of::<RowRecord>();
     let slot = Arc::new(ring.take(bytes)?);
-    device.download(&device.copy, address, slot.pinned()?.target(0, bytes)?)?;
+    device.download(&device.streams.copy, address, slot.pinned()?.target(0, bytes)?)?;
     let statistics = Stretch { slot, offset: 0, count: rows };
     let values = download_values(device, ring, &parked)?;
     let mut sources: Vec<Arc<DeviceMemory>> =
         parked.into_iter().map(|parked| Arc::clone(parked.tensor.memory())).collect();
     sources.push(memory);
-    let event = Arc::new(device.event(&device.copy)?);
+    let event = Arc::new(device.event(&device.streams.copy)?);
     let parcel =
         Parcel { event: Arc::clone(&event), arrived: AtomicBool::new(false), statistics, values, _sources: sources };
     delivery.publish(Some(Arc::new(parcel)));
@@ -292,7 +292,7 @@ fn download_values(device: &Device, ring: &Arc<Ring>, parked: &[Parked]) -> Resu
             Some((slot, used)) if used + length <= slot.pinned()?.bytes() => (slot, used),
             _ => (Arc::new(ring.take(length.max(LARGEST.min(left as usize)))?), 0),
         };
-        device.download(&device.copy, start, slot.pinned()?.target(offset, length)?)?;
+        device.download(&device.streams.copy, start, slot.pinned()?.target(offset, length)?)?;
         for number in &order[next..last] {
             let tensor = &parked[*number].tensor;
             let within = usize::try_from(tensor.address() - start).unwrap_or(0);

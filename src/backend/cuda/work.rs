@@ -142,7 +142,7 @@ pub enum Work {
         params: Norm,
     },
     Pointwise(Box<Pointwise>),
-    /// All stages that are asked for, a block for each head of each row.
+    /// All stages that are asked for, a cluster of blocks for each head of each row.
     AttentionFew(Attention),
     /// Scores of many rows that see at most `visible` keys.
     AttentionScores {
@@ -225,7 +225,7 @@ impl Work {
             Work::ExpertSum { rows, params } => (*rows, params.width.div_ceil(SUM_BLOCK), 1),
             Work::Cast(params) => (blocks(params.count, 1024), 1, 1),
             Work::Pointwise(params) => (pointwise_blocks(params), 1, 1),
-            Work::AttentionFew(params) => (params.heads, params.rows, 1),
+            Work::AttentionFew(params) => (params.heads * params.parts, params.rows, 1),
             Work::AttentionScores { params, visible } => {
                 (visible.div_ceil(SQUARE), params.rows.div_ceil(SQUARE), params.heads)
             }
@@ -246,8 +246,16 @@ impl Work {
             Work::AttentionSoftmax(_) | Work::RowSoftmax { .. } | Work::Experts { .. } => 128,
             Work::TopK { .. } | Work::ExpertWeights { .. } => 32,
             Work::ExpertSum { .. } => SUM_BLOCK,
-            Work::Norm { .. } | Work::AttentionFew(_) => 1024,
+            Work::Norm { .. } | Work::AttentionFew(_) => 512,
             _ => 256,
+        }
+    }
+
+    /// Blocks that run at the same time and read each other's shared memory.
+    pub fn cluster(&self) -> u32 {
+        match self {
+            Work::AttentionFew(params) => params.parts,
+            _ => 1,
         }
     }
 

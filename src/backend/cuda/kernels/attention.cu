@@ -17,7 +17,7 @@ struct Attention {
     u32 stages;  // of the kernel for few rows: which of the three it makes
     u32 window;  // keys that a row sees at most
     float cap;   // of scores; 0 for none
-    u32 unused;
+    u32 parts;   // of few rows: blocks that share a head
 };
 
 enum Stage { SCORES = 1, SOFTMAX = 2, CONTEXT = 4 };
@@ -50,92 +50,209 @@ __device__ __forceinline__ float score_of(const Attention &p, float product) {
     return p.cap == 0.0f ? score : soft_cap(score, p.cap);
 }
 
-// `keep` takes the probabilities too where it is there.
-__device__ __forceinline__ void softmax(const float *from, float *out, float *keep, u32 count, float *scratch) {
-    float largest = -INFINITY;
-    for (u32 i = threadIdx.x; i < count; i += blockDim.x) largest = fmaxf(largest, from[i]);
-    largest = block_max(largest, scratch);
-    float sum = 0.0f;
-    for (u32 i = threadIdx.x; i < count; i += blockDim.x) sum += expf(from[i] - largest);
-    sum = block_sum(sum, scratch);
+// ---- Several blocks that share a head
+
+const u32 MOST_PARTS = 8;
+
+// What blocks of a softmax tell each other.
+struct Whole {
+    float largest[MOST_PARTS];
+    float sums[MOST_PARTS];
+    float scratch[32];
+};
+
+// A block says that it is there, and does not wait: nothing is put into a block that is not.
+__device__ __forceinline__ void part_is_there(u32 parts) {
+#if __CUDA_ARCH__ >= 900
+    if (parts > 1) asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#endif
+}
+
+__device__ __forceinline__ void parts_are_there(u32 parts) {
+#if __CUDA_ARCH__ >= 900
+    if (parts > 1) asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+
+// Waits for the other blocks of a head, and makes what they put visible.
+__device__ __forceinline__ void all_parts(u32 parts) {
+    if (parts == 1) {
+        __syncthreads();
+    } else {
+        part_is_there(parts);
+        parts_are_there(parts);
+    }
+}
+
+// Puts a value where another block of a head has `place`: nobody reads another's memory, and each may end when it likes.
+__device__ __forceinline__ void put(float *place, u32 part, u32 parts, float value) {
+#if __CUDA_ARCH__ >= 900
+    if (parts > 1) {
+        u32 there;
+        asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"((u32)__cvta_generic_to_shared(place)), "r"(part));
+        asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(there), "f"(value) : "memory");
+        return;
+    }
+#endif
+    *place = value;
+}
+
+// Probabilities of the `count` keys of a part among those of all parts. `keep` takes them too where it is there; both may
+// be `scores`.
+__device__ __forceinline__ void softmax(const float *scores, float *probabilities, float *keep, u32 count, u32 part, u32 parts, Whole &whole) {
+    float largest = -INFINITY, sum = 0.0f;
+    for (u32 i = threadIdx.x; i < count; i += blockDim.x) largest = fmaxf(largest, scores[i]);
+    largest = block_max(largest, whole.scratch);
+    float shift = largest == -INFINITY ? 0.0f : largest;
+    for (u32 i = threadIdx.x; i < count; i += blockDim.x) sum += expf(scores[i] - shift);
+    sum = block_sum(sum, whole.scratch);
+    if (threadIdx.x < parts) {
+        put(&whole.largest[part], threadIdx.x, parts, largest);
+        put(&whole.sums[part], threadIdx.x, parts, sum);
+    }
+    all_parts(parts);
+    for (u32 other = 0; other < parts; other++) largest = fmaxf(largest, whole.largest[other]);
+    sum = 0.0f;
+    for (u32 other = 0; other < parts; other++) sum += whole.sums[other] * expf(whole.largest[other] - largest);
     for (u32 i = threadIdx.x; i < count; i += blockDim.x) {
-        float probability = expf(from[i] - largest) / sum;
-        out[i] = probability;
+        float probability = expf(scores[i] - largest) / sum;
+        probabilities[i] = probability;
         if (keep) keep[i] = probability;
     }
 }
 
-const u32 NEAR = 4096;  // keys whose scores and probabilities stay in shared memory too
+// ---- Few rows
 
-// Few rows: one block a head of a row makes all three, and writes them.
-extern "C" __global__ void __launch_bounds__(1024) attention_few(const __grid_constant__ Attention p) {
-    in_turn();
-    __shared__ float scratch[32];
-    __shared__ float sums[1024];
-    __shared__ float near[NEAR];
-    u32 head = blockIdx.x, row = blockIdx.y, warp = threadIdx.x >> 5, lane = threadIdx.x & 31u, warps = blockDim.x >> 5;
-    Head h = head_of(p, row, head);
-    float *scores = (float *)p.scores + h.ragged, *probabilities = (float *)p.probabilities + h.ragged;
-    u64 in_row = ((u64)row * p.heads + head) * p.head_dim;
-    if (p.stages & SCORES) {
-        // Eight lanes a key, four keys a warp, four elements of a head a lane at a time.
-        const float4 *q = (const float4 *)((const float *)p.q + in_row);
-        const float *keys = (const float *)p.keys + h.seen();
-        u32 part = lane % 8, fours = p.head_dim / 4;
-        for (u32 base = warp * 4; base < h.visible; base += warps * 4) {
-            u32 key = base + lane / 8;
-            const float4 *k = (const float4 *)(keys + (u64)min(key, h.visible - 1) * h.kv_width);
-            float sum = 0.0f;
+const u32 FEW_THREADS = 512;
+const u32 NEAR = 2048;  // keys of a block whose scores and probabilities stay in shared memory too
+const u32 AHEAD = 4;    // values that a thread asks for before it uses the first
+
+struct FewShared {
+    Whole whole;
+    float4 sums[FEW_THREADS];  // of the context: of each group of threads
+    float4 received[FEW_THREADS + MOST_PARTS];  // of each part
+    float near[NEAR];
+};
+
+// The scores of `count` keys from `keys` on: eight lanes a key, four keys a warp, four elements of a head a lane at a time.
+__device__ __forceinline__ void scores_of(const Attention &p, const Head &h, const float *query, const float *keys, u32 count, float *scores, float *near) {
+    u32 warp = threadIdx.x >> 5, lane = threadIdx.x & 31u, part = lane % 8, fours = p.head_dim / 4;
+    const float4 *q = (const float4 *)query;
+    for (u32 base = warp * 4; base < count; base += FEW_THREADS / 8) {
+        u32 key = base + lane / 8;
+        const float4 *k = (const float4 *)(keys + (u64)min(key, count - 1) * h.kv_width);
+        float sum = 0.0f;
 #pragma unroll 4
-            for (u32 i = part; i < fours; i += 8) {
-                float4 a = q[i], b = k[i];
-                sum = __fmaf_rn(a.x, b.x, sum);
-                sum = __fmaf_rn(a.y, b.y, sum);
-                sum = __fmaf_rn(a.z, b.z, sum);
-                sum = __fmaf_rn(a.w, b.w, sum);
-            }
-            for (u32 width = 4; width > 0; width >>= 1) sum += __shfl_xor_sync(0xFFFFFFFFu, sum, width);
-            if (part == 0 && key < h.visible) {
-                float score = score_of(p, sum);
-                scores[key] = score;
-                if (key < NEAR) near[key] = score;
-            }
+        for (u32 i = part; i < fours; i += 8) {
+            float4 a = q[i], b = k[i];
+            sum = __fmaf_rn(a.x, b.x, sum);
+            sum = __fmaf_rn(a.y, b.y, sum);
+            sum = __fmaf_rn(a.z, b.z, sum);
+            sum = __fmaf_rn(a.w, b.w, sum);
         }
-        __syncthreads();
-    }
-    if (p.stages & SOFTMAX) {
-        bool whole = (p.stages & SCORES) && h.visible <= NEAR;
-        softmax(whole ? near : scores, probabilities, h.visible <= NEAR ? near : (float *)0, h.visible, scratch);
-        __syncthreads();
-    }
-    if (p.stages & CONTEXT) {
-        const float *values = (const float *)p.values + h.seen();
-        const float *weights = (p.stages & SOFTMAX) && h.visible <= NEAR ? near : probabilities;
-        u32 lanes = min(p.head_dim, blockDim.x), groups = blockDim.x / lanes, group = threadIdx.x / lanes;
-        for (u32 base = 0; base < p.head_dim; base += lanes) {
-            u32 i = base + threadIdx.x % lanes;
-            float sum = 0.0f;
-            if (group < groups && i < p.head_dim) {
-#pragma unroll 8
-                for (u32 key = group; key < h.visible; key += groups) {
-                    sum = __fmaf_rn(weights[key], values[(u64)key * h.kv_width + i], sum);
-                }
-            }
-            __syncthreads();
-            sums[threadIdx.x] = sum;
-            __syncthreads();
-            if (group == 0 && i < p.head_dim) {
-                for (u32 other = 1; other < groups; other++) sum += sums[other * lanes + threadIdx.x];
-                ((float *)p.context)[in_row + i] = sum;
-            }
+        for (u32 width = 4; width > 0; width >>= 1) sum += __shfl_xor_sync(0xFFFFFFFFu, sum, width);
+        if (part == 0 && key < count) {
+            float score = score_of(p, sum);
+            scores[key] = score;
+            if (key < NEAR) near[key] = score;
         }
     }
 }
 
+__device__ __forceinline__ void add(float4 &sum, const float4 &other) {
+    sum.x += other.x;
+    sum.y += other.y;
+    sum.z += other.z;
+    sum.w += other.w;
+}
+
+// The context of a head: threads share out keys and four elements each, then blocks add up what each has.
+__device__ __forceinline__ void context_of(const Attention &p, const Head &h, const float *weights, const float *values, u32 count, u32 part,
+                                           float *context, FewShared &shared) {
+    u32 fours = p.head_dim / 4, lanes = min(fours, FEW_THREADS), groups = FEW_THREADS / lanes, group = threadIdx.x / lanes;
+    for (u32 base = 0; base < fours; base += lanes) {
+        u32 i = base + threadIdx.x % lanes;
+        if (base > 0) all_parts(p.parts);
+        float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        u32 mine = group < groups && i < fours ? count : 0;
+        for (u32 key = group; key < mine; key += groups * AHEAD) {
+            float4 value[AHEAD];
+#pragma unroll
+            for (u32 j = 0; j < AHEAD; j++) {
+                if (key + j * groups < mine) value[j] = *(const float4 *)(values + (u64)(key + j * groups) * h.kv_width + i * 4);
+            }
+#pragma unroll
+            for (u32 j = 0; j < AHEAD; j++) {
+                if (key + j * groups >= mine) break;
+                float weight = weights[key + j * groups];
+                sum.x = __fmaf_rn(weight, value[j].x, sum.x);
+                sum.y = __fmaf_rn(weight, value[j].y, sum.y);
+                sum.z = __fmaf_rn(weight, value[j].z, sum.z);
+                sum.w = __fmaf_rn(weight, value[j].w, sum.w);
+            }
+        }
+        shared.sums[threadIdx.x] = sum;
+        __syncthreads();
+        // Four neighbours go to the part whose turn it is, which has a row for every part.
+        u32 fours_here = min(lanes, fours - base), each = (lanes + p.parts - 1) / p.parts;
+        if (threadIdx.x < fours_here) {
+            for (u32 other = 1; other < groups; other++) add(sum, shared.sums[other * lanes + threadIdx.x]);
+            float *place = (float *)&shared.received[part * each + threadIdx.x / p.parts];
+            put(place, threadIdx.x % p.parts, p.parts, sum.x);
+            put(place + 1, threadIdx.x % p.parts, p.parts, sum.y);
+            put(place + 2, threadIdx.x % p.parts, p.parts, sum.z);
+            put(place + 3, threadIdx.x % p.parts, p.parts, sum.w);
+        }
+        all_parts(p.parts);
+        u32 at = threadIdx.x * p.parts + part;
+        if (at < fours_here) {
+            float4 whole = shared.received[threadIdx.x];
+            for (u32 other = 1; other < p.parts; other++) add(whole, shared.received[other * each + threadIdx.x]);
+            ((float4 *)context)[base + at] = whole;
+        }
+    }
+}
+
+// Those stages of a head of a row that are asked for. Its keys are shared out to the blocks of a cluster: a token has few
+// heads, and most of the card would look on.
+extern "C" __global__ void __launch_bounds__(FEW_THREADS) attention_few(const __grid_constant__ Attention p) {
+    successors_may_begin();
+    __shared__ FewShared shared;
+    u32 head = blockIdx.x / p.parts, part = blockIdx.x % p.parts, row = blockIdx.y;
+    part_is_there(p.parts);
+    Head h = head_of(p, row, head);
+    predecessors_are_done();
+    // This block's keys.
+    u32 each = (h.visible + p.parts - 1) / p.parts, first = min(part * each, h.visible), count = min(each, h.visible - first);
+    float *scores = (float *)p.scores + h.ragged + first, *probabilities = (float *)p.probabilities + h.ragged + first;
+    u64 in_row = ((u64)row * p.heads + head) * p.head_dim, seen = h.seen() + (u64)first * h.kv_width;
+    bool near = count <= NEAR;
+    if (p.stages & SCORES) {
+        scores_of(p, h, (const float *)p.q + in_row, (const float *)p.keys + seen, count, scores, shared.near);
+        __syncthreads();
+    }
+    parts_are_there(p.parts);
+    if (p.stages & SOFTMAX) {
+        const float *from = near && (p.stages & SCORES) ? shared.near : scores;
+        softmax(from, probabilities, near ? shared.near : (float *)0, count, part, p.parts, shared.whole);
+        __syncthreads();
+    }
+    if (p.stages & CONTEXT) {
+        const float *weights = near && (p.stages & SOFTMAX) ? shared.near : probabilities;
+        context_of(p, h, weights, (const float *)p.values + seen, count, part, (float *)p.context + in_row, shared);
+    }
+}
+
+// ---- Many rows
+
 const u32 SQUARE = 64;  // rows and columns of a tile; a thread makes 4 x 4 of it
 const u32 DEPTH = 32;
 
-// Adds the products of a tile's columns `a[d]` and `b[d]`: thread (x, y) takes rows 4 y and columns 4 x on.
+const float UNSEEN = -1.0f;  // in place of the probability of a key that a row does not see
+
+// Adds the products of a tile's columns `a[d]` and `b[d]`: thread (x, y) takes rows 4 y and columns 4 x on. Of some tiles
+// not all is seen: there even 0 would be wrong as a factor, of a value that is not finite.
+template <bool ALL_SEEN>
 __device__ __forceinline__ void add_tile(const float (*a)[SQUARE + 4], const float (*b)[SQUARE + 4], u32 x, u32 y, float (*sums)[4]) {
 #pragma unroll 8
     for (u32 d = 0; d < DEPTH; d++) {
@@ -144,7 +261,9 @@ __device__ __forceinline__ void add_tile(const float (*a)[SQUARE + 4], const flo
 #pragma unroll
         for (u32 i = 0; i < 4; i++)
 #pragma unroll
-            for (u32 j = 0; j < 4; j++) sums[i][j] = __fmaf_rn(rows[i], columns[j], sums[i][j]);
+            for (u32 j = 0; j < 4; j++) {
+                if (ALL_SEEN || !(rows[i] < 0.0f)) sums[i][j] = __fmaf_rn(rows[i], columns[j], sums[i][j]);
+            }
     }
 }
 
@@ -169,7 +288,7 @@ extern "C" __global__ void __launch_bounds__(256) attention_scores(const __grid_
             ks[d][r] = inside && key < most ? keys[(u64)key * top.kv_width + depth + d] : 0.0f;
         }
         __syncthreads();
-        add_tile(qs, ks, x, y, sums);
+        add_tile<true>(qs, ks, x, y, sums);
         __syncthreads();
     }
     for (u32 i = 0; i < 4; i++) {
@@ -186,9 +305,9 @@ extern "C" __global__ void __launch_bounds__(256) attention_scores(const __grid_
 // Softmax of many rows: a block a head of a row.
 extern "C" __global__ void __launch_bounds__(128) attention_softmax(const __grid_constant__ Attention p) {
     in_turn();
-    __shared__ float scratch[32];
+    __shared__ Whole whole;
     Head h = head_of(p, blockIdx.x, blockIdx.y);
-    softmax((const float *)p.scores + h.ragged, (float *)p.probabilities + h.ragged, (float *)0, h.visible, scratch);
+    softmax((const float *)p.scores + h.ragged, (float *)p.probabilities + h.ragged, (float *)0, h.visible, 0, 1, whole);
 }
 
 // Context of many rows: a tile of rows and elements of a head a block.
@@ -217,7 +336,7 @@ extern "C" __global__ void __launch_bounds__(256) attention_context(const __grid
 #pragma unroll
         for (u32 i = 0; i < SQUARE / STRIDE; i++) {
             u32 key = depth + d;
-            ps[d][r + i * STRIDE] = key >= starts[i] && key < ends[i] ? rows[i][key - starts[i]] : 0.0f;
+            ps[d][r + i * STRIDE] = key >= starts[i] && key < ends[i] ? rows[i][key - starts[i]] : UNSEEN;
         }
 #pragma unroll
         for (u32 i = threadIdx.x; i < SQUARE * DEPTH; i += 256) {
@@ -226,7 +345,8 @@ extern "C" __global__ void __launch_bounds__(256) attention_context(const __grid
             vs[i / SQUARE][e] = inside ? values[(u64)key * bottom.kv_width + first_element + e] : 0.0f;
         }
         __syncthreads();
-        add_tile(ps, vs, x, y, sums);
+        if (depth >= bottom.first && depth + DEPTH <= top.end()) add_tile<true>(ps, vs, x, y, sums);
+        else add_tile<false>(ps, vs, x, y, sums);
         __syncthreads();
     }
     for (u32 i = 0; i < 4; i++) {

@@ -6,7 +6,8 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-// The batch under way, in device memory: a captured graph reads the position of its step from here.
+// The batch under way, in device memory: a captured graph reads the position of its step from here. No kernel writes it,
+// and those of other batches are through: it may be read before predecessors are.
 struct Step {
     u32 first_position;
     u32 rows;

@@ -1,6 +1,17 @@
 // Products of a few rows with a weight, on the stored blocks. One launch makes several products of one input, and what
 // follows each of them element by element; it writes every tensor in between.
 
+// What follows the newest result of a Q4_K product.
+struct After {
+    u64 out;        // where 0, there is no operation
+    u64 turns;      // of ROPE: cosines and sines by position
+    u64 cache;      // by position; where 0, nothing is stored
+    u32 operation;  // MULTIPLY: with what followed the product in front
+    u32 head_dim;   // of ROPE
+    u32 first_row;
+    u32 unused;
+};
+
 struct MatvecJob {
     u64 weight;
     u64 x;
@@ -9,6 +20,7 @@ struct MatvecJob {
     u64 biased;
     u64 addend;   // where 0, nothing is added
     u64 sum;
+    After after;
     u32 rows;     // outputs
     u32 columns;  // inputs
     u32 first_block;
@@ -20,7 +32,11 @@ const u32 MOST_MATVEC_JOBS = 4;
 struct Matvec {
     MatvecJob jobs[MOST_MATVEC_JOBS];
     u32 count;
-    u32 slab;  // of a Q4_K product: see there
+    u32 slab;    // of Q4_K products, as everything below: see there
+    Norm norm;   // what makes x; where its own x is 0, x is there
+    u64 step;
+    u32 paired;  // whether a block makes the same tile of both products, one after the other
+    u32 unused;
 };
 
 const u32 WARPS = 4;     // of a block
@@ -70,15 +86,32 @@ __device__ __forceinline__ float tile_sum(float *v, u32 lane) {
     return sum + __shfl_xor_sync(0xFFFFFFFFu, sum, 1);
 }
 
-// Output `output` of the row that blockIdx.y says, and what follows from it.
-__device__ __forceinline__ void write_outputs(const MatvecJob &job, u32 output, float y) {
+// What follows output `output` of the row that blockIdx.y says reads: to be asked for before the product is there.
+struct Followers {
+    float bias;
+    float addend;
+};
+
+__device__ __forceinline__ Followers followers(const MatvecJob &job, u32 output) {
+    Followers read = {0.0f, 0.0f};
+    if (job.bias) read.bias = ((const float *)job.bias)[output];
+    if (job.addend) read.addend = ((const float *)job.addend)[(u64)blockIdx.y * job.rows + output];
+    return read;
+}
+
+// Writes that output, and what follows from it; the newest result.
+__device__ __forceinline__ float write_outputs(const MatvecJob &job, u32 output, float y, const Followers &read) {
     u64 at = (u64)blockIdx.y * job.rows + output;
     ((float *)job.y)[at] = y;
     if (job.bias) {
-        y += ((const float *)job.bias)[output];
+        y += read.bias;
         ((float *)job.biased)[at] = y;
     }
-    if (job.addend) ((float *)job.sum)[at] = y + ((const float *)job.addend)[at];
+    if (job.addend) {
+        y += read.addend;
+        ((float *)job.sum)[at] = y;
+    }
+    return y;
 }
 
 // Products of x with `rows` rows of a weight, TILE at most; thread i gets that of row i.
@@ -110,8 +143,10 @@ __device__ __forceinline__ void matvec(const Matvec &p) {
     u32 first = (blockIdx.x - job.first_block) * TILE, rows = min(TILE, job.rows - first);
     const u8 *weight = (const u8 *)job.weight + first * row_bytes<TYPE>(job.columns);
     const float *x = (const float *)job.x + (u64)blockIdx.y * job.columns;
+    Followers read;
+    if (threadIdx.x < rows) read = followers(job, first + threadIdx.x);
     float y = tile_product<TYPE>(weight, x, rows, job.columns);
-    if (threadIdx.x < rows) write_outputs(job, first + threadIdx.x, y);
+    if (threadIdx.x < rows) write_outputs(job, first + threadIdx.x, y, read);
 }
 
 #define MATVEC(name, TYPE) \

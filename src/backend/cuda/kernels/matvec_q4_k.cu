@@ -12,6 +12,7 @@
 const u32 Q4_K_TILE = 16;   // rows
 const u32 Q4_K_WARPS = 16;  // of a block at most
 const u32 Q4_K_DEPTH = 3;   // stages of a warp: one is read, the others are on their way
+const u32 Q4_K_NORMED = 4;  // super-blocks of a warp, at most, of a row that is normed here
 const u32 Q4_K_BLOCK = 144;
 const u32 Q4_K_PAIR = 2 * Q4_K_BLOCK;
 const u32 Q4_K_STAGE = Q4_K_TILE * Q4_K_PAIR;
@@ -77,9 +78,7 @@ __device__ __forceinline__ void transpose(u32 *words) {
 }
 
 // A warp makes the input of one super-block; a lane takes eight elements.
-__device__ __forceinline__ void q4_k_prepare(const float *x, Q4KInput &input, u32 lane) {
-    float4 left = ((const float4 *)x)[lane * 2], right = ((const float4 *)x)[lane * 2 + 1];
-    float values[8] = {left.x, left.y, left.z, left.w, right.x, right.y, right.z, right.w};
+__device__ __forceinline__ void q4_k_prepare(const float *values, Q4KInput &input, u32 lane) {
     u32 largest = 0;
 #pragma unroll
     for (u32 i = 0; i < 8; i++) largest = max(largest, __float_as_uint(values[i]) & 0x7FFFFFFFu);
@@ -109,6 +108,79 @@ __device__ __forceinline__ void q4_k_prepare(const float *x, Q4KInput &input, u3
     input.sums[t][sub] = (u8)(digits(upper + ((lower + 16) >> 5)) >> (t * 8));
     if (lane == 0) input.unit = __uint_as_float(largest < 0x7F800000u ? (exponent - 5) << 23 : 0x7FFFFFFFu);
 }
+
+// A lane's elements of a super-block.
+__device__ __forceinline__ void q4_k_load(const float *x, u32 block, u32 lane, float *values) {
+    const float4 *from = (const float4 *)(x + block * 256) + lane * 2;
+    *(float4 *)values = from[0];
+    *(float4 *)(values + 4) = from[1];
+}
+
+const u32 Q4_K_ASKED = 4;  // super-blocks whose x a warp asks for at once
+
+// The inputs of the super-blocks `first` .. `end`, to which all warps come.
+__device__ __forceinline__ void q4_k_prepare_all(const float *x, u32 first, u32 end, Q4KInput *inputs, u32 lane) {
+    u32 warps = blockDim.x >> 5;
+    for (u32 base = first + (threadIdx.x >> 5); base < end; base += warps * Q4_K_ASKED) {
+        float __align__(16) held[Q4_K_ASKED][8];
+#pragma unroll
+        for (u32 i = 0; i < Q4_K_ASKED; i++) q4_k_load(x, min(base + i * warps, end - 1), lane, held[i]);
+#pragma unroll
+        for (u32 i = 0; i < Q4_K_ASKED; i++) {
+            u32 at = base + i * warps;
+            if (at < end) q4_k_prepare(held[i], inputs[at - first], lane);
+        }
+    }
+}
+
+// The inputs of a row that is the norm of another. Every block makes it whole, which costs less than to wait for a launch that
+// does; the first block writes it. Its bits are those of a norm that is launched alone.
+struct Q4KNorm {
+    float __align__(16) gains[Q4_K_NORMED][8];
+
+    __device__ __forceinline__ void load(const Norm &p, u32 warp, u32 warps, u32 lane) {
+        u32 blocks = p.width / 256;
+#pragma unroll
+        for (u32 i = 0; i < Q4_K_NORMED; i++) {
+            u32 block = warp + i * warps;
+            if (block < blocks) q4_k_load((const float *)p.gain, block, lane, gains[i]);
+        }
+    }
+
+    // By all warps; `segments` has an element for each super-block.
+    __device__ __forceinline__ void prepare(const Norm &p, Q4KInput *inputs, double *segments, u32 warp, u32 warps, u32 lane) const {
+        u32 blocks = p.width / 256;
+        const float *x = (const float *)p.x + (u64)blockIdx.y * p.width;
+        float *out = (float *)p.out + (u64)blockIdx.y * p.width;
+        float __align__(16) held[Q4_K_NORMED][8];
+#pragma unroll
+        for (u32 i = 0; i < Q4_K_NORMED; i++) {
+            if (warp + i * warps < blocks) q4_k_load(x, warp + i * warps, lane, held[i]);
+        }
+#pragma unroll
+        for (u32 i = 0; i < Q4_K_NORMED; i++) {
+            if (warp + i * warps >= blocks) continue;
+            double sum = segment_sum(held[i], EIGHT, true, 0.0f);
+            if (lane == 0) segments[warp + i * warps] = sum;
+        }
+        __syncthreads();
+        double squares = 0.0;
+        for (u32 block = 0; block < blocks; block++) squares += segments[block];
+        float scale = norm_scale(p, squares);
+#pragma unroll
+        for (u32 i = 0; i < Q4_K_NORMED; i++) {
+            u32 block = warp + i * warps;
+            if (block >= blocks) continue;
+#pragma unroll
+            for (u32 j = 0; j < 8; j++) held[i][j] = held[i][j] * scale * gain_of(p, gains[i][j]);
+            q4_k_prepare(held[i], inputs[block], lane);
+            if (blockIdx.x > 0) continue;
+            float4 *to = (float4 *)(out + block * 256) + lane * 2;
+            to[0] = *(const float4 *)held[i];
+            to[1] = *(const float4 *)(held[i] + 4);
+        }
+    }
+};
 
 // Scales of the sub-blocks 0 .. 4 and 4 .. 8, a byte each.
 __device__ __forceinline__ uint2 q4_k_scales(const uint4 &head) {
@@ -161,32 +233,66 @@ __device__ __forceinline__ void q4_k_multiply(const u8 *tile, const Q4KInput &in
     sums.y = __fmaf_rn(q4_k_value(head8, quants8, minima.y), input.unit, sums.y);
 }
 
-// The job that a tile belongs to.
-__device__ __forceinline__ const MatvecJob &q4_k_job(const Matvec &p, u32 tile) {
-    u32 number = 0;
-    while (number + 1 < p.count && tile >= p.jobs[number + 1].first_block) number++;
-    return p.jobs[number];
+// A tile of a product. A block takes every gridDim.x-th place; of paired products it makes the tile of both there.
+struct Q4KTile {
+    u32 place;
+    u32 second;  // of paired products: which
+
+    __device__ __forceinline__ void next(const Matvec &p) {
+        second = p.paired && !second;
+        if (!second) place += gridDim.x;
+    }
+
+    __device__ __forceinline__ const MatvecJob &job(const Matvec &p) const {
+        if (p.paired) return p.jobs[second];
+        u32 number = 0;
+        while (number + 1 < p.count && place >= p.jobs[number + 1].first_block) number++;
+        return p.jobs[number];
+    }
+};
+
+__device__ __forceinline__ u32 q4_k_places(const Matvec &p) {
+    const MatvecJob &last = p.jobs[p.count - 1];
+    return last.first_block + (last.rows + Q4_K_TILE - 1) / Q4_K_TILE;
 }
+
+// The rows of a tile: eight, and the eight behind those, or for RoPE those that turn with them.
+struct Q4KRows {
+    u32 first;
+    u32 apart;  // from the first eight to the others
+
+    __device__ __forceinline__ Q4KRows(const MatvecJob &job, u32 place) {
+        u32 group = job.after.operation == ROPE ? job.after.head_dim : Q4_K_TILE, start = (place - job.first_block) * Q4_K_TILE;
+        first = start / group * group + start % group / 2;
+        apart = group / 2;
+    }
+
+    __device__ __forceinline__ u32 at(u32 lane) const { return first + lane % 8 + lane / 8 * apart; }
+};
 
 // The copies of a warp: of every tile of its block, every pair that is its own.
 struct Q4KCopies {
-    u32 tiles;       // of all blocks
+    u32 places;      // of all blocks
     u32 items;       // pairs of a row that are this warp's
     u32 warps;
     u64 row_length;
-    u32 offsets[Q4_K_STAGE / 512];  // of what this lane copies, from the tile's pair on
+    u32 offsets[Q4_K_STAGE / 512];  // of what this lane copies, from the tile's pair on, where its rows are neighbours
+    u32 others;  // a bit for each of those that is of the second eight rows
     u8 *stages;
     // What is next:
-    u32 tile;
+    Q4KTile tile;
     u32 item;
     u32 stage;
     const u8 *from;
-    u64 left;  // bytes of the weight from there
+    u64 left;   // bytes of the weight from there
+    u32 apart;  // bytes more to the second eight rows
 
     __device__ __forceinline__ void find(const Matvec &p, u32 warp) {
-        if (tile >= tiles) return;
-        const MatvecJob &job = q4_k_job(p, tile);
-        u64 start = (u64)(tile - job.first_block) * Q4_K_TILE * row_length + warp * Q4_K_PAIR;
+        if (tile.place >= places) return;
+        const MatvecJob &job = tile.job(p);
+        Q4KRows rows(job, tile.place);
+        u64 start = rows.first * row_length + warp * Q4_K_PAIR;
+        apart = (rows.apart - 8) * (u32)row_length;
         from = (const u8 *)job.weight + start;
         left = job.rows * row_length - start;
     }
@@ -194,18 +300,19 @@ struct Q4KCopies {
     // Begins the next stage, if there is one. What rows of the tile or super-blocks of the pair there are not is copied
     // from what follows, and left out at the weight's end.
     __device__ __forceinline__ void begin(const Matvec &p, u32 warp, u32 lane) {
-        if (tile < tiles) {
+        if (tile.place < places) {
             u64 skipped = (u64)(item * warps) * Q4_K_PAIR;
             u32 inside = (u32)min(left - skipped, (u64)0xFFFFFFFFu);
             u8 *to = stages + stage * Q4_K_STAGE + lane * 16;
 #pragma unroll
             for (u32 i = 0; i < Q4_K_STAGE / 512; i++) {
-                if (offsets[i] < inside) copy_async(to + i * 512, from + skipped + offsets[i]);
+                u32 offset = offsets[i] + (others >> i & 1 ? apart : 0);
+                if (offset < inside) copy_async(to + i * 512, from + skipped + offset);
             }
             stage = stage + 1 < Q4_K_DEPTH ? stage + 1 : 0;
             if (++item == items) {
                 item = 0;
-                tile += gridDim.x;
+                tile.next(p);
                 find(p, warp);
             }
         }
@@ -213,10 +320,8 @@ struct Q4KCopies {
     }
 };
 
-// Adds up what all warps have of a tile; in turn one of them does it while the others go on.
-__device__ __forceinline__ void q4_k_finish(const MatvecJob &job, u32 first, u32 round, float2 sums,
-                                            float (*partial)[Q4_K_TILE]) {
-    u32 warp = threadIdx.x >> 5, lane = threadIdx.x & 31u, warps = blockDim.x >> 5;
+// Puts what a warp has of a tile beside what the others have, for one of them to add up.
+__device__ __forceinline__ void q4_k_put(float2 sums, float *partial, u32 lane) {
     float digit = __uint_as_float((103 + lane % 4 * 8) << 23);  // 256^(t - 3)
     sums.x *= digit;
     sums.y *= digit;
@@ -226,14 +331,26 @@ __device__ __forceinline__ void q4_k_finish(const MatvecJob &job, u32 first, u32
         sums.y += __shfl_xor_sync(0xFFFFFFFFu, sums.y, width);
     }
     if (lane % 4 == 0) {
-        partial[warp][lane / 4] = sums.x;
-        partial[warp][lane / 4 + 8] = sums.y;
+        partial[lane / 4] = sums.x;
+        partial[lane / 4 + 8] = sums.y;
     }
-    __syncthreads();
-    if (warp != round % warps || lane >= min(Q4_K_TILE, job.rows - first)) return;
-    float y = partial[0][lane];
-    for (u32 other = 1; other < warps; other++) y += partial[other][lane];
-    write_outputs(job, first + lane, y);
+}
+
+// The turn of an output, to be asked for before the product is there.
+__device__ __forceinline__ float2 q4_k_turn(const MatvecJob &job, u32 output, u32 position) {
+    u32 half = job.after.head_dim / 2;
+    return ((const float2 *)job.after.turns)[(u64)position * half + output % half];
+}
+
+// Goes on from the newest result of a product, in the sixteen lanes that have a tile's. `held` is what followed the
+// product in front.
+__device__ __forceinline__ float q4_k_follow(const MatvecJob &job, u32 output, u32 position, float value, float2 turn, float held, u32 lane) {
+    const After &after = job.after;
+    if (after.operation == ROPE) value = turned(value, __shfl_xor_sync(0xFFFFu, value, 8), turn, lane < 8);
+    else value = applied(after.operation, value, held);
+    if (after.out) ((float *)after.out)[(u64)blockIdx.y * job.rows + output] = value;
+    if (after.cache) ((float *)after.cache)[(u64)position * job.rows + output] = value;
+    return value;
 }
 
 // `p.slab` is of how many pairs of each warp shared memory holds the inputs. Where those are not all, they are made
@@ -242,37 +359,52 @@ extern "C" __global__ void __launch_bounds__(Q4_K_WARPS * 32, 1) matvec_q4_k(con
     successors_may_begin();
     // Two halves take turns: a warp may end the next tile while another still adds this one up.
     __shared__ float partial[2][Q4_K_WARPS][Q4_K_TILE];
+    __shared__ double segments[Q4_K_WARPS * Q4_K_NORMED];
     extern __shared__ __align__(16) u8 shared[];
     u32 warp = threadIdx.x >> 5, lane = threadIdx.x & 31u, warps = blockDim.x >> 5;
     const MatvecJob &last = p.jobs[p.count - 1];
     u32 blocks = last.columns / 256, pairs = (blocks + 1) / 2;
     Q4KInput *inputs = (Q4KInput *)(shared + warps * Q4_K_DEPTH * Q4_K_STAGE);
     Q4KCopies copies;
-    copies.tiles = last.first_block + (last.rows + Q4_K_TILE - 1) / Q4_K_TILE;
+    copies.places = q4_k_places(p);
     copies.items = (pairs - warp + warps - 1) / warps;
     copies.warps = warps;
     copies.row_length = row_bytes<Q4_K>(last.columns);
+    copies.others = 0;
 #pragma unroll
     for (u32 i = 0; i < Q4_K_STAGE / 512; i++) {
-        u32 piece = i * 32 + lane;
-        copies.offsets[i] = piece / (Q4_K_PAIR / 16) * (u32)copies.row_length + piece % (Q4_K_PAIR / 16) * 16;
+        u32 piece = i * 32 + lane, row = piece / (Q4_K_PAIR / 16);
+        copies.offsets[i] = row * (u32)copies.row_length + piece % (Q4_K_PAIR / 16) * 16;
+        copies.others |= (row / 8) << i;
     }
     copies.stages = shared + warp * Q4_K_DEPTH * Q4_K_STAGE;
-    copies.tile = blockIdx.x;
+    copies.tile = {blockIdx.x, 0};
     copies.item = copies.stage = 0;
     copies.find(p, warp);
+    // Weights do not depend on what runs before; x does. Gains are few, and would arrive behind all copies.
+    Q4KNorm norm;
+    if (p.norm.x) norm.load(p.norm, warp, warps, lane);
     for (u32 i = 0; i + 1 < Q4_K_DEPTH; i++) copies.begin(p, warp, lane);
-    // Weights do not depend on what runs before; x does.
     predecessors_are_done();
+    if (p.norm.x) norm.prepare(p.norm, inputs, segments, warp, warps, lane);
     const float *x = (const float *)last.x + (u64)blockIdx.y * last.columns;
-    u32 most = (pairs + warps - 1) / warps, stage = 0;
-    for (u32 tile = blockIdx.x, round = 0; tile < copies.tiles; tile += gridDim.x, round++) {
+    u32 most = (pairs + warps - 1) / warps, stage = 0, first_position = p.step ? ((const Step *)p.step)->first_position : 0, round = 0;
+    float held = 0.0f;
+    for (Q4KTile tile = {blockIdx.x, 0}; tile.place < copies.places; tile.next(p), round++) {
+        const MatvecJob &job = tile.job(p);
+        u32 output = Q4KRows(job, tile.place).at(lane), position = first_position + job.after.first_row + blockIdx.y;
+        // In turn one of the warps adds up, while the others go on.
+        bool finishes = warp == (p.paired ? round / 2 : round) % warps && lane < Q4_K_TILE && output < job.rows;
+        Followers read;
+        float2 turn = make_float2(1.0f, 0.0f);
+        if (finishes) read = followers(job, output);
+        if (finishes && job.after.operation == ROPE) turn = q4_k_turn(job, output, position);
         float2 sums = make_float2(0.0f, 0.0f);
         for (u32 begin = 0; begin < most; begin += p.slab) {
             u32 first = begin * warps * 2, end = min(blocks, first + p.slab * warps * 2);
             if (round == 0 || p.slab < most) {
                 __syncthreads();
-                for (u32 i = first + warp; i < end; i += warps) q4_k_prepare(x + i * 256, inputs[i - first], lane);
+                if (!p.norm.x) q4_k_prepare_all(x, first, end, inputs, lane);
                 __syncthreads();
             }
             for (u32 item = begin; item < min(begin + p.slab, copies.items); item++) {
@@ -286,8 +418,13 @@ extern "C" __global__ void __launch_bounds__(Q4_K_WARPS * 32, 1) matvec_q4_k(con
                 if (at + 1 < blocks) q4_k_multiply(rows + Q4_K_BLOCK, inputs[at + 1 - first], lane, sums);
             }
         }
-        const MatvecJob &job = q4_k_job(p, tile);
-        q4_k_finish(job, (tile - job.first_block) * Q4_K_TILE, round, sums, partial[round % 2]);
+        float (*of_tile)[Q4_K_TILE] = partial[round % 2];
+        q4_k_put(sums, of_tile[warp], lane);
+        __syncthreads();
+        if (!finishes) continue;
+        float y = of_tile[0][lane];
+        for (u32 other = 1; other < warps; other++) y += of_tile[other][lane];
+        held = q4_k_follow(job, output, position, write_outputs(job, output, y, read), turn, held, lane);
     }
 }
 

@@ -1,70 +1,29 @@
-// Norms, and operations element by element.
+// Norms, and operations element by element, in launches of their own.
 
-struct Norm {
-    u64 x;
-    u64 gain;
-    u64 bias;  // where 0, the norm is an RMS norm
-    u64 out;
-    u32 width;
-    float epsilon;
-    float gain_offset;  // added to every gain
-    u32 unused;
-};
-
-const u32 HELD = 8;  // elements of a row that a thread keeps in registers
-
-__device__ __forceinline__ float gain_at(const Norm &p, u32 at) {
-    float gain = ((const float *)p.gain)[at];
-    return p.gain_offset == 0.0f ? gain : gain + p.gain_offset;
-}
-
-// One block a row. Sums are f64; every other step is rounded to f32.
-extern "C" __global__ void __launch_bounds__(1024) normalise(const __grid_constant__ Norm p) {
-    in_turn();
-    __shared__ double scratch[32];
-    const float *x = (const float *)p.x + (u64)blockIdx.x * p.width;
-    const float *bias = (const float *)p.bias;
-    float *out = (float *)p.out + (u64)blockIdx.x * p.width;
-    // Everything of the first elements is asked for at once: a single row is all waiting.
-    float held[HELD], gains[HELD], biases[HELD];
+// One block a row. What fits its registers is read once, and weights before x is there: a single row is all waiting.
+extern "C" __global__ void __launch_bounds__(512) normalise(const __grid_constant__ Norm p) {
+    successors_may_begin();
+    __shared__ double segments[MOST_SEGMENTS];
+    const float *x = (const float *)p.x + (u64)blockIdx.x * p.width, *gain = (const float *)p.gain, *bias = (const float *)p.bias;
+    float *out = (float *)p.out + (u64)blockIdx.x * p.width, held[EIGHT], gains[EIGHT];
+    u32 first = threadIdx.x * EIGHT, count = first < p.width ? min(p.width - first, EIGHT) : 0;
 #pragma unroll
-    for (u32 i = 0; i < HELD; i++) {
-        u32 at = threadIdx.x + i * 1024;
-        held[i] = at < p.width ? x[at] : 0.0f;
-        gains[i] = at < p.width ? gain_at(p, at) : 0.0f;
-        biases[i] = bias && at < p.width ? bias[at] : 0.0f;
-    }
-    float mean = 0.0f;
-    if (bias) {
-        double sum = 0.0;
+    for (u32 i = 0; i < EIGHT; i++) gains[i] = i < count ? gain[first + i] : 0.0f;
+    predecessors_are_done();
 #pragma unroll
-        for (u32 i = 0; i < HELD; i++) sum += held[i];
-        for (u32 at = threadIdx.x + HELD * 1024; at < p.width; at += 1024) sum += x[at];
-        mean = (float)(block_sum(sum, scratch) / p.width);
-    }
-    double squares = 0.0;
+    for (u32 i = 0; i < EIGHT; i++) held[i] = i < count ? x[first + i] : 0.0f;
+    float mean = bias ? (float)(row_sum(x, held, p.width, false, 0.0f, segments) / p.width) : 0.0f;
+    float scale = norm_scale(p, row_sum(x, held, p.width, true, mean, segments));
 #pragma unroll
-    for (u32 i = 0; i < HELD; i++) {
-        float distance = threadIdx.x + i * 1024 < p.width ? held[i] - mean : 0.0f;
-        squares += distance * distance;
+    for (u32 i = 0; i < EIGHT; i++) {
+        float value = (held[i] - mean) * scale * gain_of(p, gains[i]);
+        if (i < count) out[first + i] = bias ? value + bias[first + i] : value;
     }
-    for (u32 at = threadIdx.x + HELD * 1024; at < p.width; at += 1024) {
-        float distance = x[at] - mean;
-        squares += distance * distance;
-    }
-    float scale = 1.0f / sqrtf((float)(block_sum(squares, scratch) / p.width) + p.epsilon);
-#pragma unroll
-    for (u32 i = 0; i < HELD; i++) {
-        u32 at = threadIdx.x + i * 1024;
-        if (at < p.width) out[at] = (held[i] - mean) * scale * gains[i] + biases[i];
-    }
-    for (u32 at = threadIdx.x + HELD * 1024; at < p.width; at += 1024) {
-        float value = (x[at] - mean) * scale * gain_at(p, at);
+    for (u32 at = blockDim.x * EIGHT + threadIdx.x; at < p.width; at += blockDim.x) {
+        float value = (x[at] - mean) * scale * gain_of(p, gain[at]);
         out[at] = bias ? value + bias[at] : value;
     }
 }
-
-enum PointwiseOperation { NOTHING, ADD, MULTIPLY, BIAS, SCALE, SOFT_CAP, SILU, GELU_TANH, GELU_ERF, GELU_QUICK, ROPE, STORE };
 
 // One operation, and one more on its result where `next` says so: both results are written.
 struct PointwiseJob {
@@ -95,40 +54,19 @@ struct Pointwise {
     u32 unused;
 };
 
-__device__ __forceinline__ float turned(const PointwiseJob &job, const float *x, u32 at, u32 column, u32 position) {
+__device__ __forceinline__ float rotated(const PointwiseJob &job, const float *x, u32 at, u32 column, u32 position) {
     u32 i = column % job.head_dim, half = job.rotary_dim / 2;
     if (i >= job.rotary_dim) return x[at];
     bool first = i < half;
     float2 turn = ((const float2 *)job.y)[(u64)position * half + (first ? i : i - half)];
-    float other = x[first ? at + half : at - half];
-    return first ? x[at] * turn.x - other * turn.y : other * turn.y + x[at] * turn.x;
-}
-
-__device__ __forceinline__ float gelu_tanh(float x) {
-    const float root = 0.79788456080286535588f;  // sqrt(2 / pi)
-    return 0.5f * x * (1.0f + tanhf(root * (x + 0.044715f * x * x * x)));
-}
-
-__device__ __forceinline__ float applied(u32 operation, float x, float y) {
-    switch (operation) {
-        case ADD:
-        case BIAS: return x + y;
-        case MULTIPLY:
-        case SCALE: return x * y;
-        case SOFT_CAP: return soft_cap(x, y);
-        case SILU: return x / (1.0f + expf(-x));
-        case GELU_TANH: return gelu_tanh(x);
-        case GELU_ERF: return 0.5f * x * (1.0f + erff(x * 0.70710678118654752440f));  // 1 / sqrt(2)
-        case GELU_QUICK: return x / (1.0f + expf(-1.702f * x));
-        default: return x;
-    }
+    return turned(x[at], x[first ? at + half : at - half], turn, first);
 }
 
 __device__ __forceinline__ void pointwise_one(const PointwiseJob &job, u32 at, u32 first_position) {
     const float *x = (const float *)job.x, *y = (const float *)job.y;
     u32 column = at % job.width, position = first_position + at / job.width;
     float value;
-    if (job.operation == ROPE) value = turned(job, x, at, column, position);
+    if (job.operation == ROPE) value = rotated(job, x, at, column, position);
     else value = applied(job.operation, x[at], y ? y[job.operation == BIAS ? column : at] : job.number);
     if (job.operation != STORE) ((float *)job.out)[at] = value;
     if (job.next == MULTIPLY) ((float *)job.next_out)[at] = value * ((const float *)job.next_y)[at];
@@ -153,11 +91,12 @@ __device__ __forceinline__ void pointwise_four(const PointwiseJob &job, u32 at, 
 }
 
 extern "C" __global__ void __launch_bounds__(256) pointwise(const __grid_constant__ Pointwise p) {
-    in_turn();
+    successors_may_begin();
     u32 number = 0;
     while (number + 1 < p.count && blockIdx.x >= p.jobs[number + 1].first_block) number++;
     const PointwiseJob &job = p.jobs[number];
     u32 first_position = ((const Step *)p.step)->first_position + job.first_row;
+    predecessors_are_done();
     u32 start = (blockIdx.x - job.first_block) * POINTWISE_BLOCK, count = job.rows * job.width;
     if (job.width % 4 == 0 && job.operation != ROPE) {
         u32 at = start + threadIdx.x * 4;
