@@ -83,10 +83,14 @@ impl Directory {
         let length = input.length()?;
         let Some((header, seal)) = seal_at_end(input, length)? else {
             let walked = Self::walked(input, length, u64::MAX);
+            // The next writer of a torn file may have cut the beginning of a frame off its end, and gone on there: then a
+            // look at what is there now finds no hole.
             let now = input.length()?;
-            // The next writer of a torn file may have cut the beginning of a frame off its end, and gone on there.
-            let cut = now < length || walked.as_ref().is_err_and(|error| error.kind() == ErrorKind::Damaged);
-            return if cut { Self::walked(input, now, u64::MAX) } else { walked };
+            let stands = match &walked {
+                Ok(directory) => now >= length && directory.holes.is_empty(),
+                Err(error) => error.kind() != ErrorKind::Damaged,
+            };
+            return if stands { walked } else { Self::walked(input, now, u64::MAX) };
         };
         match Self::indexed(input, length, &header, &seal) {
             Err(error) if error.kind() == ErrorKind::Damaged => Self::damaged(input),

@@ -3,7 +3,7 @@
 use crate::command::{actrace, json, run};
 use crate::support::trace::{frames, sample, verified};
 use actrace::ErrorKind;
-use actrace::file::{FrameHeader, Kind};
+use actrace::file::{FileHeader, FrameHeader, Kind};
 use actrace::open::{Input, Source, State, Trace};
 use std::io;
 use std::path::Path;
@@ -148,6 +148,48 @@ fn a_tail_that_is_cut_while_a_file_is_opened_is_no_damage() {
         let trace = Trace::of(Input::of(source, Path::new("t")).unwrap());
         let trace = trace.unwrap_or_else(|error| panic!("{tail} bytes gone: {error}"));
         assert_eq!((trace.state(), trace.frames().unwrap().len()), (State::Torn, whole), "{tail} bytes gone");
+    }
+}
+
+/// A file that is another one after some reads.
+#[derive(Debug)]
+struct Replaced {
+    before: Vec<u8>,
+    after: Vec<u8>,
+    reads: AtomicU64,
+}
+
+impl Replaced {
+    fn now(&self) -> &Vec<u8> {
+        if self.reads.load(Ordering::Relaxed) > 0 { &self.before } else { &self.after }
+    }
+}
+
+impl Source for Replaced {
+    fn length(&self) -> io::Result<u64> {
+        self.now().length()
+    }
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        self.now().read_exact_at(bytes, offset)?;
+        self.reads.store(self.reads.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// The next writer cuts the beginning of a long frame off, and has already gone on when a reader is in the middle.
+#[test]
+fn a_tail_that_is_replaced_while_a_file_is_opened_is_no_damage() {
+    let after = unsealed();
+    let all = frames(&after);
+    let cut = &all[all.len() / 2];
+    let longer = FrameHeader { stored_length: 1 << 24, raw_length: 1 << 24, ..*cut };
+    let uuid = FileHeader::decode(&after[..64]).unwrap().uuid;
+    let mut before = [&after[..cut.offset as usize], &longer.encode(&uuid)].concat();
+    before.resize(after.len() - 64, 0);
+    for reads in 1..3 * all.len() as u64 {
+        let source = Replaced { before: before.clone(), after: after.clone(), reads: AtomicU64::new(reads) };
+        let trace = Trace::of(Input::of(source, Path::new("t")).unwrap()).unwrap();
+        assert_eq!((trace.state(), trace.holes()), (State::Torn, [].as_slice()), "after {reads} reads");
     }
 }
 
