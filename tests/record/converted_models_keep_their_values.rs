@@ -385,8 +385,8 @@ fn what_cannot_be_converted_is_refused_in_words() {
     let ground = Ground::new();
     let (taken, out) = (ground.path("taken.gguf"), ground.path("m.gguf"));
     std::fs::write(&taken, "precious").unwrap();
-    let gguf = fixture("llama/plain.f32.gguf");
-    let gguf = gguf.to_str().unwrap();
+    let gguf = ground.path("plain.f32.gguf");
+    std::fs::copy(fixture("llama/plain.f32.gguf"), &gguf).unwrap();
     let refusal = |command: &mut Command| {
         let finished = run(command);
         assert_eq!((finished.status, finished.stdout.as_str()), (2, ""), "{}", finished.stderr);
@@ -394,7 +394,7 @@ fn what_cannot_be_converted_is_refused_in_words() {
     };
     let from_gguf = |more: &[&str]| {
         let mut command = actrace("convert");
-        command.args(["--model", gguf, "--type", "f16", "--out"]).arg(&out).args(more);
+        command.arg("--model").arg(&gguf).args(["--type", "f16", "--out"]).arg(&out).args(more);
         command
     };
     let without = |option: &str| {
@@ -419,13 +419,13 @@ fn what_cannot_be_converted_is_refused_in_words() {
     error: `q80` is no type to convert to: did you mean `q8_0`? known are f32, f16, bf16, q8_0
     error: [dir]/no: cannot open the folder: No such file or directory (os error 2)
     error: [package]/tests/fixtures/llama/plain: the model has no tokenizer: name a tokenizer.json by --tokenizer, or write a file without by --no-tokenizer
-    error: [package]/tests/fixtures/llama/plain.f32.gguf: a GGUF file's tokenizer is copied with its other metadata: leave the option out
-    error: [package]/tests/fixtures/llama/plain.f32.gguf: a GGUF file's tokenizer is copied with its other metadata: leave the option out
-    error: [package]/tests/fixtures/llama/plain.f32.gguf: a GGUF file's metadata are copied as they are: rope_base cannot be set
+    error: [dir]/plain.f32.gguf: a GGUF file's tokenizer is copied with its other metadata: leave the option out
+    error: [dir]/plain.f32.gguf: a GGUF file's tokenizer is copied with its other metadata: leave the option out
+    error: [dir]/plain.f32.gguf: a GGUF file's metadata are copied as they are: rope_base cannot be set
     error: [dir]/m.gguf: cannot write: File too large (os error 27)
     ");
     assert_eq!(std::fs::read(&taken).unwrap(), b"precious");
-    assert_eq!(std::fs::read_dir(ground.path("")).unwrap().count(), 1, "nothing is left behind");
+    assert_eq!(std::fs::read_dir(ground.path("")).unwrap().count(), 2, "nothing is left behind");
 }
 
 /// The fixture with one element of a matrix changed.

@@ -17,9 +17,7 @@ pub fn prompt() -> Vec<u32> {
 }
 
 pub fn json(path: &str) -> serde_json::Value {
-    let bytes = std::fs::read(fixture(path)).unwrap();
-    let bytes = if path.ends_with(".zst") { zstd::decode_all(bytes.as_slice()).unwrap() } else { bytes };
-    serde_json::from_slice(&bytes).unwrap()
+    serde_json::from_slice(&std::fs::read(fixture(path)).unwrap()).unwrap()
 }
 
 pub fn ids(list: &serde_json::Value) -> Vec<u32> {

@@ -72,7 +72,7 @@ fn close(found: f64, expected: &Value, scale: f64, what: &str) {
 
 #[test]
 fn hashes_and_statistics_are_those_of_numpy() {
-    let expected = json("weights/weights.json.zst");
+    let expected = json("weights/weights.json");
     for kind in ["safetensors", "q8_0", "q4_k_m"] {
         let trace = opened(image(&Model::open(&model(&format!("tiny-qwen2.{kind}"))).unwrap(), "r", false));
         let records = records(&trace);
@@ -133,7 +133,7 @@ fn an_extreme_in_a_later_piece_has_its_place_in_the_whole() {
 
 #[test]
 fn differences_are_those_of_numpy() {
-    let expected = json("weights/weights.json.zst");
+    let expected = json("weights/weights.json");
     let reference = Model::open(&model("tiny-qwen2.safetensors")).unwrap();
     for kind in ["f16", "q8_0", "q4_k_m"] {
         let pairing = paired(&reference, &Model::open(&model(&format!("tiny-qwen2.{kind}"))).unwrap(), true);

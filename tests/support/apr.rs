@@ -4,7 +4,6 @@
 //! stretches of a shipped file.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -29,8 +28,7 @@ pub fn rebuilt(name: &str) -> (PathBuf, usize) {
     let recipes = std::fs::read(super::fixture("apr/recipes.json")).unwrap();
     let mut recipes: BTreeMap<String, Recipe> = serde_json::from_slice(&recipes).unwrap();
     let recipe = recipes.remove(name).unwrap_or_else(|| panic!("no recipe for {name}"));
-    let packed = std::fs::read(super::fixture(&format!("apr/{name}.head.zst"))).unwrap();
-    let head = zstd::decode_all(packed.as_slice()).unwrap();
+    let head = std::fs::read(super::fixture(&format!("apr/{name}.head"))).unwrap();
     let data = head.len();
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("models");
     let path = folder.join(format!("{name}.apr"));
@@ -41,9 +39,7 @@ pub fn rebuilt(name: &str) -> (PathBuf, usize) {
     let bytes = build(name, head, &recipe);
     assert_eq!(blake3::hash(&bytes).to_hex().as_str(), recipe.blake3, "{name} differs from apr's file");
     std::fs::create_dir_all(&folder).unwrap();
-    let mut file = tempfile::NamedTempFile::new_in(&folder).unwrap();
-    file.write_all(&bytes).unwrap();
-    file.persist(&path).unwrap();
+    super::write_once(&path, &bytes);
     (path, data)
 }
 

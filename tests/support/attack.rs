@@ -149,7 +149,8 @@ impl Attacker {
         bodies.extend([(Kind::Loss, encoded(&loss())), (Kind::End, encoded(&end()))]);
         bodies.push((Kind::Weight, encoded(&weight())));
         bodies.push((Kind::Sync, encoded(&SyncV1 { durable_to: 64 })));
-        let (gguf, safetensors) = (fixture("biased.f32.gguf"), fixture("biased/model.safetensors"));
+        let gguf = zstd::decode_all(fixture("biased.f32.gguf.zst").as_slice()).unwrap();
+        let safetensors = fixture("biased/model.safetensors");
         let config = fixture("biased/config.json");
         std::fs::create_dir_all(folder.join("folder")).unwrap();
         Attacker { packed, raw, raw_frames, bodies, gguf, safetensors, config, folder: folder.to_path_buf() }

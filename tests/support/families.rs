@@ -1,9 +1,8 @@
 //! The tiny models of `tests/fixtures/families`, unpacked beside the test binaries.
 
-use super::fixture;
+use super::{fixture, write_once};
 use actrace::model::Model;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Every model of the folder.
@@ -29,8 +28,8 @@ pub fn folder(name: &str) -> Model {
     let packed = fixture(&format!("families/{name}"));
     let folder = unpacked_folder().join(name);
     fs::create_dir_all(&folder).unwrap();
-    write(&folder.join("config.json"), &fs::read(packed.join("config.json")).unwrap());
-    write(&folder.join("model.safetensors"), &weights(name));
+    write_once(&folder.join("config.json"), &fs::read(packed.join("config.json")).unwrap());
+    write_once(&folder.join("model.safetensors"), &weights(name));
     Model::open(&folder).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
@@ -39,7 +38,7 @@ pub fn gguf(name: &str) -> Model {
     let bytes = gguf_bytes(name);
     fs::create_dir_all(unpacked_folder()).unwrap();
     let path = unpacked_folder().join(format!("{name}.gguf"));
-    write(&path, &bytes);
+    write_once(&path, &bytes);
     Model::open(&path).unwrap_or_else(|error| panic!("{name}.gguf: {error}"))
 }
 
@@ -56,8 +55,7 @@ pub fn gguf_bytes(name: &str) -> Vec<u8> {
 
 /// The bytes of the safetensors file.
 pub fn weights(name: &str) -> Vec<u8> {
-    let packed = fs::read(fixture(&format!("families/{name}/model.safetensors.zst"))).unwrap();
-    zstd::decode_all(packed.as_slice()).unwrap()
+    fs::read(fixture(&format!("families/{name}/model.safetensors"))).unwrap()
 }
 
 /// Writes the model in `folder` to `out` with the router of layer 1 turned upside down: its first layer stays as it is.
@@ -75,15 +73,4 @@ pub fn turn_router(folder: &Path, out: &Path) {
 
 fn unpacked_folder() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("families")
-}
-
-/// Tests run side by side, and a mapped file must not change: each writes under a name of its own, the rename is atomic,
-/// and a file that is there already stays.
-fn write(path: &Path, bytes: &[u8]) {
-    if fs::read(path).is_ok_and(|there| there == bytes) {
-        return;
-    }
-    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap()).unwrap();
-    file.write_all(bytes).unwrap();
-    file.persist(path).unwrap();
 }

@@ -18,6 +18,8 @@ pub mod quantise;
 pub mod safetensors;
 pub mod trace;
 
+use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Root of the package: the folder of Cargo.toml.
@@ -25,11 +27,29 @@ pub fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A file or folder below `tests/fixtures`.
+/// A file or folder below `tests/fixtures`; a file that is packed there is unpacked beside the test binaries.
 pub fn fixture(path: &str) -> PathBuf {
-    let path = package().join("tests/fixtures").join(path);
-    assert!(path.exists(), "no fixture {}", path.display());
-    path
+    let stored = package().join("tests/fixtures").join(path);
+    if stored.exists() {
+        return stored;
+    }
+    let packed = fs::read(stored.with_added_extension("zst"));
+    let packed = packed.unwrap_or_else(|error| panic!("no fixture {}: {error}", stored.display()));
+    let unpacked = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fixtures").join(path);
+    fs::create_dir_all(unpacked.parent().unwrap()).unwrap();
+    write_once(&unpacked, &zstd::decode_all(packed.as_slice()).unwrap());
+    unpacked
+}
+
+/// Tests run side by side, and a mapped file must not change: each writes under a name of its own, the rename is atomic,
+/// and a file that is there already stays.
+pub fn write_once(path: &Path, bytes: &[u8]) {
+    if fs::read(path).is_ok_and(|there| there == bytes) {
+        return;
+    }
+    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap()).unwrap();
+    file.write_all(bytes).unwrap();
+    file.persist(path).unwrap();
 }
 
 /// What to give `--model` for `MODEL.TYPE`: the folder of a safetensors model, or a GGUF file.
