@@ -1,10 +1,10 @@
 -- question: What is the value of one channel, layer by layer, in one run or in several side by side?
--- parameter: channel number = 0 index in the row, from 0
+-- parameter: channel integer = 0 index in the row, from 0
 -- parameter: point point = resid_post where
 -- parameter: run run = any only this run
 -- parameter: reference run = any a run whose value is put beside
--- parameter: position number = any only this position
--- parameter: limit number = 200 rows to show
+-- parameter: position integer = any only this position
+-- parameter: limit integer = 200 rows to show
 -- columns: label, layer, occurrence (slot of an expert; 0 otherwise), position, token_id, value (NULL where it was not kept, or the row has no such channel), absmax (of the row), reference_value (of the same place, on equal position and tokens; NULL inside experts, which may be others, and of moe_topk, whose numbers are names), ratio (value / reference_value)
 WITH rows AS (
   SELECT run, label, ordinal, layer, coalesce(layer, -1) AS place, occurrence, position, token_id, prefix, width, absmax,

@@ -1,7 +1,7 @@
 -- question: Which experts did the router choose, layer by layer and token by token?
 -- parameter: run run = any only this run
--- parameter: position number = any only this position
--- parameter: limit number = 200 rows to show
+-- parameter: position integer = any only this position
+-- parameter: limit integer = 200 rows to show
 -- columns: label, layer, position, token_id, experts (their numbers, ascending; NULL where the values were not kept)
 SELECT label, layer, position, token_id, arrow_cast(data, 'List(Int64)') AS experts
 FROM activations

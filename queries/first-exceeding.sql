@@ -2,7 +2,7 @@
 -- parameter: reference run = first the run to compare with
 -- parameter: target run = second the run that is asked about
 -- parameter: above number = 0.001 relative L2 of a whole point, above which it is shown
--- parameter: limit number = 20 rows to show
+-- parameter: limit integer = 20 rows to show
 -- columns: ordinal (forward order), layer, point, occurrence (slot of an expert; 0 otherwise), rows (on equal positions and tokens), undecided (rows that differ, and one side kept no tensor), disagreeing (elements that are nonfinite on one side only, or in different ways), rel_l2 (over all rows; infinite where the reference is 0 and the target is not; NULL where some are undecided or disagree)
 WITH points AS (
   SELECT ordinal, layer, point, occurrence, count(*) AS rows,

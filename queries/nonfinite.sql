@@ -1,6 +1,6 @@
 -- question: Where do NaN and infinities come up first, in forward order?
 -- parameter: run run = any only this run
--- parameter: limit number = 20 rows to show
+-- parameter: limit integer = 20 rows to show
 -- columns: label, step, layer, point, position, token_id, nan, pos_inf, neg_inf, count (elements of the row)
 SELECT label, step, layer, point, position, token_id, nan, pos_inf, neg_inf, count
 FROM activations

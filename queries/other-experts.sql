@@ -1,7 +1,7 @@
 -- question: For which tokens did two runs choose other experts?
 -- parameter: reference run = first the run to compare with
 -- parameter: target run = second the run that is asked about
--- parameter: limit number = 200 rows to show; those of other experts come first
+-- parameter: limit integer = 200 rows to show; those of other experts come first
 -- columns: layer, of (tokens of the layer, on equal positions and tokens), others (of them with other experts), position, token_id, same (by the bits of the set), reference (experts, ascending; NULL where the values were not kept), target, only_reference (experts), only_target
 -- empty: the two runs have no choice of experts (moe_topk) in common on equal positions and tokens
 WITH chosen AS (

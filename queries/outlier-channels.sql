@@ -2,7 +2,7 @@
 -- parameter: run run = any only this run
 -- parameter: point point = resid_post where
 -- parameter: above number = 10 factor to the middle channel from which a channel is shown; the largest of each layer is shown in any case
--- parameter: limit number = 200 rows to show
+-- parameter: limit integer = 200 rows to show
 -- columns: label, layer, rows (whose values were kept), of (rows captured), channel (index in the row), absmax (its largest finite absolute value), median (of all channels' absmax), to_median (absmax / median), outlier (to_median is above), layers (of this run in which the channel is an outlier)
 -- empty: the point was not captured, or is one whose rows are of other experts from token to token (moe_topk, moe_weights, moe_gate, moe_up, moe_act, moe_glu, moe_down)
 WITH places AS (

@@ -1,9 +1,9 @@
 -- question: Which layers stand out in a point, against the layer before and against the middle of all layers?
 -- parameter: run run = any only this run
--- parameter: step number = 0 its step; 0 is the prefill
+-- parameter: step integer = 0 its step; 0 is the prefill
 -- parameter: statistic std|rms|absmax = std which statistic
 -- parameter: above number = 4 factor to the layer before or to the median, up or down, from which a layer is shown; one that is zero where the layer before or the median is not, or the other way round, is shown in any case
--- parameter: limit number = 20 rows to show
+-- parameter: limit integer = 20 rows to show
 -- columns: label, layer, point, occurrence (slot of an expert; 0 otherwise), rows (token rows; only layers with as many rows of the same positions are set against each other), value, before (value of the layer before; NULL where that was not captured), median (over the layers), to_before (factor; NULL where the layer before is zero), to_median (factor; NULL where the median is zero); layers that are zero where others are not, or alone are not, come first
 WITH chosen AS (
   SELECT run, label, ordinal, layer, point, occurrence, rows, first_position, last_position,

@@ -1,6 +1,6 @@
 -- question: Which points hold the same rows in two layers, as a buffer does that was not written?
 -- parameter: run run = any only this run
--- parameter: limit number = 20 rows to show
+-- parameter: limit integer = 20 rows to show
 -- columns: label, point, layer, same_as (layer), rows (that are equal, rows of zeros apart), of (rows of the point in the layer)
 WITH rows AS (
   SELECT run, label, ordinal, layer, point, occurrence, position, fingerprint, width, zero < count AS filled

@@ -2,8 +2,8 @@
 -- parameter: reference run = first the run to compare with
 -- parameter: target run = second the run that is asked about
 -- parameter: point point = any only this point
--- parameter: layer number = any only this layer
--- parameter: limit number = 20 elements to show
+-- parameter: layer integer = any only this layer
+-- parameter: limit integer = 20 elements to show
 -- columns: undecided (rows of the chosen points that differ, and a side kept no tensor: none of their elements is here), layer, point, occurrence (slot of an expert; 0 otherwise), position, token_id, index (in the row), reference_value, target_value, difference (target - reference; NULL where one is nonfinite: those come first); of rows whose values both runs kept; where only undecided rows differ, one row that counts them
 WITH counted AS (
   SELECT count(*) AS undecided

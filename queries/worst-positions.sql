@@ -1,7 +1,7 @@
 -- question: At which position is each point of two runs furthest apart, and at which element?
 -- parameter: reference run = first the run to compare with
 -- parameter: target run = second the run that is asked about
--- parameter: limit number = 20 rows to show
+-- parameter: limit integer = 20 rows to show
 -- columns: layer, point, occurrence (slot of an expert; 0 otherwise), rows (on equal positions and tokens), undecided (of them: they differ, and a side kept no tensor), position, token_id, disagreeing (elements of that row that are nonfinite on one side only, or in different ways), rel_l2 (of that row; NULL where elements disagree, or no row is decided), index (of the largest difference), reference_value, target_value
 WITH pairs AS (
   -- what is nonfinite on one side only, or in different ways, is further apart than any number says

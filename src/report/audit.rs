@@ -2,6 +2,7 @@
 
 use super::number;
 use crate::audit::{Culprit, Finding, Judgement, Verdict, verdict};
+use crate::capture::place_name;
 use crate::open::RunRef;
 use serde_json::{Value, json};
 
@@ -54,7 +55,7 @@ fn line(finding: &Finding) -> String {
 fn chains(findings: &[Finding]) -> String {
     let mut lines: Vec<(String, Vec<String>)> = Vec::new();
     for finding in findings.iter().filter(|finding| !finding.through.is_empty() && finding.rel_l2.is_some()) {
-        let prefix = finding.layer.map_or_else(String::new, |layer| format!("layers.{layer}."));
+        let prefix = place_name(finding.layer, "");
         let names = |names: &[String]| {
             let short: Vec<&str> = names.iter().map(|name| name.strip_prefix(&prefix).unwrap_or(name)).collect();
             if short.is_empty() { "the tokens".to_owned() } else { short.join(", ") }

@@ -36,6 +36,8 @@ pub enum ParameterKind {
     Text,
     /// A finite number; with the default `any` SQL gets NULL.
     Number,
+    /// A whole number from 0 on, below 2^32; with the default `any` SQL gets NULL.
+    Integer,
     /// One of these words.
     OneOf(Vec<String>),
 }
@@ -47,6 +49,7 @@ impl ParameterKind {
             "point" => ParameterKind::Point,
             "text" => ParameterKind::Text,
             "number" => ParameterKind::Number,
+            "integer" => ParameterKind::Integer,
             choice if choice.contains('|') => ParameterKind::OneOf(choice.split('|').map(str::to_owned).collect()),
             _ => return None,
         })
@@ -59,6 +62,7 @@ impl ParameterKind {
             ParameterKind::Point => "point".to_owned(),
             ParameterKind::Text => "text".to_owned(),
             ParameterKind::Number => "number".to_owned(),
+            ParameterKind::Integer => "integer".to_owned(),
             ParameterKind::OneOf(choices) => choices.join("|"),
         }
     }
@@ -68,6 +72,7 @@ impl ParameterKind {
             ParameterKind::Run => word == ANY || PLACES.contains(&word),
             ParameterKind::Point | ParameterKind::Text => true,
             ParameterKind::Number => word == ANY || finite(word).is_some(),
+            ParameterKind::Integer => word == ANY || whole(word).is_some(),
             ParameterKind::OneOf(choices) => choices.iter().any(|choice| choice == word),
         }
     }
@@ -84,7 +89,7 @@ impl Parameter {
         let form = "a parameter is `name type [= default] description`";
         let (Some(name), Some(kind)) = (words.next(), words.next()) else { return Err(form.to_owned()) };
         let Some(kind) = ParameterKind::parse(kind) else {
-            return Err(format!("`{kind}` is no type: run, point, text, number or words joined by |; {form}"));
+            return Err(format!("`{kind}` is no type: run, point, text, number, integer or words joined by |; {form}"));
         };
         let default = match words.next_if_eq(&"=") {
             Some(_) => Some(words.next().ok_or(form)?.to_owned()),
@@ -112,7 +117,7 @@ impl Parameter {
             || Error::usage(format!("parameter `{name}` needs a value: -p {name}=... ({})", self.description));
         match &self.kind {
             ParameterKind::Run | ParameterKind::Point if any => Ok(Value::Text(String::new())),
-            ParameterKind::Number if any => Ok(Value::Missing),
+            ParameterKind::Number | ParameterKind::Integer if any => Ok(Value::Missing),
             ParameterKind::Run => self.run(given, set, runs),
             ParameterKind::Point => {
                 let text = text.ok_or_else(missing)?;
@@ -125,6 +130,12 @@ impl Parameter {
                 let number =
                     finite(text).ok_or_else(|| Error::usage(format!("`{text}` is no finite number, for `{name}`")))?;
                 Ok(Value::Number(number))
+            }
+            ParameterKind::Integer => {
+                let text = text.ok_or_else(missing)?;
+                let number = whole(text)
+                    .ok_or_else(|| Error::usage(format!("`{text}` is no whole number from 0 on, for `{name}`")))?;
+                Ok(Value::Number(f64::from(number)))
             }
             ParameterKind::OneOf(choices) => {
                 let text = text.ok_or_else(missing)?;
@@ -157,6 +168,11 @@ fn finite(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
+/// What layers, positions, steps and rows are counted with: a part of one would silently be none of them.
+fn whole(text: &str) -> Option<u32> {
+    text.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,6 +201,18 @@ mod tests {
             let error = limit.value(Some(wrong), &set, 0).unwrap_err().to_string();
             assert_eq!(error, format!("`{wrong}` is no finite number, for `above`"));
         }
+    }
+
+    #[test]
+    fn an_integer_is_whole_and_not_negative() {
+        let (set, layer) = (TraceSet::default(), Parameter::parse("layer integer = any one layer").unwrap());
+        for wrong in ["1.5", "-1", "1e3", "4294967296", "many", ""] {
+            let error = layer.value(Some(wrong), &set, 0).unwrap_err().to_string();
+            assert_eq!(error, format!("`{wrong}` is no whole number from 0 on, for `layer`"));
+        }
+        assert_eq!(layer.value(Some("7"), &set, 0).unwrap(), Value::Number(7.0));
+        assert_eq!(layer.value(None, &set, 0).unwrap(), Value::Missing);
+        assert!(Parameter::parse("layer integer = 1.5 one layer").unwrap_err().contains("is no default of a "));
     }
 
     #[test]
