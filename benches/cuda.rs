@@ -246,10 +246,10 @@ fn disk(path: &Path, bytes: u64) -> f64 {
                 synced.sync_data().unwrap();
             }
         });
-        for piece in std::iter::repeat_n(block.chunks(4 << 20), blocks as usize).flatten() {
-            file.write_all(piece).unwrap();
-        }
+        let mut pieces = std::iter::repeat_n(block.chunks(4 << 20), blocks as usize).flatten();
+        let all = pieces.try_for_each(|piece| file.write_all(piece));
         written.store(true, Ordering::Release);
+        all.unwrap();
     });
     file.sync_all().unwrap();
     let rate = (block.len() as u64 * blocks) as f64 / 1e9 / start.elapsed().as_secs_f64();

@@ -94,7 +94,8 @@ pub struct Record {
     ///
     /// At every level, whole frames survive the death of this process, and a run that ended well survives a power
     /// loss. In between, a power loss may take: `none`, the whole unfinished run (never a run that was sealed before);
-    /// `step`, the step that was under way; MILLISECONDS, what was written within that time.
+    /// `step`, the step that was under way; MILLISECONDS, what was written within that time (a sync comes earlier where
+    /// 64 MiB wait for one and none is under way).
     #[arg(long, value_name = "none|step|MILLISECONDS", default_value = "1000")]
     sync: Durability,
     /// What a failed write of the trace does to the run

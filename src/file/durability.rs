@@ -23,8 +23,8 @@ pub enum Durability {
 }
 
 impl Default for Durability {
-    /// Once a second: about one sync a second whatever the length of a step, so that recording costs no time on any
-    /// disk, and a power loss never takes more than a second or so of a run that may have lasted hours.
+    /// Once a second, and more often only where much is written: whatever the length of a step, recording waits for no disk
+    /// that keeps up with it, and a power loss takes a second or so of a run that may have lasted hours.
     fn default() -> Self {
         Durability::Every(Duration::from_secs(1))
     }

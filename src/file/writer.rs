@@ -314,15 +314,17 @@ impl<S: Storage> Writer<S> {
     }
 
     /// [`Writer::sync`] beside the writing, where the storage can do that: its mark follows when it is done. One at a
-    /// time: the one before is waited for, so that no more is unsynced than what two of them cover.
-    fn start_sync(&mut self) -> Result<()> {
+    /// time: the one before is waited for, so that no more is unsynced than what two of them cover. What is not `due` does
+    /// not keep the writing waiting.
+    fn start_sync(&mut self, due: bool) -> Result<()> {
         self.settle()?;
         match self.storage.detached_sync() {
             Some(sync) if self.syncing.is_owed() => {
                 let started = self.syncing.start(sync, self.end);
                 started.map_err(|cause| Error::new(ErrorKind::Environment, "cannot start a thread").because(cause))
             }
-            _ => self.sync(),
+            _ if due => self.sync(),
+            _ => Ok(()),
         }
     }
 
@@ -334,8 +336,9 @@ impl<S: Storage> Writer<S> {
     /// Syncs where the oldest unsynced frame has waited as long as the durability level allows, or much has gathered and
     /// no sync is under way; beside the writing where the storage can do that.
     pub fn sync_if_due(&mut self) -> Result<()> {
-        if self.due_in() == Some(Duration::ZERO) || self.poison.is_none() && self.syncing.can_begin_early() {
-            self.start_sync()
+        let due = self.due_in() == Some(Duration::ZERO);
+        if due || self.poison.is_none() && self.syncing.can_begin_early() {
+            self.start_sync(due)
         } else if self.syncing.has_ended() {
             self.settle()
         } else {

@@ -83,11 +83,13 @@ impl Directory {
         let length = input.length()?;
         let Some((header, seal)) = seal_at_end(input, length)? else {
             let walked = Self::walked(input, length, u64::MAX);
-            // The next writer of a torn file may have cut the beginning of a frame off its end, and gone on there: then a
-            // look at what is there now finds no hole.
+            // The next writer of a torn file may have cut the beginning of a frame off its end, and gone on there.
             let now = input.length()?;
             let stands = match &walked {
-                Ok(directory) => now >= length && directory.holes.is_empty(),
+                Ok(directory) => {
+                    let hole = directory.holes.first();
+                    now >= length && !hole.is_some_and(|(start, _)| is_whole_frame(input, *start, now))
+                }
                 Err(error) => error.kind() != ErrorKind::Damaged,
             };
             return if stands { walked } else { Self::walked(input, now, u64::MAX) };
@@ -211,6 +213,11 @@ impl Directory {
         self.frames.push(FrameEntry::new(header, span));
         Ok(())
     }
+}
+
+/// Whether a whole frame begins at `offset` of the file, which has `length` bytes.
+fn is_whole_frame(input: &Input, offset: u64, length: u64) -> bool {
+    input.frame_header(offset, length).and_then(|header| input.body(&header)).is_ok()
 }
 
 /// The seal that ends the file, if one does.

@@ -8,7 +8,8 @@ use crate::support::{apr, families, fixture, rel_l2};
 use actrace::backend::cuda::{ComputeType, FORMATS};
 use actrace::forward::Forward;
 use actrace::graph::Operation;
-use actrace::model::{Model, Role, TensorType, quant};
+use actrace::model::synth::{Shape, Synthetic};
+use actrace::model::{Model, Replace, Role, TensorType, quant};
 use actrace::stats::RowStatistics;
 use std::collections::BTreeMap;
 
@@ -66,6 +67,35 @@ fn every_block_type_agrees() {
             both("f32", values, &prompt(), 8, &mut beyond);
         }
     });
+    assert!(beyond.is_empty(), "{} points beyond {TOLERANCE:e}: {beyond:#?}", beyond.len());
+}
+
+/// Q4_K models so wide that several warps share a row out, with heads of several sizes, logits that no tile divides, and
+/// products that take norms, RoPE, stores and activations along; prompts of few rows and of many.
+#[test]
+fn wide_models_agree() {
+    if card(ComputeType::F32).is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wide.gguf");
+    let mut beyond = Vec::new();
+    for (preset, settings) in [
+        ("qwen2.5-7b", ["hidden=2560", "heads=16", "kv-heads=2", "head-dim=80", "ffn=1280"]),
+        ("qwen2.5-7b", ["hidden=1280", "heads=10", "kv-heads=2", "head-dim=128", "ffn=2560"]),
+        ("tinyllama-1.1b", ["hidden=4096", "heads=8", "kv-heads=4", "head-dim=256", "ffn=768"]),
+        ("gpt2", ["hidden=1280", "heads=20", "kv-heads=20", "head-dim=64", "ffn=1280"]),
+    ] {
+        let common = ["layers=2", "vocabulary=2045", "context=32"];
+        let settings: Vec<String> = settings.iter().chain(&common).map(|setting| (*setting).to_owned()).collect();
+        let shape = Shape::new(preset, &settings).unwrap();
+        Synthetic::new(shape, TensorType::Q4K, 5).unwrap().write(&path, Replace::Yes, |_| Ok(())).unwrap();
+        let model = Model::open(&path).unwrap();
+        for tokens in [1, 2, 4, 12] {
+            let name = format!("{preset} with {}, {tokens} tokens", settings.join(" "));
+            both(&name, &model, &prompt()[..tokens], 4, &mut beyond);
+        }
+    }
     assert!(beyond.is_empty(), "{} points beyond {TOLERANCE:e}: {beyond:#?}", beyond.len());
 }
 

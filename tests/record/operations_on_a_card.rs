@@ -262,3 +262,46 @@ fn a_row_takes_nothing_from_a_key_that_it_does_not_see() {
         }
     }
 }
+
+/// A norm and its product, each by itself or both in one launch.
+fn normed(backend: &mut impl Backend, rows: usize, apart: bool) -> Vec<Vec<f32>> {
+    let (width, outputs) = (2560usize, 41usize);
+    let mut next = random(4);
+    let weights = [
+        floats(Role::TokenEmbedding, rows, width, &mut next),
+        floats(Role::AttnNorm, 1, width, &mut next),
+        weight(Role::Q, TensorType::Q4K, outputs, width, blocks(TensorType::Q4K, outputs * width, &mut next)),
+    ];
+    let tokens: Vec<u32> = (0..rows as u32).collect();
+    let batch = Batch { tokens: &tokens, first_position: 0 };
+    backend.reset_cache(&[], rows).unwrap();
+    backend.begin(batch).unwrap();
+    let [table, gain, matrix] = weights.map(|weight| backend.load(&weight).unwrap());
+    let norm = Operation::RmsNorm { epsilon: 1e-6, weight_offset: 0.0, groups: 1 };
+    let x = backend.execute(&site(Operation::TokenEmbedding, width as u32), &[], &[&table], batch).unwrap();
+    let normed = backend.execute(&site(norm, width as u32), &[&x], &[&gain], batch).unwrap();
+    let mut captured = vec![backend.capture(&normed, 0..rows, true).unwrap()];
+    if apart {
+        backend.choose(&normed).unwrap();
+    }
+    let product = backend.execute(&site(Operation::MatMul, outputs as u32), &[&normed], &[&matrix], batch).unwrap();
+    captured.push(backend.capture(&product, 0..rows, true).unwrap());
+    backend.choose(&product).unwrap();
+    captured.into_iter().map(|rows| rows.land().unwrap().values.unwrap().values().to_vec()).collect()
+}
+
+/// What a launch takes along has the bits that it has alone: where something comes between, as a shipment does, nothing
+/// changes.
+#[test]
+fn a_norm_has_the_same_bits_with_its_product_and_alone() {
+    let Some(mut backend) = card(ComputeType::F32) else { return };
+    for rows in 1..=4 {
+        let [apart, together] = [true, false].map(|apart| normed(&mut backend, rows, apart));
+        let expected = normed(&mut processor(), rows, false);
+        for (what, point) in ["norm", "product"].iter().enumerate() {
+            same_bits(&apart[what], &together[what], point);
+            let error = rel_l2(&expected[what], &together[what]);
+            assert!(error <= TOLERANCE, "{point} of {rows} rows: {error:e}");
+        }
+    }
+}

@@ -9,11 +9,13 @@ use super::library;
 use super::q4k::Card;
 use super::source;
 use super::streams::Streams;
-use super::work::{Kernel, Part, Work};
+use super::work::{FEW_THREADS, Kernel, MOST_PARTS, Part, Work};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::TensorType;
 use cudarc::cublas::{result as blas, sys as blas_sys};
-use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaStream, DriverError, result, sys};
+use cudarc::driver::{
+    CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaStream, DriverError, LaunchConfig, result, sys,
+};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -137,6 +139,22 @@ impl Device {
         Ok(())
     }
 
+    /// Blocks that may share a head of attention: as many as run together here, 1 on cards without clusters.
+    pub(super) fn parts(&self) -> Result<u32> {
+        if self.facts.card.capability.0 < 9 {
+            return Ok(1);
+        }
+        let function = self.function(Kernel::Plain("attention_few"))?;
+        let config = LaunchConfig { grid_dim: (MOST_PARTS, 1, 1), block_dim: (FEW_THREADS, 1, 1), shared_mem_bytes: 0 };
+        let largest = function.occupancy_max_potential_cluster_size(config, &self.streams.compute);
+        Ok(check("ask how many blocks run together", largest)?.clamp(1, MOST_PARTS))
+    }
+
+    fn function(&self, kernel: Kernel) -> Result<CudaFunction> {
+        let functions = self.functions.lock().unwrap_or_else(|poison| poison.into_inner());
+        functions.get(&kernel).cloned().ok_or_else(|| Error::internal("a kernel that was not loaded"))
+    }
+
     /// Bytes a second that the card's memory moves by its clock and width, both edges of the clock.
     pub(super) fn memory_bandwidth(&self) -> f64 {
         use sys::CUdevice_attribute::{
@@ -192,8 +210,8 @@ impl Device {
     /// Starts a copy from `source`, an address with `to.1` readable bytes, to pinned memory at `to`, on `stream`.
     pub(super) fn download(&self, stream: &CudaStream, source: u64, to: (*mut u8, usize)) -> Result<()> {
         self.bind()?;
-        // SAFETY: the caller's slot owns `to.1` bytes from `to.0` on and is neither read nor freed before the event
-        // behind this copy; the source is kept by the parcel until then.
+        // SAFETY: the caller's slot owns `to.1` bytes from `to.0` on and is not freed before the event behind this copy, nor
+        // read but by `Pinned::has_arrived`; the source is kept until then.
         let to = unsafe { std::slice::from_raw_parts_mut(to.0, to.1) };
         // SAFETY: as above.
         check("copy from the card", unsafe { result::memcpy_dtoh_async(to, source, stream.cu_stream()) })
@@ -213,8 +231,7 @@ impl Device {
     }
 
     fn launch_on(&self, stream: &CudaStream, work: &Work, overlapping: bool) -> Result<()> {
-        let function = self.functions.lock().unwrap_or_else(|poison| poison.into_inner()).get(&work.kernel()).cloned();
-        let function = function.ok_or_else(|| Error::internal("a kernel that was not loaded"))?;
+        let function = self.function(work.kernel())?;
         let grid = work.grid();
         if grid.0 == 0 || grid.1 == 0 || grid.2 == 0 {
             return Ok(());
@@ -319,6 +336,20 @@ impl Device {
     }
 }
 
+impl Drop for Device {
+    /// What was freed goes back to the card: the process may go on for long without it.
+    fn drop(&mut self) {
+        if self.bind().is_ok() && self.streams.compute.synchronize().is_ok() {
+            // SAFETY: the default pool of a live context; memory that is in use is not touched. A failure leaves what was
+            // freed to the process's end.
+            let _ = unsafe {
+                result::device::get_default_mem_pool(self.context.cu_device())
+                    .and_then(|pool| result::mem_pool::trim_to(pool, 0))
+            };
+        }
+    }
+}
+
 /// Bytes on a card; freed behind everything that the compute stream has when they are dropped.
 pub(super) struct DeviceMemory {
     device: Arc<Device>,
@@ -340,7 +371,7 @@ impl Drop for DeviceMemory {
     fn drop(&mut self) {
         let _no_capture = self.device.capturing.lock().unwrap_or_else(|poison| poison.into_inner());
         if self.device.bind().is_ok() {
-            // SAFETY: allocated on this stream, freed once. A failure leaves it to the context's end.
+            // SAFETY: allocated on this stream, freed once. A failure leaves it to the process's end.
             let _ = unsafe { result::free_async(self.address, self.device.streams.compute.cu_stream()) };
         }
     }

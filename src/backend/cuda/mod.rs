@@ -94,7 +94,7 @@ impl CudaBackend {
             step: device.alloc(16, "the batch")?,
             choice: (device.alloc(16, "the choice")?, Pinned::new(&device, 16)?),
             products: Products::new(compute),
-            queue: Queue::new(device.facts().card),
+            queue: Queue::new(device.facts().card, device.parts()?),
             held: Vec::new(),
             cache: HashMap::new(),
             turns: Vec::new(),
@@ -318,7 +318,8 @@ impl Backend for CudaBackend {
         self.flush()?;
         // Between two tokens the card has nothing to do: to be woken would take a good part of that time.
         let soon = Instant::now() + if self.memory.repeats() { SOON } else { Duration::ZERO };
-        while !self.choice.1.has_arrived(TOKEN) && Instant::now() < soon {
+        let is_there = || self.choice.1.has_arrived(TOKEN) && chosen.is_complete();
+        while !is_there() && Instant::now() < soon {
             std::thread::yield_now();
         }
         check("wait for the choice", chosen.synchronize())?;

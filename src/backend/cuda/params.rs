@@ -9,7 +9,8 @@ pub(super) const MOST_STATISTICS: usize = 96;
 /// Slots of one weighted sum.
 pub(super) const MOST_SLOTS: usize = 8;
 
-/// What follows the newest result of a Q4_K product, element by element; an address of 0 means: not wanted.
+/// What follows the newest result of a Q4_K product, element by element: an operation, a store, or both; an address of 0
+/// means: not wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[repr(C)]
 pub struct After {

@@ -36,7 +36,7 @@ impl Pinned {
         self.bytes
     }
 
-    /// Where a copy may write; the caller waits for it before it reads.
+    /// Where a copy may write; the caller waits for it before it reads, but for [`Pinned::has_arrived`].
     pub(super) fn target(&self, offset: usize, length: usize) -> Result<(*mut u8, usize)> {
         if offset.checked_add(length).is_none_or(|end| end > self.bytes) {
             return Err(Error::internal("a copy that exceeds its page-locked memory"));

@@ -16,11 +16,6 @@ impl Card {
     pub(super) fn multiplies_bytes(&self) -> bool {
         self.capability.0 >= 8
     }
-
-    /// Blocks that run at the same time and read each other's shared memory, as many as every card with clusters has.
-    pub(super) fn cluster(&self) -> u32 {
-        if self.capability.0 >= 9 { 8 } else { 1 }
-    }
 }
 
 /// Rows of a tile.

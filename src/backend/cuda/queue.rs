@@ -1,8 +1,8 @@
 //! Launches that wait for company: what follows a product element by element goes with it, products of one input go
 //! together, and a step that repeats is launched as one graph.
 //!
-//! Nothing that was asked for is left out: a launch that makes several tensors writes all of them, so that observing
-//! changes neither which kernels run nor what they compute.
+//! Nothing that was asked for is left out: a launch that makes several tensors writes all of them, with the bits that they
+//! have in launches of their own, so that observing changes nothing of what is computed.
 
 use super::device::Device;
 use super::params::{
@@ -37,6 +37,8 @@ pub(super) const FUSED: [&str; 8] = [
 pub(super) struct Queue {
     works: Vec<Work>,
     card: Card,
+    /// Blocks that share a head of attention.
+    parts: u32,
     seen: VecDeque<Seen>,
 }
 
@@ -47,9 +49,9 @@ struct Seen {
 }
 
 impl Queue {
-    /// An empty queue for `card`.
-    pub(super) fn new(card: Card) -> Self {
-        Queue { works: Vec::new(), card, seen: VecDeque::new() }
+    /// An empty queue for `card`, of which `parts` blocks may share a head of attention.
+    pub(super) fn new(card: Card, parts: u32) -> Self {
+        Queue { works: Vec::new(), card, parts, seen: VecDeque::new() }
     }
 
     /// Adds a launch that stands alone.
@@ -79,7 +81,7 @@ impl Queue {
         self.works.push(Work::Matvec { tensor_type, rows, card: self.card, params });
     }
 
-    /// Takes the RMS norm of `rows` rows that makes `x` away, where it is the last launch.
+    /// Removes and returns the RMS norm of `rows` rows that makes `x`, where it is the last launch.
     fn norm_of(&mut self, rows: u32, x: u64) -> Option<Norm> {
         let Some(Work::Norm { rows: m, params }) = self.works.last() else { return None };
         let norm = *params;
@@ -178,7 +180,7 @@ impl Queue {
                 return;
             }
         }
-        self.works.push(Work::AttentionFew(Attention { parts: self.card.cluster(), ..params }));
+        self.works.push(Work::AttentionFew(Attention { parts: self.parts, ..params }));
     }
 
     /// Launches everything. Where batches repeat, a sequence goes one by one the first time, and as a graph from the
@@ -316,7 +318,7 @@ mod tests {
 
     fn queue() -> Queue {
         let (shared_block, shared_multiprocessor) = (232_448, 233_472);
-        Queue::new(Card { capability: (9, 0), multiprocessors: 132, shared_block, shared_multiprocessor })
+        Queue::new(Card { capability: (9, 0), multiprocessors: 132, shared_block, shared_multiprocessor }, 8)
     }
 
     #[test]

@@ -66,7 +66,7 @@ const ROWWISE: File = File {
 const ATTENTION: File = File {
     text: include_str!("kernels/attention.cu"),
     structs: &[("Attention", size_of::<params::Attention>())],
-    constants: &[],
+    constants: &[("FEW_THREADS", work::FEW_THREADS as u64), ("MOST_PARTS", work::MOST_PARTS as u64)],
 };
 
 const ROUTER: File = File {

@@ -1,5 +1,6 @@
-//! What work is handed to a card through. A process keeps it for its next backend: where cuBLAS gives a handle back it waits
-//! for every stream of the context, and the driver crashes now and then where another thread destroys one meanwhile.
+//! What work is handed to a card through. A process keeps it for its next backend, and with it the card's context: where
+//! cuBLAS gives a handle back it waits for every stream of the context, and the driver crashes now and then where another
+//! thread destroys one meanwhile.
 
 use super::device::{blas_error, check};
 use crate::error::Result;

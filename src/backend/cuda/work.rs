@@ -9,6 +9,10 @@ use crate::model::TensorType;
 
 /// Outputs of one block of a product.
 pub(super) const MATVEC_TILE: u32 = 8;
+/// Threads of a block of attention of few rows, and the blocks that may share a head at most: as many as make a cluster on
+/// ordinary cards that have clusters.
+pub(super) const FEW_THREADS: u32 = 512;
+pub(super) const MOST_PARTS: u32 = 8;
 /// Elements of one block of element operations.
 pub(super) const POINTWISE_BLOCK: u64 = 1024;
 /// Logits of one block of the choice.
@@ -246,12 +250,13 @@ impl Work {
             Work::AttentionSoftmax(_) | Work::RowSoftmax { .. } | Work::Experts { .. } => 128,
             Work::TopK { .. } | Work::ExpertWeights { .. } => 32,
             Work::ExpertSum { .. } => SUM_BLOCK,
-            Work::Norm { .. } | Work::AttentionFew(_) => 512,
+            Work::Norm { .. } => 512,
+            Work::AttentionFew(_) => FEW_THREADS,
             _ => 256,
         }
     }
 
-    /// Blocks that run at the same time and read each other's shared memory.
+    /// Blocks that run at the same time and write to each other's shared memory.
     pub fn cluster(&self) -> u32 {
         match self {
             Work::AttentionFew(params) => params.parts,

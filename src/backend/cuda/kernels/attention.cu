@@ -61,26 +61,27 @@ struct Whole {
     float scratch[32];
 };
 
-// A block says that it is there, and does not wait: nothing is put into a block that is not.
-__device__ __forceinline__ void part_is_there(u32 parts) {
+// The first half of a barrier, whose other half is cluster_wait: a block says that it is there. Nothing is put into a block
+// that is not. No cluster_sync stands between the halves.
+__device__ __forceinline__ void cluster_arrive(u32 parts) {
 #if __CUDA_ARCH__ >= 900
     if (parts > 1) asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 #endif
 }
 
-__device__ __forceinline__ void parts_are_there(u32 parts) {
+__device__ __forceinline__ void cluster_wait(u32 parts) {
 #if __CUDA_ARCH__ >= 900
     if (parts > 1) asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 #endif
 }
 
 // Waits for the other blocks of a head, and makes what they put visible.
-__device__ __forceinline__ void all_parts(u32 parts) {
+__device__ __forceinline__ void cluster_sync(u32 parts) {
     if (parts == 1) {
         __syncthreads();
     } else {
-        part_is_there(parts);
-        parts_are_there(parts);
+        cluster_arrive(parts);
+        cluster_wait(parts);
     }
 }
 
@@ -110,7 +111,7 @@ __device__ __forceinline__ void softmax(const float *scores, float *probabilitie
         put(&whole.largest[part], threadIdx.x, parts, largest);
         put(&whole.sums[part], threadIdx.x, parts, sum);
     }
-    all_parts(parts);
+    cluster_sync(parts);
     for (u32 other = 0; other < parts; other++) largest = fmaxf(largest, whole.largest[other]);
     sum = 0.0f;
     for (u32 other = 0; other < parts; other++) sum += whole.sums[other] * expf(whole.largest[other] - largest);
@@ -172,7 +173,7 @@ __device__ __forceinline__ void context_of(const Attention &p, const Head &h, co
     u32 fours = p.head_dim / 4, lanes = min(fours, FEW_THREADS), groups = FEW_THREADS / lanes, group = threadIdx.x / lanes;
     for (u32 base = 0; base < fours; base += lanes) {
         u32 i = base + threadIdx.x % lanes;
-        if (base > 0) all_parts(p.parts);
+        if (base > 0) cluster_sync(p.parts);
         float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         u32 mine = group < groups && i < fours ? count : 0;
         for (u32 key = group; key < mine; key += groups * AHEAD) {
@@ -203,7 +204,7 @@ __device__ __forceinline__ void context_of(const Attention &p, const Head &h, co
             put(place + 2, threadIdx.x % p.parts, p.parts, sum.z);
             put(place + 3, threadIdx.x % p.parts, p.parts, sum.w);
         }
-        all_parts(p.parts);
+        cluster_sync(p.parts);
         u32 at = threadIdx.x * p.parts + part;
         if (at < fours_here) {
             float4 whole = shared.received[threadIdx.x];
@@ -219,7 +220,7 @@ extern "C" __global__ void __launch_bounds__(FEW_THREADS) attention_few(const __
     successors_may_begin();
     __shared__ FewShared shared;
     u32 head = blockIdx.x / p.parts, part = blockIdx.x % p.parts, row = blockIdx.y;
-    part_is_there(p.parts);
+    cluster_arrive(p.parts);
     Head h = head_of(p, row, head);
     predecessors_are_done();
     // This block's keys.
@@ -231,7 +232,7 @@ extern "C" __global__ void __launch_bounds__(FEW_THREADS) attention_few(const __
         scores_of(p, h, (const float *)p.q + in_row, (const float *)p.keys + seen, count, scores, shared.near);
         __syncthreads();
     }
-    parts_are_there(p.parts);
+    cluster_wait(p.parts);
     if (p.stages & SOFTMAX) {
         const float *from = near && (p.stages & SCORES) ? shared.near : scores;
         softmax(from, probabilities, near ? shared.near : (float *)0, count, part, p.parts, shared.whole);

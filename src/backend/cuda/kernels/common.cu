@@ -6,8 +6,9 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-// The batch under way, in device memory: a captured graph reads the position of its step from here. No kernel writes it,
-// and those of other batches are through: it may be read before predecessors are.
+// The batch under way, in device memory: a captured graph reads the position of its step from here. No kernel writes it. It
+// comes by a copy in the same stream, in front of which no kernel behind it begins, and behind which none of other batches is
+// left: it may be read before predecessors are done.
 struct Step {
     u32 first_position;
     u32 rows;
@@ -22,7 +23,8 @@ enum TensorType { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K
 enum ComputeType { COMPUTE_F32, COMPUTE_F16, COMPUTE_BF16 };
 
 // A launch of few rows may begin while the one before it still runs (from Hopper on): it says so to the one behind it, and
-// waits before it touches what others write.
+// waits before it touches what others write. Every kernel waits, whatever it touches: that it ends is all that tells the next
+// one that those before it ended.
 __device__ __forceinline__ void successors_may_begin() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;");

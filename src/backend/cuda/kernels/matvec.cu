@@ -3,7 +3,7 @@
 
 // What follows the newest result of a Q4_K product.
 struct After {
-    u64 out;        // where 0, there is no operation
+    u64 out;        // of the operation; 0 where there is none
     u64 turns;      // of ROPE: cosines and sines by position
     u64 cache;      // by position; where 0, nothing is stored
     u32 operation;  // MULTIPLY: with what followed the product in front
@@ -86,21 +86,21 @@ __device__ __forceinline__ float tile_sum(float *v, u32 lane) {
     return sum + __shfl_xor_sync(0xFFFFFFFFu, sum, 1);
 }
 
-// What follows output `output` of the row that blockIdx.y says reads: to be asked for before the product is there.
-struct Followers {
+// What is added to output `output` of the row that blockIdx.y says: to be asked for before the product is there.
+struct Addends {
     float bias;
     float addend;
 };
 
-__device__ __forceinline__ Followers followers(const MatvecJob &job, u32 output) {
-    Followers read = {0.0f, 0.0f};
+__device__ __forceinline__ Addends addends(const MatvecJob &job, u32 output) {
+    Addends read = {0.0f, 0.0f};
     if (job.bias) read.bias = ((const float *)job.bias)[output];
     if (job.addend) read.addend = ((const float *)job.addend)[(u64)blockIdx.y * job.rows + output];
     return read;
 }
 
 // Writes that output, and what follows from it; the newest result.
-__device__ __forceinline__ float write_outputs(const MatvecJob &job, u32 output, float y, const Followers &read) {
+__device__ __forceinline__ float write_outputs(const MatvecJob &job, u32 output, float y, const Addends &read) {
     u64 at = (u64)blockIdx.y * job.rows + output;
     ((float *)job.y)[at] = y;
     if (job.bias) {
@@ -143,8 +143,8 @@ __device__ __forceinline__ void matvec(const Matvec &p) {
     u32 first = (blockIdx.x - job.first_block) * TILE, rows = min(TILE, job.rows - first);
     const u8 *weight = (const u8 *)job.weight + first * row_bytes<TYPE>(job.columns);
     const float *x = (const float *)job.x + (u64)blockIdx.y * job.columns;
-    Followers read;
-    if (threadIdx.x < rows) read = followers(job, first + threadIdx.x);
+    Addends read;
+    if (threadIdx.x < rows) read = addends(job, first + threadIdx.x);
     float y = tile_product<TYPE>(weight, x, rows, job.columns);
     if (threadIdx.x < rows) write_outputs(job, first + threadIdx.x, y, read);
 }

@@ -395,9 +395,9 @@ extern "C" __global__ void __launch_bounds__(Q4_K_WARPS * 32, 1) matvec_q4_k(con
         u32 output = Q4KRows(job, tile.place).at(lane), position = first_position + job.after.first_row + blockIdx.y;
         // In turn one of the warps adds up, while the others go on.
         bool finishes = warp == (p.paired ? round / 2 : round) % warps && lane < Q4_K_TILE && output < job.rows;
-        Followers read;
+        Addends read;
         float2 turn = make_float2(1.0f, 0.0f);
-        if (finishes) read = followers(job, output);
+        if (finishes) read = addends(job, output);
         if (finishes && job.after.operation == ROPE) turn = q4_k_turn(job, output, position);
         float2 sums = make_float2(0.0f, 0.0f);
         for (u32 begin = 0; begin < most; begin += p.slab) {
