@@ -71,7 +71,7 @@ fn bad_input_gets_one_clear_line() {
     refused(&["sql", "SELECT * FROM run", path(&trace)], 2, "did you mean `runs`?");
     refused(&["run", "statistic", path(&trace)], 2, "did you mean `statistics`?");
     refused(&["run", "statistics", path(&trace), "-p", "run=b"], 2, "no run has the label or id `b`");
-    refused(&["run", "nonfinite", path(&trace), "-p", "limit=many"], 2, "is no finite number");
+    refused(&["run", "nonfinite", path(&trace), "-p", "limit=many"], 2, "is no whole number");
     refused(&["run", "ratio-by-layer", path(&trace)], 2, "which run is the reference?");
     refused(&["sql", "SELECT 1 FROM runs", path(&trace), "--format", "xml"], 2, "xml");
     refused(&["sql"], 2, "QUERY");

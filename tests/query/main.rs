@@ -31,6 +31,9 @@ mod several_targets;
 mod support;
 mod synthetic;
 mod tables;
+#[path = "../record/tampering.rs"]
+#[allow(dead_code, reason = "the recorder's tests plant the others")]
+mod tampering;
 mod verdicts_by_rule;
 mod weights;
 mod what_looks_wrong;

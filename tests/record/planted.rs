@@ -1,13 +1,12 @@
 //! A backend around a backend that makes one fault in one place.
 
+use crate::tampering::{Tampered, Tampering};
 use actrace::audit::Class;
-use actrace::backend::{Backend, BackendIdentity, Batch, Captured, Choice, CpuBackend, CpuWeight};
+use actrace::backend::{Backend, BackendIdentity, Batch, Captured, Choice, CpuBackend};
 use actrace::graph::{Operation, Site};
 use actrace::model::{Layout, Weight};
-use actrace::tensor::{Extent, Rows};
 use actrace::{Error, Result};
 use std::ops::Range;
-use std::sync::Arc;
 
 /// What goes wrong at the place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,101 +166,57 @@ impl RowFault {
     ];
 }
 
-/// The processor with a fault in the rows of one operation.
-pub struct PlantedRows {
-    inner: CpuBackend,
-    fault: RowFault,
-    layer: u32,
-    point: &'static str,
-    /// The last row that was stored: it is stored again.
-    stored: Vec<f32>,
-}
-
-impl PlantedRows {
-    pub fn new(inner: CpuBackend, fault: RowFault, layer: u32, point: &'static str) -> Self {
-        PlantedRows { inner, fault, layer, point, stored: Vec::new() }
+impl RowFault {
+    /// The processor with this fault in the rows of `point`.
+    pub fn planted(self, inner: CpuBackend, layer: u32, point: &'static str) -> Tampered {
+        let place = match (self, point) {
+            (RowFault::CacheOffByOne, "attn_ctx") => "v_cache",
+            (RowFault::CacheOffByOne, _) => "k_cache",
+            _ => point,
+        };
+        Tampered::new(inner, &[(self.tampering(), (Some(layer), place))])
     }
 
-    /// Each row where the one before it belongs.
-    fn late(&mut self, rows: &Rows) -> Rows {
-        let width = rows.width().unwrap();
-        let mut values = if self.stored.is_empty() { rows.row(0).to_vec() } else { self.stored.clone() };
-        values.extend_from_slice(rows.values());
-        self.stored = values.split_off(values.len() - width);
-        Rows::new(Arc::new(values), Extent::Width(width), rows.len()).unwrap()
-    }
-
-    fn broken(&self, site: &Site, inputs: &[&Rows], made: &Rows, batch: Batch<'_>) -> Rows {
-        let mut offsets = vec![0];
-        let mut values = Vec::new();
-        for row in 0..made.len() {
-            let mut broken = made.row(row).to_vec();
-            let keys = broken.len() / 4;
-            match self.fault {
-                RowFault::AddedTwice => broken.iter_mut().zip(inputs[1].row(row)).for_each(|(x, twice)| *x += twice),
-                RowFault::LastKeyDropped => broken.chunks_mut(keys).for_each(|head| {
-                    head[keys - 1] = 0.0;
+    fn tampering(self) -> Tampering {
+        match self {
+            RowFault::AddedTwice => Tampering::Rows(|made| {
+                let twice = made.inputs[1];
+                made.row.iter_mut().zip(twice).for_each(|(x, twice)| *x += twice);
+            }),
+            RowFault::LastKeyDropped => Tampering::Rows(|made| {
+                for head in 0..made.heads {
+                    let head = made.head(head);
+                    *head.last_mut().unwrap() = 0.0;
                     let sum: f32 = head.iter().sum();
                     head.iter_mut().for_each(|p| *p /= sum.max(f32::MIN_POSITIVE));
-                }),
-                RowFault::WrongMask => broken.chunks_mut(keys).for_each(|head| head[0] = -1e9),
-                RowFault::DamagedChannel => broken[7] *= 1.5,
-                RowFault::LostRow if batch.first_position + row == 5 => broken.fill(0.0),
-                RowFault::ExchangedHeads => broken.rotate_left(keys),
-                RowFault::SlightlyOff if batch.first_position + row == 5 => {
-                    broken.iter_mut().for_each(|x| *x *= 1.000_02);
                 }
-                RowFault::NotANumber if batch.first_position + row == 5 => broken[1] = f32::NAN,
-                _ => {}
-            }
-            values.extend(broken);
-            offsets.push(values.len());
+            }),
+            RowFault::WrongMask => Tampering::Rows(|made| {
+                for head in 0..made.heads {
+                    made.head(head)[0] = -1e9;
+                }
+            }),
+            RowFault::CacheOffByOne => Tampering::CacheLate,
+            RowFault::DamagedChannel => Tampering::Rows(|made| made.row[7] *= 1.5),
+            RowFault::LostRow => Tampering::Rows(|made| {
+                if made.position == 5 {
+                    made.row.fill(0.0);
+                }
+            }),
+            RowFault::ExchangedHeads => Tampering::Rows(|made| {
+                let width = made.row.len() / made.heads;
+                made.row.rotate_left(width);
+            }),
+            RowFault::NotANumber => Tampering::Rows(|made| {
+                if made.position == 5 {
+                    made.row[1] = f32::NAN;
+                }
+            }),
+            RowFault::SlightlyOff => Tampering::Rows(|made| {
+                if made.position == 5 {
+                    made.row.iter_mut().for_each(|x| *x *= 1.000_02);
+                }
+            }),
         }
-        let extent = site.axes.width().map_or(Extent::Offsets(offsets.into()), |width| Extent::Width(width as usize));
-        Rows::new(Arc::new(values), extent, made.len()).unwrap()
-    }
-}
-
-impl Backend for PlantedRows {
-    type Tensor = Rows;
-    type Weight = CpuWeight;
-
-    fn identity(&self) -> BackendIdentity {
-        self.inner.identity()
-    }
-    fn rows_stand_alone(&self) -> bool {
-        self.inner.rows_stand_alone()
-    }
-    fn chunk_bytes(&self) -> usize {
-        self.inner.chunk_bytes()
-    }
-    fn load(&mut self, weight: &Weight) -> Result<CpuWeight> {
-        self.inner.load(weight)
-    }
-    fn reset_cache(&mut self, sites: &[Site], positions: usize) -> Result<()> {
-        self.inner.reset_cache(sites, positions)
-    }
-    fn begin(&mut self, batch: Batch<'_>) -> Result<()> {
-        self.inner.begin(batch)
-    }
-    fn execute(&mut self, site: &Site, inputs: &[&Rows], weights: &[&CpuWeight], batch: Batch<'_>) -> Result<Rows> {
-        let layer = site.layer == Some(self.layer);
-        let cache = if self.point == "attn_ctx" { "v_cache" } else { "k_cache" };
-        if self.fault == RowFault::CacheOffByOne && layer && site.point == cache {
-            let late = self.late(inputs[0]);
-            self.inner.execute(site, &[&late], weights, batch)?;
-            return Ok(inputs[0].clone());
-        }
-        let made = self.inner.execute(site, inputs, weights, batch)?;
-        Ok(if layer && site.point == self.point { self.broken(site, inputs, &made, batch) } else { made })
-    }
-    fn slice(&self, tensor: &Rows, rows: Range<usize>) -> Result<Rows> {
-        self.inner.slice(tensor, rows)
-    }
-    fn capture(&mut self, tensor: &Rows, rows: Range<usize>, values: bool) -> Result<Captured> {
-        self.inner.capture(tensor, rows, values)
-    }
-    fn choose(&mut self, logits: &Rows) -> Result<Choice> {
-        self.inner.choose(logits)
     }
 }

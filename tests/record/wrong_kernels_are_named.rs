@@ -1,7 +1,7 @@
 //! A kernel that is wrong while the model is right is named by the audit: layer, point and class, each fault in a run
 //! of its own; a run without a fault has no culprit.
 
-use crate::planted::{FAULTS, Planted, PlantedRows, RowFault};
+use crate::planted::{FAULTS, Planted, RowFault};
 use crate::planted_faults_show::expected;
 use crate::running::{open, prompt};
 use crate::traces::trace_of;
@@ -65,8 +65,7 @@ fn faults_of_rows_are_named_in_every_type_of_file() {
     for name in ["tiny-qwen2.f16", "tiny-qwen2.q8_0", "tiny-qwen2.q4_k_m"] {
         let model = open(name);
         for (fault, layer, point, class) in RowFault::ALL {
-            let found =
-                culprit(&model, Semantics::Ggml, PlantedRows::new(backend(Semantics::Ggml), fault, layer, point));
+            let found = culprit(&model, Semantics::Ggml, fault.planted(backend(Semantics::Ggml), layer, point));
             assert_eq!(found, Some((format!("layers.{layer}.{point}"), class)), "{fault:?} in {name}");
         }
     }
@@ -77,7 +76,7 @@ fn faults_of_rows_are_named_in_every_type_of_file() {
 #[test]
 fn a_small_fault_of_one_row_is_no_other_rounding() {
     let model = open("tiny-qwen2.q8_0");
-    let planted = PlantedRows::new(backend(Semantics::Ggml), RowFault::SlightlyOff, 2, "attn_ctx");
+    let planted = RowFault::SlightlyOff.planted(backend(Semantics::Ggml), 2, "attn_ctx");
     let findings = audited(&model, Semantics::Ggml, planted);
     let wrong: Vec<&Finding> = findings.iter().filter(|finding| finding.class().is_some()).collect();
     assert_eq!(wrong.iter().map(|finding| (finding.layer, finding.point)).collect::<Vec<_>>(), [(Some(2), "attn_ctx")]);

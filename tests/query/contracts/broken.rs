@@ -1,7 +1,7 @@
 //! Every obligation that is shipped is broken by a fault that is planted for it.
 
 use super::recording::{ALL, Records, TOKENS, Wanted, checked, edited, outcomes, recorded, right};
-use crate::planted::{PlantedRows, RowFault};
+use crate::planted::RowFault;
 use crate::support::families;
 use actrace::backend::{CpuBackend, Semantics::DequantizeF32};
 use actrace::contract::{Outcome, find, shipped};
@@ -26,7 +26,7 @@ fn planted(
     point: &'static str,
     wanted: &Wanted<'_>,
 ) -> Vec<u8> {
-    let backend = PlantedRows::new(CpuBackend::new(DequantizeF32, 2).unwrap(), fault, layer, point);
+    let backend = fault.planted(CpuBackend::new(DequantizeF32, 2).unwrap(), layer, point);
     recorded(label, model, DequantizeF32, backend, wanted)
 }
 

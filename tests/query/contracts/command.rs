@@ -1,7 +1,7 @@
 //! `actrace-query check` as people and programs see it.
 
 use super::recording::{ALL, Wanted, recorded, right};
-use crate::planted::{PlantedRows, RowFault};
+use crate::planted::RowFault;
 use crate::support::{families, package};
 use actrace::backend::{CpuBackend, Semantics::DequantizeF32};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ fn text(bytes: &[u8]) -> &str {
 
 /// A run whose stream gets attention twice.
 fn added_twice(folder: &Path) -> PathBuf {
-    let backend = PlantedRows::new(CpuBackend::new(DequantizeF32, 2).unwrap(), RowFault::AddedTwice, 1, "resid_mid");
+    let backend = RowFault::AddedTwice.planted(CpuBackend::new(DequantizeF32, 2).unwrap(), 1, "resid_mid");
     let path = folder.join("twice.actrace");
     std::fs::write(&path, recorded("twice", &families::folder("llama3"), DequantizeF32, backend, &ALL)).unwrap();
     path

@@ -1,7 +1,7 @@
 //! Right runs that a coarser falsifier would break, and wrong ones that it would hold.
 
 use super::recording::{ALL, Records, Wanted, checked, contract, edited, outcomes, recorded, right};
-use crate::planted::{PlantedRows, RowFault};
+use crate::planted::RowFault;
 use crate::support::{families, trace::frames};
 use actrace::backend::{CpuBackend, Semantics::DequantizeF32};
 use actrace::contract::{Contract, Outcome};
@@ -18,7 +18,7 @@ fn llama(label: &str) -> Vec<u8> {
 }
 
 fn slightly_off(label: &str, point: &'static str) -> Vec<u8> {
-    let backend = PlantedRows::new(CpuBackend::new(DequantizeF32, 2).unwrap(), RowFault::SlightlyOff, 1, point);
+    let backend = RowFault::SlightlyOff.planted(CpuBackend::new(DequantizeF32, 2).unwrap(), 1, point);
     recorded(label, &families::folder("llama3"), DequantizeF32, backend, &ALL)
 }
 
