@@ -68,46 +68,35 @@ impl<'a> Walk<'a> {
 
     fn stretch(&mut self) -> Result<Stretch> {
         let start = self.offset;
-        if let Some(header) = self.frame(start)? {
-            self.offset = header.end();
-            return Ok(Stretch::Frame(header));
-        }
-        if self.cut(start)? {
-            self.offset = self.length;
-            return Ok(Stretch::Cut(start));
+        if let Some(found) = self.at(start)? {
+            self.offset = if let Stretch::Frame(header) = &found { header.end() } else { self.length };
+            return Ok(found);
         }
         let mut next = start;
         loop {
             next = self.input.find_frame(next + ALIGNMENT as u64, self.length)?;
             // A hole may be followed by a whole frame, or by one that the file ends in.
-            if next >= self.length || self.frame(next)?.is_some() || self.cut(next)? {
+            if next >= self.length || self.at(next)?.is_some() {
                 self.offset = next;
                 return Ok(Stretch::Hole(start, next.min(self.length)));
             }
         }
     }
 
-    /// The whole frame at `offset`, if one begins there.
-    fn frame(&self, offset: u64) -> Result<Option<FrameHeader>> {
-        match self.input.frame_header(offset, self.length) {
-            Ok(header) => Ok(Some(header)),
+    /// The frame that begins at `offset`, whole or cut, if one does. Its header is read once: between two reads the next
+    /// writer may have put another one there.
+    fn at(&self, offset: u64) -> Result<Option<Stretch>> {
+        let rest = self.length - offset;
+        if rest < FrameHeader::BYTES as u64 {
+            let begins = self.input.begins_frame(offset, rest as usize)?;
+            return Ok(begins.then_some(Stretch::Cut(offset)));
+        }
+        match self.input.frame_header(offset, u64::MAX) {
+            Ok(header) if header.end() <= self.length => Ok(Some(Stretch::Frame(header))),
+            Ok(_) => Ok(Some(Stretch::Cut(offset))),
             Err(error) if error.kind() == ErrorKind::Damaged => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    /// Whether the file ends within a frame that begins at `offset`.
-    fn cut(&self, offset: u64) -> Result<bool> {
-        let rest = self.length - offset;
-        if rest >= FrameHeader::BYTES as u64 {
-            // The header tells its length, and is asked without the file's.
-            return match self.input.frame_header(offset, u64::MAX) {
-                Ok(header) => Ok(header.end() > self.length),
-                Err(error) if error.kind() == ErrorKind::Damaged => Ok(false),
-                Err(error) => Err(error),
-            };
-        }
-        self.input.begins_frame(offset, rest as usize)
     }
 }
 
