@@ -1,5 +1,6 @@
 //! Where operations run. One trait; no type of any device leaks through it.
 
+mod call;
 mod captured;
 mod cpu;
 #[cfg(feature = "record")]

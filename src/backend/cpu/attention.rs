@@ -1,7 +1,7 @@
 //! Attention over the cache: plain f32, one head of one token at a time.
 
+use super::Call;
 use super::CpuBackend;
-use super::call::Call;
 use super::kernels::Kernels;
 use super::rowwise::soft_cap;
 use crate::error::Result;

@@ -1,7 +1,7 @@
 //! Experts: which are chosen, their products, and how their rows are added.
 
+use super::Call;
 use super::CpuBackend;
-use super::call::Call;
 use super::product::product;
 use crate::error::{Error, Result};
 use crate::graph::Operation;

@@ -1,7 +1,6 @@
 //! The processor's backend: own kernels, own threads, f32 throughout.
 
 mod attention;
-mod call;
 mod experts;
 mod kernels;
 mod product;
@@ -16,11 +15,12 @@ use crate::graph::{Operation, Site, SiteId};
 use crate::model::{TensorType, Weight};
 use crate::tensor::Rows;
 use attention::Heads;
-use call::Call;
 use kernels::Kernels;
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::ops::Range;
+
+type Call<'a> = super::call::Call<'a, CpuWeight>;
 
 /// Elements below which a second thread costs more than it brings.
 const SMALL: usize = 1 << 15;

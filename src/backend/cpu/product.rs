@@ -1,7 +1,7 @@
 //! Products with weights, spread over threads by blocks of outputs.
 
+use super::Call;
 use super::CpuBackend;
-use super::call::Call;
 use super::experts::gate;
 use super::kernels::{Kernels, Quantised};
 use super::weight::{CpuWeight, Matrix};

@@ -1,6 +1,6 @@
 //! Attention over the cache: one head of one token at a time.
 
-use super::call::Call;
+use super::Call;
 use super::elements::soft_cap;
 use super::formula::softmax;
 use crate::error::Result;
@@ -54,7 +54,7 @@ pub(super) fn attend(call: &Call<'_>, cache: &HashMap<SiteId, Vec<f32>>) -> Resu
             });
             call.made(out)
         }
-        _ => Err(call.unfit("place among the operations of attention")),
+        _ => Err(call.misplaced()),
     }
 }
 
@@ -83,7 +83,7 @@ impl<'a> Cached<'a> {
         let end = call.batch.first_position + call.rows();
         let values = call.site.inputs.get(1).and_then(|id| cache.get(id));
         let values = values.and_then(|values| values.get(..end * width));
-        Ok(Cached { values: values.ok_or_else(|| call.unfit("position that its cache does not have"))?, width })
+        Ok(Cached { values: values.ok_or_else(|| call.missing("position in its cache"))?, width })
     }
 
     fn row(&self, position: usize, head: usize, dim: usize) -> &'a [f32] {

@@ -1,7 +1,7 @@
 //! Operations that make each element or row from the same row alone.
 
 use super::ActivationFormula;
-use super::call::Call;
+use super::Call;
 use super::formula::{activate, gelu_tanh, layer_normed, rms_normed, softmax};
 use super::product::Matrix;
 use super::rounding::in_f16;
@@ -49,7 +49,7 @@ pub(super) fn by_element(call: &Call<'_>, formula: ActivationFormula) -> Result<
             let biased = |row: &[f32]| row.iter().zip(bias).map(|(x, bias)| x + bias).collect::<Vec<f32>>();
             x.chunks_exact(width).flat_map(biased).collect()
         }
-        _ => return Err(call.unfit("place among the operations of elements")),
+        _ => return Err(call.misplaced()),
     };
     call.made(values)
 }
@@ -77,7 +77,7 @@ pub(super) fn by_row(call: &Call<'_>) -> Result<Rows> {
             each(width, &|row, x| turn(x, head_dim as usize, &frequencies, first + row))
         }
         Operation::RowSoftmax => each(width, &|_, x| softmax(x)),
-        _ => return Err(call.unfit("place among the operations of rows")),
+        _ => return Err(call.misplaced()),
     };
     call.made(values)
 }

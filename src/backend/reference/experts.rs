@@ -1,7 +1,7 @@
 //! Which experts a token goes to, and what comes back.
 
+use super::Call;
 use super::ProductRounding;
-use super::call::Call;
 use crate::error::{Error, Result};
 use crate::graph::Operation;
 use crate::tensor::Rows;
@@ -25,7 +25,7 @@ pub(super) fn route(call: &Call<'_>) -> Result<Rows> {
                 }
                 out.extend(sum.into_iter().map(|x| x as f32));
             }
-            _ => return Err(call.unfit("place among the operations of experts")),
+            _ => return Err(call.misplaced()),
         }
     }
     call.made(out)

@@ -3,7 +3,6 @@
 
 mod arithmetic;
 mod attention;
-mod call;
 mod elements;
 mod experts;
 pub mod formula;
@@ -19,11 +18,11 @@ use super::{Backend, BackendIdentity, Batch, Captured, Choice};
 use crate::error::{Error, Result};
 use crate::graph::{Operation, Site, SiteId};
 use crate::model::Weight;
-use crate::tensor::{Extent, Rows};
-use call::Call;
+use crate::tensor::Rows;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
+
+type Call<'a> = super::call::Call<'a, ReferenceWeight>;
 
 /// Bytes of the largest tensor of a chunk.
 const CHUNK_BYTES: usize = 16 << 20;
@@ -157,9 +156,4 @@ impl Backend for ReferenceBackend {
         let last = logits.len().checked_sub(1).ok_or_else(|| Error::internal("no logits to choose by"))?;
         Ok(Choice::of(logits.row(last)))
     }
-}
-
-/// Rows of `width` elements from the values of all of them.
-fn rows_of(values: Vec<f32>, extent: Extent, rows: usize) -> Option<Rows> {
-    Rows::new(Arc::new(values), extent, rows)
 }

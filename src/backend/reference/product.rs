@@ -1,6 +1,6 @@
 //! Products with weights: f64 dots, weights dequantised four rows at a time.
 
-use super::call::Call;
+use super::Call;
 use super::rounding::{Rounded, in_bf16, in_f16};
 use super::{ProductRounding, ReferenceWeight};
 use crate::error::Result;

@@ -1,29 +1,22 @@
-//! One operation with what it reads.
+//! One operation with what it reads, for backends of the processor.
 
-use super::weight::CpuWeight;
-use crate::backend::Batch;
+use super::Batch;
 use crate::error::{Error, Result};
 use crate::graph::Site;
 use crate::tensor::{Extent, Rows};
 use std::sync::Arc;
 
 /// One operation with what it reads; every input has one row per token of the batch.
-#[derive(Clone, Copy)]
-pub(super) struct Call<'a> {
+pub(super) struct Call<'a, W> {
     pub(super) site: &'a Site,
     pub(super) inputs: &'a [&'a Rows],
-    pub(super) weights: &'a [&'a CpuWeight],
+    pub(super) weights: &'a [&'a W],
     pub(super) batch: Batch<'a>,
 }
 
-impl<'a> Call<'a> {
+impl<'a, W> Call<'a, W> {
     /// Checks that every input has a row for each token.
-    pub(super) fn new(
-        site: &'a Site,
-        inputs: &'a [&'a Rows],
-        weights: &'a [&'a CpuWeight],
-        batch: Batch<'a>,
-    ) -> Result<Self> {
+    pub(super) fn new(site: &'a Site, inputs: &'a [&'a Rows], weights: &'a [&'a W], batch: Batch<'a>) -> Result<Self> {
         let rows = batch.tokens.len();
         if inputs.iter().any(|input| input.len() != rows) || rows == 0 {
             return Err(Error::internal(format!("`{}` needs {rows} rows of every input", site.point)));
@@ -51,7 +44,7 @@ impl<'a> Call<'a> {
         self.input(index).map(Rows::values)
     }
 
-    pub(super) fn weight(&self, index: usize) -> Result<&'a CpuWeight> {
+    pub(super) fn weight(&self, index: usize) -> Result<&'a W> {
         self.weights.get(index).copied().ok_or_else(|| self.missing("weight"))
     }
 
