@@ -1,9 +1,8 @@
 //! Attention over the cache: plain f32, one head of one token at a time.
 
-use super::Call;
-use super::CpuBackend;
 use super::kernels::Kernels;
 use super::rowwise::soft_cap;
+use super::{Call, CpuBackend};
 use crate::error::Result;
 use crate::graph::Operation;
 use crate::tensor::{Extent, Rows};

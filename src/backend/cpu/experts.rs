@@ -1,8 +1,7 @@
 //! Experts: which are chosen, their products, and how their rows are added.
 
-use super::Call;
-use super::CpuBackend;
 use super::product::product;
+use super::{Call, CpuBackend};
 use crate::error::{Error, Result};
 use crate::graph::Operation;
 use crate::tensor::Rows;

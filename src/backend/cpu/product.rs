@@ -1,10 +1,9 @@
 //! Products with weights, spread over threads by blocks of outputs.
 
-use super::Call;
-use super::CpuBackend;
 use super::experts::gate;
 use super::kernels::{Kernels, Quantised};
 use super::weight::{CpuWeight, Matrix};
+use super::{Call, CpuBackend};
 use crate::backend::Semantics;
 use crate::error::Result;
 use crate::graph::Operation;

@@ -1,7 +1,6 @@
 //! Operations that make each element or row from the same row alone. Norms add in f64, in ggml's order of rounding.
 
-use super::Call;
-use super::CpuBackend;
+use super::{Call, CpuBackend};
 use crate::error::Result;
 use crate::graph::Operation;
 use crate::model::Activation;

@@ -1,5 +1,7 @@
 //! How a card shares out products with Q4_K weights: `kernels/matvec_q4_k.cu` says what for.
 
+use crate::model::TensorType;
+
 /// What a launch has to know of the card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Card {
@@ -12,9 +14,10 @@ pub struct Card {
 }
 
 impl Card {
-    /// Whether tensor cores make Q4_K products; older cards make them as those of any type.
-    pub(super) fn multiplies_bytes(&self) -> bool {
-        self.capability.0 >= 8
+    /// Whether tensor cores make products with weights of this type: Q4_K, on cards that multiply bytes. All others are made
+    /// alike.
+    pub(super) fn multiplies_bytes(&self, tensor_type: TensorType) -> bool {
+        tensor_type == TensorType::Q4K && self.capability.0 >= 8
     }
 }
 

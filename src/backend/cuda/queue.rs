@@ -73,8 +73,8 @@ impl Queue {
             }
         }
         let plan = q4k::plan(job.columns, &self.card);
-        let own = tensor_type == TensorType::Q4K && self.card.multiplies_bytes();
-        let norm = if own && plan.norms(job.columns) { self.norm_of(rows, job.x) } else { None };
+        let norms = self.card.multiplies_bytes(tensor_type) && plan.norms(job.columns);
+        let norm = if norms { self.norm_of(rows, job.x) } else { None };
         let norm = norm.unwrap_or_default();
         let mut params = Box::new(Matvec { count: 1, slab: plan.slab, norm, ..Matvec::default() });
         params.jobs[0] = job;
@@ -96,10 +96,7 @@ impl Queue {
     fn product_of(&mut self, address: u64) -> Option<&mut MatvecJob> {
         let Some(Work::Matvec { params, .. }) = self.works.last_mut() else { return None };
         let count = params.count as usize;
-        params.jobs[..count].iter_mut().find(|job| {
-            let newest = if job.bias == 0 { job.y } else { job.biased };
-            job.addend == 0 && newest == address
-        })
+        params.jobs[..count].iter_mut().find(|job| job.addend == 0 && job.newest() == address)
     }
 
     /// Whether the last launch writes to `address`; 0 is none.
@@ -227,9 +224,9 @@ impl Queue {
 fn joined(works: Vec<Work>) -> Vec<Work> {
     let mut joined: Vec<Work> = Vec::with_capacity(works.len());
     for work in works {
-        if let (Some(Work::Matvec { tensor_type: TensorType::Q4K, rows, card, params }), Work::Pointwise(after)) =
+        if let (Some(Work::Matvec { tensor_type, rows, card, params }), Work::Pointwise(after)) =
             (joined.last_mut(), &work)
-            && card.multiplies_bytes()
+            && card.multiplies_bytes(*tensor_type)
             && let Some(all) = followed(params, *rows, after)
         {
             **params = all;

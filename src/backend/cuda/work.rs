@@ -9,9 +9,9 @@ use crate::model::TensorType;
 
 /// Outputs of one block of a product.
 pub(super) const MATVEC_TILE: u32 = 8;
-/// Threads of a block of attention of few rows, and the blocks that may share a head at most: as many as make a cluster on
-/// ordinary cards that have clusters.
+/// Threads of a block of attention of few rows.
 pub(super) const FEW_THREADS: u32 = 512;
+/// Blocks that share a head of those at most: as many as make a cluster on ordinary cards that have clusters.
 pub(super) const MOST_PARTS: u32 = 8;
 /// Elements of one block of element operations.
 pub(super) const POINTWISE_BLOCK: u64 = 1024;
@@ -272,7 +272,7 @@ impl Work {
     /// The plan of Q4_K products, where the card makes them in their own way.
     fn q4_k(&self) -> Option<q4k::Plan> {
         match self {
-            Work::Matvec { tensor_type: TensorType::Q4K, card, params, .. } if card.multiplies_bytes() => {
+            Work::Matvec { tensor_type, card, params, .. } if card.multiplies_bytes(*tensor_type) => {
                 Some(q4k::plan(params.jobs[0].columns, card))
             }
             _ => None,
@@ -310,8 +310,7 @@ fn blocks(elements: u64, each: u64) -> u32 {
 
 /// Tiles of all products up to the last.
 pub(super) fn matvec_tiles(params: &Matvec, tensor_type: TensorType, card: &Card) -> u32 {
-    let own = tensor_type == TensorType::Q4K && card.multiplies_bytes();
-    let tile = if own { q4k::TILE } else { MATVEC_TILE };
+    let tile = if card.multiplies_bytes(tensor_type) { q4k::TILE } else { MATVEC_TILE };
     let jobs = &params.jobs[..params.count as usize];
     jobs.last().map_or(0, |job| job.first_block + job.rows.div_ceil(tile))
 }
